@@ -15,14 +15,14 @@ from typing import NamedTuple
 
 import torch
 import torch_geometric.transforms as T
-from torch_geometric.data import HeteroData
 
 from benchmarks.cliques import LabelCliques
 from benchmarks.measure import faster, gemm_rate, side_by_side
 from benchmarks.record import benchmark
+from pyg_hash.datasets import SyntheticCrossModal
 from pyg_hash.models import MCGCN, SGCH
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
-from pyg_hash.typing import IMAGE, TEXT
+from pyg_hash.typing import IMAGE
 
 CLASSES = 10
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -44,21 +44,10 @@ class Sizes(NamedTuple):
 SHORT = Sizes(120, 40, 30, 20, 16, 12, 8, 5)
 
 
-def features(sizes, queries=0):
-    """Pairs around ten centres; the last ``queries`` of them, added, are not trained on."""
-    n = sizes.pairs + queries
-    g = torch.Generator().manual_seed(0)
-    data = HeteroData()
-    data.num_classes = CLASSES
-    y = torch.randint(CLASSES, (n,), generator=g)
-    centre = torch.randn(CLASSES, 48, generator=g)[y] + torch.randn(n, 48, generator=g)
-    for m, width in ((IMAGE, sizes.image), (TEXT, sizes.text)):
-        noise = torch.randn(n, width, generator=g)
-        data[m].x = (centre @ torch.randn(48, width, generator=g) + noise).relu()
-        data[m].y = y
-        data[m].train_mask = data[m].database_mask = torch.arange(n) < sizes.pairs
-        data[m].query_mask = ~data[m].train_mask
-    return data
+def features(sizes, queries=1):
+    """Pairs around ten centres to train on, and others that ask."""
+    n, widths = sizes.pairs + queries, (sizes.image, sizes.text)
+    return SyntheticCrossModal(n, CLASSES, widths, num_queries=queries)[0]
 
 
 def pairs(sizes, rate, form=LabelHub):
