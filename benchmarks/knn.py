@@ -43,10 +43,9 @@ def bags_of_words(n, words, seed=0):
     g = torch.Generator().manual_seed(seed)
     frequency = torch.arange(1, words + 1).float() ** -0.8
     drawn = torch.multinomial(frequency, n * words // 62, replacement=True, generator=g)
-    x = torch.zeros(n, words)
     row = torch.arange(n).repeat_interleave(words // 62)
-    x.view(-1).scatter_add_(0, row * words + drawn[: row.numel()], torch.ones(row.numel()))
-    return x.log1p_()
+    counts = torch.bincount(row * words + drawn[: row.numel()], minlength=n * words)
+    return counts.view(n, words).float().log1p_()
 
 
 def three_lines(query, database, k, own):

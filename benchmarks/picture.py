@@ -4,6 +4,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
 
+from benchmarks.record import cell
 from pyg_hash.utils.files import atomic_path
 
 PREDICTED = " (predicted)"  # a line of this ending is dashed, in the colour of its namesake
@@ -75,8 +76,7 @@ def _ticks(axis, values, formatter):
 def _bars(axis, plot):
     names, values = list(plot["bars"]), list(plot["bars"].values())
     bars = axis.barh(names, values, color=COLOURS[0])
-    labels = [f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" for value in values]
-    axis.bar_label(bars, labels, padding=3, fontsize=8)
+    axis.bar_label(bars, fmt=lambda value: cell(float(value)), padding=3, fontsize=8)
     axis.margins(x=0.15)
     axis.locator_params(axis="x", nbins=5)
     axis.invert_yaxis()
