@@ -43,7 +43,7 @@ def packed_codes(n, kind, seed):
     return torch.from_numpy(codes)
 
 
-def build_and_files(folder, n, queries):
+def beside_faiss(record, folder, n, queries):
     import faiss
 
     codes, query = packed_codes(n, "grouped", 0), packed_codes(queries, "grouped", 1)
@@ -96,7 +96,7 @@ def build_and_files(folder, n, queries):
     save = store.compact  # save() would find nothing to write
     find, raw_search = partial(opened.search, query, K), partial(flat.search, raw_query, K)
     load_and_find = one(load, query)
-    return [
+    rows = [
         compared("build", raw_build, build),
         compared("save", raw_save, save, repeats=saves),
         compared("save, with the disk", raw_save, save, "wall", saves),
@@ -107,9 +107,12 @@ def build_and_files(folder, n, queries):
         compared("codes alone: load, mapped", load_flat, load),
         compared("codes alone: load and search one", one(load_flat), load_and_find),
     ]
+    record.table(f"Beside raw FAISS, {n:,} codes of {BITS} bits", rows)
+    for row in rows[:6]:
+        record.goal(f"{row['step']}: store / raw FAISS", row["store / raw"], at_most=1.1)
 
 
-def change_rows(folder, n, queries):
+def changes(record, folder, n, queries):
     codes, query = packed_codes(n + 1000, "grouped", 0), packed_codes(queries, "grouped", 1)
     years = np.random.default_rng(0).integers(1900, 2000, n + 1000).tolist()
     fields = {"year": int, "label": str, "text": str}
@@ -150,17 +153,18 @@ def change_rows(folder, n, queries):
             every, few = side_by_side(cases, repeats=20).values()
             name = f"{len(asked)} queries, {where}"
             rows.append({"step": name, "ms": 1000 * few, "filtered / all": few / every})
-    return rows
+            record.goal(f"{name}: filtered / all", few / every, at_most=1.0)
+    record.table(f"Changes and filters, {n:,} codes with three fields", rows)
 
 
-def one_at_a_time(store, query):
-    return [store.range_search(one, RADIUS) for one in query.split(1)]
+def one_at_a_time(find, query):
+    return [find(one, RADIUS) for one in query.split(1)]
 
 
-def radius_rows(folder, n, queries):
+def within_radius(record, folder, n, queries):
     import faiss
 
-    rows = []
+    rows, bars = [], {}
     for kind in ("grouped", "random"):
         codes, query = packed_codes(n, kind, 0), packed_codes(queries, kind, 1)
         query[::2] = codes[:: max(1, n // len(query[::2]))][: len(query[::2])]
@@ -174,7 +178,8 @@ def radius_rows(folder, n, queries):
         store.save()
         store = FaissStore.open(folder / kind)
         scan = partial(flat.range_search, query.numpy(), RADIUS + 1)  # FAISS means <
-        limits, distances, ids = store.range_search(query, RADIUS)
+        find = store.range_search
+        limits, distances, ids = find(query, RADIUS)
         starts, far, labels = scan()
         starts = starts.astype(np.int64)
         order = np.lexsort((labels, far, np.repeat(np.arange(queries), np.diff(starts))))
@@ -183,8 +188,8 @@ def radius_rows(folder, n, queries):
         cases = {
             "flat scan": scan,
             "IndexBinaryMultiHash": partial(theirs.range_search, query.numpy(), RADIUS + 1),
-            "store": partial(store.range_search, query, RADIUS),
-            "store, one at a time": partial(one_at_a_time, store, query),
+            "store": partial(find, query, RADIUS),
+            "store, one at a time": partial(one_at_a_time, find, query),
         }
         times = side_by_side(cases, repeats=20)
         fast = faster(times, "flat scan")
@@ -192,10 +197,17 @@ def radius_rows(folder, n, queries):
             row = {"codes": kind, "method": name, "us a query": 1e6 * seconds / queries}
             row |= {"times as fast as the scan": fast[name]}
             rows.append(row | {"matches a query": len(distances) / queries})
-    return rows
+            if name.startswith("store"):
+                goal = f"radius {RADIUS}, {kind} codes{name.removeprefix('store')}"
+                record.goal(f"{goal}: times as fast as a flat scan", fast[name], at_least=20)
+            bars[f"{name} ({kind})"] = fast[name]
+    note = f"{queries} queries a call; 'one at a time' is mostly what a call costs in Python."
+    record.table(f"Within radius {RADIUS}, {n:,} codes of {BITS} bits, exact", rows, note)
+    title = f"Radius {RADIUS}: times as fast as a flat scan"
+    record.bars(title, bars, x="times as fast")
 
 
-def approximate_rows(folder, n, queries):
+def approximate(record, folder, n, queries):
     import faiss
 
     rows = []
@@ -216,36 +228,13 @@ def approximate_rows(folder, n, queries):
             row = {"codes": kind, "index": name, "recall@10": value}
             row["us a query"] = 1e6 * times[name] / queries
             rows.append(row | {"times as fast as the scan": fast[name]})
-    return rows
+    record.table(f"Approximate, {n:,} codes, k = {K}", rows)
 
 
 @benchmark("Store of codes")
 def main(record, args):
     n, few, queries = (20_000, 5_000, 50) if args.short else (1_000_000, 50_000, 200)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        rows = build_and_files(folder, n, queries)
-        record.table(f"Beside raw FAISS, {n:,} codes of {BITS} bits", rows)
-        changes = change_rows(folder, n, queries)
-        record.table(f"Changes and filters, {n:,} codes with three fields", changes)
-        found = radius_rows(folder, n, queries)
-        title = f"Within radius {RADIUS}, {n:,} codes of {BITS} bits, exact"
-        note = f"{queries} queries a call; 'one at a time' is mostly what a call costs in Python."
-        record.table(title, found, note)
-        rows_of_few = approximate_rows(folder, few, queries)
-        record.table(f"Approximate, {few:,} codes, k = {K}", rows_of_few)
-    for row in rows[:6]:
-        record.goal(f"{row['step']}: store / raw FAISS", row["store / raw"], at_most=1.1)
-    for row in changes:
-        if "filtered / all" in row:
-            record.goal(f"{row['step']}: filtered / all", row["filtered / all"], at_most=1.0)
-    for row in found:
-        if row["method"].startswith("store"):
-            kind = row["codes"] + " codes" + row["method"].removeprefix("store")
-            text = f"radius {RADIUS}, {kind}: times as fast as a flat scan"
-            record.goal(text, row["times as fast as the scan"], at_least=20)
-    record.bars(
-        f"Radius {RADIUS}: times as fast as a flat scan",
-        {f"{row['method']} ({row['codes']})": row["times as fast as the scan"] for row in found},
-        x="times as fast",
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        for part in (beside_faiss, changes, within_radius):
+            part(record, Path(folder), n, queries)
+        approximate(record, Path(folder), few, queries)
