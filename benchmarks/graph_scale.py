@@ -18,6 +18,7 @@ from functools import partial
 from itertools import pairwise
 
 import torch
+from scipy.optimize import brentq
 from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv
 from torch_geometric.utils import coalesce
@@ -166,13 +167,12 @@ def expected_edges(n, labeled):
 
 def largest(method, labeled, limit):
     """The most nodes, to two digits, that are predicted to fit with their features and edges."""
-    low, high = 1.0, 1e12
-    while high / low > 1.001:
-        n = (low * high) ** 0.5
+
+    def lacking(n):
         inputs = 4 * WIDTHS[0] * n + 20 * expected_edges(n, labeled)[0]
-        fits = inputs + predicted(method, n, labeled) <= limit
-        low, high = (n, high) if fits else (low, n)
-    return int(float(f"{low:.2g}"))
+        return inputs + predicted(method, n, labeled) - limit
+
+    return int(float(f"{brentq(lacking, 1.0, 1e12):.2g}"))
 
 
 def at_size(n, labeled, methods, args):

@@ -14,13 +14,12 @@ what a machine of its own would spend. Wall time says the same only where each p
 
 import os
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.measure import difference, in_ranks
+from benchmarks.measure import difference, in_ranks, measured
 from benchmarks.record import benchmark
 from benchmarks.scaling import CLASSES, block_graph
 from pyg_hash.models import MCGCN
@@ -62,10 +61,8 @@ def _epoch(data, batch, accumulate):
 def _timed(name, case):
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
-    cpu, wall = time.process_time(), time.perf_counter()
-    case()
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return {f"{name} CPU s": cpu, f"{name} wall s": wall}
+    spent = measured(case)
+    return {f"{name} CPU s": spent.cpu_seconds, f"{name} wall s": spent.wall_seconds}
 
 
 def launch(processes, accumulate, short, out):

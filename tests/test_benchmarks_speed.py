@@ -291,7 +291,7 @@ def test_store(tmp_path, monkeypatch):
 
     monkeypatch.setattr(store.FaissStore, "range_search", wrong)
     with pytest.raises(AssertionError, match="not the same matches"):
-        store.radius_rows(tmp_path, 2000, 10)
+        store.within_radius(None, tmp_path, 2000, 10)
 
 
 def test_codes_of_the_store_are_in_groups():
@@ -338,12 +338,10 @@ def test_every_kind_of_failure_is_an_error():
         await server.wait_closed()
         return seen, await serve_load.load(port, ask, 2, 1)
 
-    seen, gone = asyncio.run(measured())
-    assert (len(seen.latencies), seen.errors) == (1, 4)
-    row = seen.row("any", 1)
+    row, gone = asyncio.run(measured())
     assert (row["requests"], row["errors"]) == (5, 4)
     assert row["p50, ms"] == row["p99, ms"] == row["slowest, ms"]
-    assert (gone.latencies, gone.errors) == ([], 2)
+    assert (gone["requests"], gone["errors"]) == (2, 2)
 
 
 def test_requests_are_those_the_run_can_answer(monkeypatch, tmp_path):
