@@ -26,7 +26,6 @@ import torch
 from torch.nn.functional import normalize
 
 from benchmarks import encode, graph_scale, losses, map, propagation, search, training_step
-from benchmarks.affinity import sparse_search
 from benchmarks.knn import image_features
 from benchmarks.measure import difference, gemm_rate, options, side_by_side
 from benchmarks.record import Record
@@ -322,14 +321,6 @@ def hamming_search(run):
     yield run.row("distances and topk", make, flop=2.0 * len(query) * n * BITS, moved=moved)
 
 
-def affinity(run):
-    """SGEH's stage 1, which works on the CPU wherever its features are"""
-    n = run.size(5_000, 200)
-    views = [clustered(n, width, "cpu", seed=i) for i, width in enumerate((128, 64))]
-    seconds = run.seconds(partial(sparse_search, views, 10), "cpu", 1, 0)
-    yield {"case": f"{n:,} pairs, 20 turns at most", "CPU s": seconds}
-
-
 PARTS = {
     "peaks": (5, peaks),
     "tests": (40, tests),
@@ -342,7 +333,6 @@ PARTS = {
     "graph_scale": (40, graph_size),
     "encode": (20, new_items),
     "search": (15, hamming_search),
-    "affinity": (20, affinity),
 }
 """Name -> seconds that a part is taken to need, and the part."""
 
