@@ -6,8 +6,8 @@ A step is forward and backward of two graph convolutions, 128 -> 128 -> 64 with 
 gradients of both weights. Every node has 10 random neighbours in its cluster of 100, edges run both
 ways, and nodes are in no helpful order. Once without labels, once with 30 % of the nodes labelled
 in 10 classes, where all nodes of one label are joined (MCGCN Eq. 1): "hubs" is the library's
-operator, "csr" the same with each of these pairs as an edge, "edge_index" PyG's message passing on
-the same edges, "dense" an N x N array. All compute the same numbers. What a method will need is
+operator, "edge_index" PyG's message passing with each of these pairs as an edge, "dense" an N x N
+array. All compute the same numbers. What a method will need is
 predicted first; what does not fit into the limit is not run.
 """
 
@@ -23,8 +23,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv
 from torch_geometric.utils import coalesce
 
-from benchmarks.cliques import num_bytes
-from benchmarks.measure import alone, side_by_side
+from benchmarks.measure import alone, num_bytes, side_by_side
 from benchmarks.record import benchmark, cell
 from pyg_hash.graph import GraphOperator
 from pyg_hash.utils.csr import sorted_csr
@@ -68,11 +67,6 @@ def hubs(graph):
     return (GraphOperator(graph.edge_index, graph.edge_weight, loops, hub),)
 
 
-def csr(graph):
-    """The same operator with every pair of equal label as an edge."""
-    return (GraphOperator(*with_cliques(graph), graph.x.new_ones(len(graph.x))),)
-
-
 def messages(graph):
     """PyG's message passing, normalised once."""
     edge_index, weight = with_cliques(graph)
@@ -96,7 +90,7 @@ def dense(graph):
     return (adjacency.mul_(scale).mul_(scale.unsqueeze(1)),)
 
 
-METHODS = {"hubs": hubs, "csr": csr, "edge_index": messages, "dense": dense}
+METHODS = {"hubs": hubs, "edge_index": messages, "dense": dense}
 
 
 def stepper(method, graph):
@@ -155,8 +149,6 @@ def predicted(method, n, labeled):
         return 4 * n * n + states
     if method == "edge_index":
         return (edges + cliques + n) * (2 * 4 * WIDTHS[1] + 40) + states
-    if method == "csr":
-        edges += cliques
     return max(110 * edges, 8 * edges + states)
 
 
@@ -175,10 +167,10 @@ def largest(method, labeled, limit):
     return int(float(f"{brentq(lacking, 1.0, 1e12):.2g}"))
 
 
-def at_size(n, labeled, methods, args):
+def at_size(n, labeled, args):
     """All methods that fit at one size: seconds, bytes, and what does not fit."""
-    needs = {method: predicted(method, n, labeled) for method in methods}
-    fitting = [m for m in methods if needs[m] <= args.limit_gb * 1e9]
+    needs = {method: predicted(method, n, labeled) for method in METHODS}
+    fitting = [m for m in METHODS if needs[m] <= args.limit_gb * 1e9]
     limit = args.limit_gb + 3
     spent = {m: alone(build_and_step, m, n, labeled, limit_gb=limit) for m in fitting}
     graph = make(n, labeled)
@@ -195,7 +187,7 @@ def at_size(n, labeled, methods, args):
     }
 
 
-def show(record, name, results, methods):
+def show(record, name, results):
     """Two tables and two panels of one kind of graph."""
     from benchmarks.picture import PREDICTED  # only here, because it needs matplotlib
 
@@ -204,21 +196,21 @@ def show(record, name, results, methods):
         step, extra = result["step"], result["extra"]
         needs = {m: f"needs {cell(bound / 1e9)} GB" for m, bound in result["predicted"].items()}
         speed, seconds, size = (
-            {m: of[m] / unit if m in step else needs[m] for m in methods}
+            {m: of[m] / unit if m in step else needs[m] for m in METHODS}
             for of, unit in ((step, step["hubs"]), (result["build"], 1), (extra, 1e6))
         )
         row = {"nodes": result["nodes"], "edges": result["edges"], "hubs, s": step["hubs"]}
-        row |= {f"{m} / hubs": speed[m] for m in methods[1:]}
-        times.append(row | {f"{m}, build s": seconds[m] for m in methods})
+        row |= {f"{m} / hubs": speed[m] for m in METHODS if m != "hubs"}
+        times.append(row | {f"{m}, build s": seconds[m] for m in METHODS})
         row = {"nodes": result["nodes"], "hubs stored, MB": result["stored"] / 1e6}
-        row |= {f"{m}, MB": size[m] for m in methods}
+        row |= {f"{m}, MB": size[m] for m in METHODS}
         memory.append(row | {"hubs predicted, MB": result["predicted"]["hubs"] / 1e6})
     record.table(f"{name}: time of a step", times)
     record.table(f"{name}: extra memory from edges to the first gradients", memory)
-    steps = {m: [(r["nodes"], r["step"][m]) for r in results if m in r["step"]] for m in methods}
+    steps = {m: [(r["nodes"], r["step"][m]) for r in results if m in r["step"]] for m in METHODS}
     record.plot(f"{name}: time of a step", steps, x="nodes", y="seconds")
     lines = {}
-    for m in methods:
+    for m in METHODS:
         lines[m] = [(r["nodes"], r["extra"][m] / 1e6) for r in results if m in r["extra"]]
         beyond = [(r["nodes"], r["predicted"][m] / 1e6) for r in results if m not in r["extra"]]
         if beyond:
@@ -232,10 +224,9 @@ def main(record, args):
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     dies, stored = [], {}
     for name, labeled in KINDS.items():
-        methods = [m for m in METHODS if labeled or m != "csr"]  # without labels csr is hubs
-        results = [at_size(n, labeled, methods, args) for n in sizes]
-        show(record, name, results, methods)
-        dies.append({"graph": name} | {m: largest(m, labeled, total) for m in methods})
+        results = [at_size(n, labeled, args) for n in sizes]
+        show(record, name, results)
+        dies.append({"graph": name} | {m: largest(m, labeled, total) for m in METHODS})
         stored = {r["nodes"]: r["stored"] / 1e6 for r in results}
     record.table(f"Most nodes in {total / 2**30:.0f} GiB, predicted", dies)
     goal = "200k nodes, 30 % labelled: MB of the stored operator"

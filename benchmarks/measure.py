@@ -31,6 +31,8 @@ from unittest.mock import patch
 import torch
 from torch.multiprocessing import start_processes
 
+from pyg_hash.graph import SparseMap
+
 quick = False
 """Whether :func:`side_by_side` takes one turn: short forms decide nothing."""
 HERE = Path(__file__).resolve().parent
@@ -219,3 +221,13 @@ def resident(key):
     """Bytes of this process in memory: ``'VmRSS'`` now, ``'VmHWM'`` at most."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1]) * 1024
+
+
+def num_bytes(of):
+    """Memory of a matrix; of all that a map has, those of the backward pass included."""
+    if isinstance(of, SparseMap):
+        parts = (of.matrix, of._scatter, of._gather, of._middle, *of._transposes)
+        return sum(map(num_bytes, {id(part): part for part in parts if part is not None}.values()))
+    sparse = of.layout == torch.sparse_csr
+    arrays = (of.crow_indices(), of.col_indices(), of.values()) if sparse else (of,)
+    return sum(array.numel() * array.element_size() for array in arrays)

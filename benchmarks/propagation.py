@@ -20,9 +20,8 @@ from torch_geometric.nn import GCNConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import coalesce
 
-from benchmarks.cliques import num_bytes
-from benchmarks.graph_scale import csr, hubs
-from benchmarks.measure import alone, difference, faster, side_by_side
+from benchmarks.graph_scale import hubs, with_cliques
+from benchmarks.measure import alone, difference, faster, num_bytes, side_by_side
 from benchmarks.record import benchmark
 from pyg_hash.graph import GraphOperator, WholeGraph
 from pyg_hash.nn import GCNChannel
@@ -97,7 +96,10 @@ def label_graph(form, n, labeled, edges, device="cpu"):
     label[nodes] = torch.randint(CLASSES, (nodes.numel(),), generator=g)
     edges = edges[:, (label[edges] < 0).any(0)]
     graph = Data(torch.empty(n, 0), edges, edge_weight=torch.ones(edges.size(1)), label=label)
-    return (hubs if form == "hubs" else csr)(graph.to(device))[0]
+    graph = graph.to(device)
+    if form == "hubs":
+        return hubs(graph)[0]
+    return GraphOperator(*with_cliques(graph), graph.x.new_ones(n))
 
 
 def cliques(operator, width):

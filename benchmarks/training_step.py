@@ -7,8 +7,7 @@ kNN graphs with k = 20, label cliques, 64 bits; MCGCN with autoencoders of 2048,
 and 1024, SGCH with layers of 512. A step is forward, all losses (the view of labelled nodes as new
 items included), backward and Adam. "products" does the matrix products with weights and between
 codes that the equations ask for, forward and backward, into memory that is there already, and
-nothing else. bf16 is fit(..., precision='bf16'): these products in bfloat16. "cliques as edges" is
-the same step with every pair of equal label as an edge (LabelCliques), which gives the same codes.
+nothing else. bf16 is fit(..., precision='bf16'): these products in bfloat16.
 """
 
 from typing import NamedTuple
@@ -16,7 +15,6 @@ from typing import NamedTuple
 import torch
 import torch_geometric.transforms as T
 
-from benchmarks.cliques import LabelCliques
 from benchmarks.measure import faster, gemm_rate, side_by_side
 from benchmarks.record import benchmark
 from pyg_hash.datasets import SyntheticCrossModal
@@ -50,9 +48,9 @@ def features(sizes, queries=1):
     return SyntheticCrossModal(n, CLASSES, widths, num_queries=queries)[0]
 
 
-def pairs(sizes, rate, form=LabelHub):
+def pairs(sizes, rate):
     """The data with its graph, of which a share is labelled."""
-    graph = T.Compose([LabelRate(rate), IntraKNN(sizes.k), InterKNN(), form()])
+    graph = T.Compose([LabelRate(rate), IntraKNN(sizes.k), InterKNN(), LabelHub()])
     return graph(features(sizes))
 
 
@@ -136,10 +134,6 @@ def main(record, args):
             for p in precisions:
                 cases[f"products, {p}"], flops = products(shapes, DTYPES[p])
                 cases[f"step, {p}"] = step(name, sizes, data, p)
-            if name == "MCGCN":
-                cases["step, cliques as edges"] = step(
-                    name, sizes, pairs(sizes, rate, LabelCliques)
-                )
             spent[name, rate] = seconds = side_by_side(cases, repeats=5)
             for case, s in seconds.items():
                 floor = seconds["products, bf16" if "bf16" in case else "products, fp32"]

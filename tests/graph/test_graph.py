@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch_geometric.transforms as T
+from label_cliques import LabelCliques
 from oracles import normalise
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
@@ -11,7 +12,7 @@ from torch_geometric.nn import GCNConv
 from torch_geometric.testing import withCUDA
 from toy import toy_data
 
-from benchmarks.cliques import LabelCliques, num_bytes
+from benchmarks.measure import num_bytes
 from pyg_hash.graph import (
     GraphOperator,
     NewItems,

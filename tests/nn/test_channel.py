@@ -5,13 +5,13 @@ import copy
 import pytest
 import torch
 import torch_geometric.transforms as T
+from label_cliques import LabelCliques
 from oracles import normalise
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric.testing import withCUDA
 from toy import toy_data
 
-from benchmarks.cliques import LabelCliques
 from pyg_hash.graph import BlockedGraph, GraphOperator, NewItems, WholeGraph, graph_operator
 from pyg_hash.nn import GCNChannel
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate

@@ -6,13 +6,13 @@ import inspect
 import pytest
 import torch
 import torch_geometric.transforms as T
+from label_cliques import LabelCliques
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.testing import withCUDA
 from toy import toy_data
 
 import pyg_hash.transforms as transforms
-from benchmarks.cliques import LabelCliques
 from pyg_hash.graph import anchor_view, graph_operator, protocol
 from pyg_hash.models import MCGCN
 from pyg_hash.transforms import (

@@ -5,10 +5,10 @@ from itertools import product
 import pytest
 import torch
 import torch_geometric.transforms as T
+from label_cliques import LabelCliques
 from oracles import dense_intra, dense_joint
 from toy import toy_data
 
-from benchmarks.cliques import LabelCliques
 from pyg_hash.graph import graph_operator, protocol
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 

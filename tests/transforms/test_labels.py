@@ -4,10 +4,10 @@ import oracles
 import pytest
 import torch
 import torch_geometric.transforms as T
+from label_cliques import LabelCliques
 from torch import Tensor
 from toy import toy_data
 
-from benchmarks.cliques import LabelCliques
 from pyg_hash.graph import graph_operator
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 from pyg_hash.transforms.graphs import _sharing, label_sets

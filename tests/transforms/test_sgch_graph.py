@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torch_geometric.transforms as T
+from label_cliques import LabelCliques
 from toy import toy_data
 
-from benchmarks.cliques import LabelCliques
 from pyg_hash.graph import graph_operator, protocol
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate, SGCHGraph
 from pyg_hash.typing import MODALITIES, other

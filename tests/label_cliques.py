@@ -1,8 +1,9 @@
 """Same-label cliques with every pair as an edge: what :class:`LabelHub` does not store."""
 
+from __future__ import annotations
+
 import torch
 
-from pyg_hash.graph import SparseMap
 from pyg_hash.transforms import LabelHub
 from pyg_hash.typing import CLASS, IN_CLASS, INTER, INTRA, JOINT, MODALITIES, OVERLAP
 
@@ -31,13 +32,3 @@ class LabelCliques(LabelHub):
                     edges.edge_weight = torch.cat((edges.edge_weight, weight))
         del data[CLASS]
         return data
-
-
-def num_bytes(of: torch.Tensor | SparseMap) -> int:
-    """Memory of a matrix; of all that a map has, those of the backward pass included."""
-    if isinstance(of, SparseMap):
-        parts = (of.matrix, of._scatter, of._gather, of._middle, *of._transposes)
-        return sum(map(num_bytes, {id(part): part for part in parts if part is not None}.values()))
-    sparse = of.layout == torch.sparse_csr
-    arrays = (of.crow_indices(), of.col_indices(), of.values()) if sparse else (of,)
-    return sum(array.numel() * array.element_size() for array in arrays)
