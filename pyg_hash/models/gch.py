@@ -302,7 +302,10 @@ class GCH(EncoderHashModel):
         known = _Round({m: data[m].x for m in MODALITIES}, rows, labels, batches)
         guide = yield from self._train_teacher(known, epoch)
         yield from self._train_encoders(known, guide)
-        yield from self._train_beacon(known, guide)
+        for b in self._draw(known, "gcn"):
+            fixed = self._fixed(known, b)
+            codes, logits = self.gcn(fixed[IMAGE], fixed[TEXT], labels[b])
+            yield self._objective(self._beacon_terms(codes, logits, labels[b], guide[b]), "gcn")
         beacons = torch.empty_like(guide)
         for b in batches.all():
             beacons[b] = self._beacon(self._fixed(known, b), labels[b]).detach()
@@ -341,12 +344,6 @@ class GCH(EncoderHashModel):
                 partners = self._partners(known, b, m) if self.weights["contrast"] > 0 else None
                 terms = self._encoder_terms(own, guide[b], labels, beacon, aligned, partners)
                 yield self._objective(terms, m)
-
-    def _train_beacon(self, known: _Round, guide: Tensor) -> Iterator[Objective]:
-        for b in self._draw(known, "gcn"):
-            fixed, labels = self._fixed(known, b), known.labels[b]
-            codes, logits = self.gcn(fixed[IMAGE], fixed[TEXT], labels)
-            yield self._objective(self._beacon_terms(codes, logits, labels, guide[b]), "gcn")
 
     def _teacher_terms(
         self, made: Encoding, labels: Tensor, bank: tuple[Tensor, Tensor] | None
