@@ -149,9 +149,8 @@ def layers(record, short):
 
 
 def label_cliques(record, short):
-    *sizes, largest = (300, 500, 2_000) if short else (2_173, 8_000, 200_000)
-    rows, large = [], []
-    for n, labeled in product(sizes, (0.3, 1.0)):
+    rows = []
+    for n, labeled in product((300, 500) if short else (2_173, 8_000), (0.3, 1.0)):
         edges = neighbour_edges(n)
         graphs = {f: label_graph(f, n, labeled, edges) for f in ("hubs", "edges")}
         steps = {form: cliques(graph, LABEL_WIDTH) for form, graph in graphs.items()}
@@ -168,16 +167,6 @@ def label_cliques(record, short):
     goal = "hubs against edges, 100 % labelled,"
     record.goal(f"{goal} times as fast", row["times as fast"], at_least=100)
     record.goal(f"{goal} storage", row["times as small"], at_least=150)
-    for labeled in (0.3, 1.0):
-        graph = label_graph("hubs", largest, labeled, neighbour_edges(largest))
-        implied = (labeled * largest) ** 2 / CLASSES
-        seconds = side_by_side({"": cliques(graph, LABEL_WIDTH)})
-        row = {"nodes": largest, "labelled": f"{labeled:.0%}", "seconds": seconds[""]}
-        row |= {"hubs MB": num_bytes(graph) / 1e6}
-        large.append(row | {"edges would be MB": 8 * (implied + graph.num_entries) / 1e6})
-    record.table("Where edges do not fit", large)
-    most = max(row["hubs MB"] for row in large)
-    record.goal("MB of the graph of 200,000 nodes", most, at_most=100)
     bars = {f"{r['nodes']:,} nodes, {r['labelled']} labelled": r["times as fast"] for r in rows}
     record.bars("Hubs: times as fast as clique edges", bars, x="x")
 
