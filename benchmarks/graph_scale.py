@@ -167,67 +167,53 @@ def largest(method, labeled, limit):
     return int(float(f"{brentq(lacking, 1.0, 1e12):.2g}"))
 
 
-def at_size(n, labeled, args):
-    """All methods that fit at one size: seconds, bytes, and what does not fit."""
-    needs = {method: predicted(method, n, labeled) for method in METHODS}
-    fitting = [m for m in METHODS if needs[m] <= args.limit_gb * 1e9]
-    limit = args.limit_gb + 3
-    spent = {m: alone(build_and_step, m, n, labeled, limit_gb=limit) for m in fitting}
-    graph = make(n, labeled)
-    steps = {m: prepare(m, graph) for m in fitting}
-    print(f"{n:,} nodes, {labeled:.0%} labelled: timing a step", file=sys.stderr)
-    return {
-        "nodes": n,
-        "edges": graph.edge_index.size(1),
-        "predicted": needs,
-        "extra": {m: of.extra_bytes for m, of in spent.items()},
-        "build": {m: of.value for m, of in spent.items()},
-        "stored": num_bytes(hubs(graph)[0]),
-        "step": side_by_side(steps, repeats=3 if n <= 5_000 else 2),
-    }
+def compared(record, name, labeled, sizes, limit_gb):
+    """Two tables and two panels of one kind of graph; returns MB of the stored operator by nodes.
 
-
-def show(record, name, results):
-    """Two tables and two panels of one kind of graph."""
+    Of methods that do not fit at a size it is said what they need.
+    """
     from benchmarks.picture import PREDICTED  # only here, because it needs matplotlib
 
-    times, memory = [], []
-    for result in results:
-        step, extra = result["step"], result["extra"]
-        needs = {m: f"needs {cell(bound / 1e9)} GB" for m, bound in result["predicted"].items()}
-        speed, seconds, size = (
-            {m: of[m] / unit if m in step else needs[m] for m in METHODS}
-            for of, unit in ((step, step["hubs"]), (result["build"], 1), (extra, 1e6))
-        )
-        row = {"nodes": result["nodes"], "edges": result["edges"], "hubs, s": step["hubs"]}
-        row |= {f"{m} / hubs": speed[m] for m in METHODS if m != "hubs"}
-        times.append(row | {f"{m}, build s": seconds[m] for m in METHODS})
-        row = {"nodes": result["nodes"], "hubs stored, MB": result["stored"] / 1e6}
-        row |= {f"{m}, MB": size[m] for m in METHODS}
-        memory.append(row | {"hubs predicted, MB": result["predicted"]["hubs"] / 1e6})
+    times, memory, stored = [], [], {}
+    steps, extra = {m: [] for m in METHODS}, {m: [] for m in METHODS}
+    for n in sizes:
+        needs = {m: predicted(m, n, labeled) / 1e6 for m in METHODS}
+        fitting = [m for m in METHODS if needs[m] <= limit_gb * 1e3]
+        spent = {m: alone(build_and_step, m, n, labeled, limit_gb=limit_gb + 3) for m in fitting}
+        graph = make(n, labeled)
+        stored[n] = num_bytes(hubs(graph)[0]) / 1e6
+        print(f"{n:,} nodes, {labeled:.0%} labelled: timing a step", file=sys.stderr)
+        cases = {m: prepare(m, graph) for m in fitting}
+        step = side_by_side(cases, repeats=3 if n <= 5_000 else 2)
+        lacking = {m: f"needs {cell(needs[m] / 1e3)} GB" for m in METHODS if m not in fitting}
+        ratio = {m: step[m] / step["hubs"] for m in fitting} | lacking
+        build = {m: spent[m].value for m in fitting} | lacking
+        size = {m: spent[m].extra_bytes / 1e6 for m in fitting} | lacking
+        for m in fitting:
+            steps[m].append((n, step[m]))
+            extra[m].append((n, size[m]))
+        for m in lacking:
+            extra.setdefault(m + PREDICTED, extra[m][-1:]).append((n, needs[m]))
+        row = {"nodes": n, "edges": graph.edge_index.size(1), "hubs, s": step["hubs"]}
+        row |= {f"{m} / hubs": ratio[m] for m in METHODS if m != "hubs"}
+        times.append(row | {f"{m}, build s": build[m] for m in METHODS})
+        row = {"nodes": n, "hubs stored, MB": stored[n]} | {f"{m}, MB": size[m] for m in METHODS}
+        memory.append(row | {"hubs predicted, MB": needs["hubs"]})
     record.table(f"{name}: time of a step", times)
     record.table(f"{name}: extra memory from edges to the first gradients", memory)
-    steps = {m: [(r["nodes"], r["step"][m]) for r in results if m in r["step"]] for m in METHODS}
     record.plot(f"{name}: time of a step", steps, x="nodes", y="seconds")
-    lines = {}
-    for m in METHODS:
-        lines[m] = [(r["nodes"], r["extra"][m] / 1e6) for r in results if m in r["extra"]]
-        beyond = [(r["nodes"], r["predicted"][m] / 1e6) for r in results if m not in r["extra"]]
-        if beyond:
-            lines[m + PREDICTED] = lines[m][-1:] + beyond
-    record.plot(f"{name}: extra memory (dashed: predicted)", lines, x="nodes", y="MB")
+    record.plot(f"{name}: extra memory (dashed: predicted)", extra, x="nodes", y="MB")
+    return stored
 
 
 @benchmark("Graph size", limit_gb=10.0, up_to=1_000_000)
 def main(record, args):
     sizes = [1000] if args.short else [n for n in SIZES if n <= args.up_to]
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    dies, stored = [], {}
+    dies = []
     for name, labeled in KINDS.items():
-        results = [at_size(n, labeled, args) for n in sizes]
-        show(record, name, results)
+        stored = compared(record, name, labeled, sizes, args.limit_gb)
         dies.append({"graph": name} | {m: largest(m, labeled, total) for m in METHODS})
-        stored = {r["nodes"]: r["stored"] / 1e6 for r in results}
     record.table(f"Most nodes in {total / 2**30:.0f} GiB, predicted", dies)
     goal = "200k nodes, 30 % labelled: MB of the stored operator"
     record.goal(goal, stored.get(200_000), at_most=100)
