@@ -28,7 +28,7 @@ from benchmarks.accuracy.methods import HELD_OUT, METHODS
 from benchmarks.accuracy.store import short_commit, stamp
 from benchmarks.accuracy.summary import digits
 from benchmarks.accuracy.tables import Cell
-from benchmarks.record import grid, write_text
+from benchmarks.record import cell, grid, write_text
 from pyg_hash.cli import build
 from pyg_hash.utils.files import save_json
 
@@ -265,7 +265,7 @@ def page(content):
         f"- commit: {short_commit(content['commit'])}",
     ]
     settings = [
-        [f"`{name}`", bounds(*content["space"][name]), _value(now.get(name)), _value(value)]
+        [f"`{name}`", bounds(*content["space"][name]), cell(now.get(name)), cell(value)]
         for name, value in chosen.items()
     ]
     trials = sorted(content["trials"], key=lambda trial: -(trial["score"] or 0.0))
@@ -290,10 +290,6 @@ def bounds(kind, first, *more):
     if kind == "Whole":
         return f"{first} to {more[0]}, steps of {more[1]}"
     return f"{first:g} to {more[0]:g}" + (", log" if more[1] else "")
-
-
-def _value(value):
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -187,7 +187,7 @@ def test_what_is_wrong_is_said_before_anything_runs(command, capsys):
 
 def test_the_short_form_for_real(tmp_path, capsys, monkeypatch):
     """The command as it is typed, with a worker: planted clusters."""
-    monkeypatch.setattr(cells, "_FORKS", multiprocessing.get_context("fork"))  # starts at once
+    monkeypatch.setattr(cells, "forks", lambda: multiprocessing.get_context("fork"))  # at once
     words = ["--short", "--methods", "GCH", "ClassCodes", "--out", str(tmp_path)]
     module.main(["gch-curves", *words])
     assert "gch-curves: 2 cells, 2 to run" in capsys.readouterr().out

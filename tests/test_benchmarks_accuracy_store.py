@@ -191,7 +191,7 @@ class Killer:
 @pytest.fixture
 def forked(monkeypatch):
     """Workers that inherit what the test has replaced, and start at once."""
-    monkeypatch.setattr(pool, "_FORKS", multiprocessing.get_context("fork"))
+    monkeypatch.setattr(pool, "forks", lambda: multiprocessing.get_context("fork"))
     monkeypatch.setattr(pool, "Bench", Killer)
     return pool.run_all
 

@@ -7,8 +7,6 @@ lets a code depend on least, and is the same for all protocols, seeds and code l
 """
 
 import copy
-import multiprocessing
-import os
 import statistics
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -21,6 +19,7 @@ from benchmarks.accuracy import measures
 from benchmarks.accuracy.data import SOURCES, content, digest
 from benchmarks.accuracy.methods import CHOICE_BITS, CHOICE_SEEDS, HELD_OUT, METHODS
 from benchmarks.accuracy.tables import Cell
+from benchmarks.measure import forks, one_thread
 from pyg_hash.cli import build
 from pyg_hash.codes import binarize
 from pyg_hash.metrics import evaluate
@@ -150,7 +149,6 @@ class Bench:
 
 # --- cells in processes of one thread: losing one loses one cell ----------------------------------
 
-_FORKS = multiprocessing.get_context("forkserver")
 _bench = None  # of this process
 
 
@@ -164,7 +162,7 @@ class Done(NamedTuple):
 
 def _prepare(places, changes):
     global _bench
-    torch.set_num_threads(1)
+    one_thread()
     _bench = Bench(places, changes)
 
 
@@ -178,14 +176,11 @@ def run_all(cells, extras, places, *, jobs=1, changes=None, wanted=None, worths=
     Right before a cell starts, ``wanted`` is asked whether it still is, and ``worths`` what is
     known of the choice that the cell has. All else is as in :class:`Bench`.
     """
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # FAISS reads it when it is loaded
-    _FORKS.set_forkserver_preload([__name__])
     waiting = iter(cells)
     busy = {}
 
     def worker():
-        how = {"initializer": _prepare, "initargs": (places, changes or {})}
-        return ProcessPoolExecutor(1, mp_context=_FORKS, **how)
+        return ProcessPoolExecutor(1, forks(), _prepare, (places, changes or {}))
 
     def give(free):
         for cell in waiting:
