@@ -87,14 +87,23 @@ def nearest(scores: DenseScores, k: int, find: Finder | None = None) -> tuple[Te
 
     What ``find``, or :func:`candidates`, finds is scored again, each pair alone, so that equal rows
     score equally. Where rounding may have kept a row out, all rows that are as good up to rounding
-    are scored alone. Memory: two tiles and the result, float32 and int64 ``[q, k]``.
+    are scored alone: mostly one more, which was found too, else all are looked at again. Memory:
+    two tiles and the result, float32 and int64 ``[q, k]``.
     """
     q, n = scores.shape
-    values, index = (find or candidates)(scores, min(n, k + 1))
+    values, index = (find or candidates)(scores, min(n, k + 2))
     best = ranked(scores, slice(0, q), index[:, :k], values[:, :k])
     if n == k:
         return best
-    unclear = (values[:, k - 1] - values[:, k] <= scores.rounding).nonzero().squeeze(1)
+    bound = values[:, k - 1] - scores.rounding
+    unclear, there = values[:, k] >= bound, values[:, -1] < bound
+    if index.size(1) == n:
+        there.fill_(True)
+    if bool((one_more := unclear & there).any()):
+        rows = one_more.nonzero().squeeze(1)
+        score, index = ranked(scores, rows, index[rows], values[rows])
+        best[0][rows], best[1][rows] = score[:, :k], index[:, :k]
+    unclear = (unclear & ~there).nonzero().squeeze(1)
     for rows in torch.split(unclear, max(1, 4 * ELEMENTS // n)) if unclear.numel() else ():
         tile = scores.tile(rows, slice(0, n))[:, :n]
         bound = tile.topk(k).values[:, -1] - scores.rounding[rows]
