@@ -34,7 +34,8 @@ from pyg_hash.utils.checks import (
 )
 
 _BACKENDS = ("torch", "faiss", "sparse")
-_FAISS_ROWS = 16  # from so many queries FAISS is faster than torch.topk
+_FEW_ROWS = 3  # up to so many queries FAISS makes the products faster than BLAS
+_FAISS_ROWS = 16  # from so many it is faster than torch.topk
 _SMALL = 1 << 34  # multiplications: less is not worth a look at the zeros
 _SPARSE = 0.05  # part of entries that are not zero: below, sparse products are faster
 _QUERY_ELEMENTS, _DATABASE_ELEMENTS = 1 << 25, 1 << 24  # of stored rows: 128 and 64 MB of float32
@@ -96,8 +97,8 @@ def knn(
             the device of the tensors. ``'faiss'``: FAISS keeps the largest; on the CPU.
             ``'sparse'``: dense blocks of queries meet sparse rows; for CSR, and dense rows that are
             mostly zeros. ``'auto'``: ``'sparse'`` for CSR, and for large work on dense rows with at
-            most 5 % nonzero entries on the CPU; else ``'faiss'`` from 16 queries on the CPU, where
-            FAISS is installed; else ``'torch'``.
+            most 5 % nonzero entries on the CPU; else, where FAISS is installed, ``'faiss'`` on the
+            CPU for up to 3 queries and from 16; else ``'torch'``.
         approximate: do without a look at all pairs in full, for many rows (from about 15,000).
             Scores are exact, but a neighbour may be missing: measure with :func:`recall`.
             ``'pca'``: the best ``3 k`` by the leading 128 directions of 2,048 evenly spaced rows;
@@ -178,8 +179,8 @@ def _search(
         return approximate_neighbours(a, b, k, approximate)
     if is_csr(b.x):
         return nearest(CSRScores(a, b), k)
-    many = a.shape[0] >= _FAISS_ROWS and _faiss.is_installed()
-    use_faiss = (backend == "faiss" or (backend == "auto" and many)) and a.device.type == "cpu"
+    suits = not _FEW_ROWS < a.shape[0] < _FAISS_ROWS and _faiss.is_installed()
+    use_faiss = (backend == "faiss" or (backend == "auto" and suits)) and a.device.type == "cpu"
     return nearest(DenseScores(a, b), k, faiss_candidates if use_faiss else None)
 
 
@@ -361,11 +362,11 @@ class _Heaps(Largest):
 def faiss_candidates(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
     """:func:`pyg_hash.knn.exact.candidates`, all that there are, found by FAISS.
 
-    Products of few queries, or of wide rows with themselves, are torch's and meet FAISS's heaps;
-    of the rest its own blocks are as fast.
+    Products of 4 to 1,023 queries, or of wide rows with themselves, are torch's and meet FAISS's
+    heaps; of the rest its own are as fast or faster.
     """
     q = scores.shape[0]
-    if scores.symmetric or q < _BLOCK_ROWS:
+    if scores.symmetric or _FEW_ROWS < q < _BLOCK_ROWS:
         scores.rows = 256 if scores.symmetric else q
         scores.columns = ELEMENTS // scores.rows
         return candidates(scores, k, _Heaps)

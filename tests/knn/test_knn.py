@@ -211,6 +211,22 @@ def test_near_ties_are_ranked_pair_by_pair(backend: str, metric: str, spread: fl
 
 
 @pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("rows", [1, 3, 4, 15, 16])
+def test_few_queries_among_rows_nearly_equal(backend: str, metric: str, rows: int) -> None:
+    """Each is found with the others that rounding cannot tell from it: one more, or many."""
+    generator = torch.Generator().manual_seed(rows)
+    x = torch.randn(40, 24, generator=generator)
+    near = x[:20] * (1 + 1e-7 * torch.randn(20, 24, generator=generator))
+    x = torch.cat([x, near, x[:4].repeat(6, 1)])
+    for k in (1, 2, 5, 7, len(x) - 2, len(x) - 1, len(x)):
+        score, index = knn(x[:rows], x, k, metric=metric, backend=backend)
+        all_scores, order = knn(x[:rows], x, len(x), metric=metric, backend="torch")
+        torch.testing.assert_close(score, all_scores[:, :k])
+        if backend != "sparse":
+            assert torch.equal(index, order[:, :k])
+
+
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("csr", [False, True])
 def test_prepared_rows_are_searched_alike(metric: str, csr: bool) -> None:
     torch.manual_seed(9)
