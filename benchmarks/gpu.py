@@ -339,9 +339,7 @@ PARTS = {
 
 def main(arguments=None):
     """Run the parts one after the other; what is done is written at once."""
-    threads = torch.get_num_threads()
     args = options(__doc__, arguments, device="cuda", picture=False, minutes=8.0)
-    torch.set_num_threads(threads)  # here the CPU has all of them
     there = torch.cuda.is_available()
     device = args.device if there or not args.short else "cpu"  # make bench is for all
     if device != "cpu" and not there:

@@ -39,7 +39,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def options(doc, arguments=None, *, picture=True, **more):
-    """The command line of a benchmark; one thread for everything, one turn if it is ``--short``.
+    """The command line of a benchmark; one turn if it is ``--short``.
 
     ``picture`` says whether the benchmark draws, which needs matplotlib; ``more`` are other options
     and their defaults. What comes back has ``flags``, all that was given except for ``--out``, and
@@ -61,7 +61,6 @@ def options(doc, arguments=None, *, picture=True, **more):
         parser.error("matplotlib is not installed; pip install 'pyg_hash[bench]'")
     if args.out is None:
         args.out = HERE.parent / "build" / "bench" if args.short else HERE / "results"
-    one_thread()
     global quick
     quick = args.short
     return args

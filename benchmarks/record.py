@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measure import options
+from benchmarks.measure import one_thread, options
 from pyg_hash import __version__
 from pyg_hash.utils.files import atomic_path, check_writable
 
@@ -70,6 +70,7 @@ def benchmark(title, **choices):
         def main(arguments=None):
             script = fill.__globals__
             args = options(script["__doc__"], arguments, **choices)
+            one_thread()
             record = Record(Path(script["__file__"]).stem, title, args)
             fill(record, args)
             record.save()

@@ -112,7 +112,6 @@ def test_options(tmp_path, monkeypatch, capsys, in_full):
         "flags": ["--device", "cpu"],
         "protocol": "Two lines of protocol.",
     }
-    assert torch.get_num_threads() == 1
     more = measure.options(DOC, ["--short", "--limit_gb", "7", f"--out={tmp_path}"], limit_gb=1.5)
     assert more.limit_gb == 7.0 and more.flags == ["--short", "--limit_gb", "7"]
     with pytest.raises(SystemExit):

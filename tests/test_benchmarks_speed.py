@@ -86,6 +86,7 @@ def short(name, folder, *words):
     importlib.import_module(f"benchmarks.{name}").main(["--short", "--out", str(folder), *words])
     content = json.loads((folder / f"{name}.json").read_text())
     assert content["short"] and (folder / f"{name}.md").exists()
+    assert content["about"]["threads"] == "1"
     assert (folder / f"{name}.png").exists() == bool(content["plots"])
     assert {goal["met"] for goal in content["goals"]} <= {"short form", "not measured"}
     for row in (row for table in content["tables"] for row in table["rows"]):
