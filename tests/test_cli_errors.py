@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import runpy
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 
 from pyg_hash.cli import main
 from pyg_hash.cli.options import TrainConfig, UsageError
+from pyg_hash.cli.store import ListItems
 from pyg_hash.index import HammingIndex
 from pyg_hash.runs import PARTS, Run
 
@@ -119,19 +121,32 @@ def test_errors_in_files(words, parts, tmp_path, capsys):
 
 def test_what_the_output_cannot_show_is_escaped_and_a_reader_may_leave(tmp_path, monkeypatch):
     write_store(tmp_path / "a.store")
-    raw = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="cp1252"))
+    for more in ([], ["--json"]):
+        raw = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+        assert main(["store", "list", str(tmp_path / "a.store"), *more]) == 0
+        assert rb"gr\u00fcn \u7ea2 \ud83c\udf88" in raw.getvalue()
+    assert json.loads(raw.getvalue())["text"] == "grün 红 🎈"
+    monkeypatch.setattr(sys, "stdout", None)
     assert main(["store", "list", str(tmp_path / "a.store")]) == 0
-    assert b"\\u7ea2" in raw.getvalue()
     words = [sys.executable, "-m", "pyg_hash", "store", "list", str(tmp_path / "a.store")]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait() == 128 + 13
 
 
+def test_a_pipe_of_somebody_else_that_broke_is_an_error(tmp_path, monkeypatch, capsys):
+    def broken(self):
+        raise BrokenPipeError("the helper of an encoder ended")
+
+    monkeypatch.setattr(ListItems, "execute", broken)
+    assert main(["store", "list", str(tmp_path / "a.store")]) == 1
+    assert capsys.readouterr().err == "pyg-hash: error: the helper of an encoder ended\n"
+
+
 def write_store(path):
     index = HammingIndex.create(path, 8, ids=str, fields={"text": str})
-    index.add(torch.ones(1, 8, dtype=torch.int8), ["a"], {"text": ["\u7ea2"]})
+    index.add(torch.ones(1, 8, dtype=torch.int8), ["a"], {"text": ["grün 红 🎈"]})
     index.save()
 
 

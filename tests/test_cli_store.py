@@ -46,7 +46,7 @@ def test_items_are_listed(store, capsys):
     ]
     assert "x" * 39 + "…" in out[2] and out[3] == "2 of 4 items"
     assert main(["store", "list", str(store), "--where=label = 'it''s'", "--limit=0"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "0 of 1 items that pass the filter"
+    assert capsys.readouterr().out.splitlines()[-1] == "0 of those that pass the filter, of 4 items"
 
 
 def test_items_are_deleted(store, tmp_path, capsys):

@@ -56,9 +56,11 @@ class Build(Command):
     )
     out: str = option(MISSING, "the run folder to write; the same command again goes on with it")
     image_column: str | None = option(
-        None, "column (or variable) of pictures or their features; '' for none"
+        None, "column (or variable) of pictures or their features; '' for none in a table"
     )
-    text_column: str | None = option(None, "column of texts or their features; '' for none")
+    text_column: str | None = option(
+        None, "column of texts or their features; '' for none in a table"
+    )
     label_column: str | None = option(None, "column of labels")
     id_column: str | None = option(None, "column of ids")
     label_separator: str | None = option(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import gc
 import io
+import json
 import os
 import re
+import select
 import signal
 import sys
 import tempfile
@@ -188,7 +191,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         tempfile.tempdir = os.getcwd()
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.getcwd())
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show ends no command
-        sys.stdout.reconfigure(errors="backslashreplace")
+        codecs.register_error("pyg_hash.escaped", _escaped)
+        sys.stdout.reconfigure(errors="pyg_hash.escaped")
     try:
         with _uncollected_imports():
             args = parse(argv)
@@ -198,19 +202,37 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not isinstance(kind, str):
                 kind, own = kind[own.action][0], own[own.action]
             status: int = _class(kind).of(own).execute()
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
             return status
-    except BrokenPipeError:  # who reads, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13
     except KeyboardInterrupt as error:
         print("pyg-hash: stopped", file=sys.stderr)
         return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            return 128 + 13
         if debug:
             raise
         print(f"pyg-hash: error: {_told(error)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """Characters that an encoding lacks, as JSON writes them: what was JSON stays it."""
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads the output any more, as ``head`` that has seen enough."""
+    try:
+        number, poll = sys.stdout.fileno(), select.poll()
+    except (AttributeError, OSError, ValueError):  # no file, or no POSIX system
+        return False
+    poll.register(number, 0)
+    if left := any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), number)  # for the flush at the end
+    return left
 
 
 @contextmanager

@@ -37,8 +37,6 @@ class ListItems(StoreCommand):
             raise UsageError("start, limit: expected 0 or more")
         with opened(self.store) as store:
             ids = store.list(self.where, self.start, self.limit).tolist()
-            passing = "" if self.where is None else " that pass the filter"
-            count = len(store) if self.where is None else len(store.list(self.where, 0, len(store)))
             fields = store.metadata(ids)
             columns = {"id": ids, **fields}
             rows = [{name: values[i] for name, values in columns.items()} for i in range(len(ids))]
@@ -46,7 +44,8 @@ class ListItems(StoreCommand):
                 print("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), end="")
                 return
             print(printed([*columns], [list(map(cell, row.values())) for row in rows]))
-            print(f"{len(rows):,} of {count:,} items{passing}")
+            of = "" if self.where is None else "of those that pass the filter, "
+            print(f"{len(rows):,} {of}of {len(store):,} items")
 
 
 class DeleteItems(StoreCommand):

@@ -9,7 +9,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -594,25 +594,28 @@ def _before(
 
 
 class _Turns:
-    """Many searches at a time, or one change, for which new searches wait."""
-
-    _MANY = 256
+    """Any number of searches at a time, or one change, for which new searches wait."""
 
     def __init__(self) -> None:
-        self._places, self._change = threading.Semaphore(self._MANY), threading.Lock()
+        self._gate, self._state, self._readers = threading.Lock(), threading.Condition(), 0
 
-    def reading(self) -> AbstractContextManager[Any]:
-        return self._places
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        with self._gate, self._state:
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._state:
+                self._readers -= 1
+                self._state.notify_all()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        with self._change:
-            for _ in range(self._MANY):
-                self._places.acquire()
-            try:
-                yield
-            finally:
-                self._places.release(self._MANY)
+        with self._gate:
+            with self._state:
+                self._state.wait_for(lambda: not self._readers)
+            yield
 
 
 def find_encoders(

@@ -47,10 +47,10 @@ def open_picture(
     module = require("PIL.Image", "pillow")
     module.init()
     known = [name for name in formats if name in module.OPEN]  # some builds lack some
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", module.DecompressionBombWarning)  # we refuse it below
-        opened = module.open(file, formats=known)
-    with opened as picture:
+    odd = module.DecompressionBombWarning  # of what is refused below
+    if not any(category is odd for _, _, category, *_ in warnings.filters):
+        warnings.simplefilter("ignore", odd)
+    with module.open(file, formats=known) as picture:
         width, height = picture.size
         is_jpeg = picture.format in ("JPEG", "MPO")
         most = pixels * REDUCED if is_jpeg else pixels
@@ -61,7 +61,7 @@ def open_picture(
             )
         if width * height > pixels:
             factor = 2 if width * height <= 4 * pixels else 4
-            picture.draft("RGB", (width // factor, height // factor))
+            picture.draft("RGB", (max(1, width // factor), max(1, height // factor)))
         if is_jpeg:
             place = picture.fp.tell()
             picture.fp.seek(0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from base64 import b64encode
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from serve_cases import COLORS, Client, make_catalog, open_catalog, png
 from pyg_hash.codes import hamming_distance, pack_bits
 from pyg_hash.index import HammingIndex
 from pyg_hash.serve import SearchEngine, create_app
-from pyg_hash.serve.engine import NewItem
+from pyg_hash.serve.engine import NewItem, _Turns
 from pyg_hash.serve.guard import QueryError
 from pyg_hash.typing import MODALITIES
 
@@ -429,3 +431,35 @@ def test_one_store_of_integers(engine, tmp_path):
     assert change(client, "POST", "/api/items", {"items": [{**new, "id": "x"}]}).status == 404
     assert len(HammingIndex.open(tmp_path / "one.store")) == 5
     assert Path(tmp_path / "one.store").is_file()
+
+
+def test_a_change_does_not_wait_for_new_searches():
+    turns, stop, together = _Turns(), threading.Event(), []
+
+    def searches():
+        while not stop.is_set():
+            with turns.reading():
+                together.append(changing)
+                time.sleep(0.002)
+
+    changing = False
+    threads = [threading.Thread(target=searches) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    done = threading.Event()
+
+    def changes():
+        nonlocal changing
+        for _ in range(5):
+            with turns.writing():
+                changing = True
+                time.sleep(0.005)
+                changing = False
+        done.set()
+
+    threading.Thread(target=changes, daemon=True).start()
+    assert done.wait(60)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert together and not any(together)
