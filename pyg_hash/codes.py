@@ -44,7 +44,18 @@ def check_codes(codes: Tensor, name: str, *, num_bits: int | None = None) -> Non
 
 
 def pack_bits(codes: Tensor, *, num_bits: int | None = None) -> Tensor:
-    """Pack codes of ``num_bits`` bits (None: of any number), on the same device."""
+    """Pack codes, eight bits a byte.
+
+    Args:
+        codes: int8 ±1 ``[n, num_bits]``.
+        num_bits: bits that the codes must have; None takes any number.
+
+    Returns:
+        uint8 ``[n, ceil(num_bits / 8)]`` on the same device.
+
+    Raises:
+        TypeError, ValueError: not codes, or not of ``num_bits`` bits.
+    """
     check_codes(codes, "codes", num_bits=num_bits)
     packed = np.packbits((codes > 0).cpu().numpy(), axis=1)
     return torch.from_numpy(packed).to(codes.device)
@@ -69,7 +80,18 @@ def check_packed(packed: Tensor, num_bits: int, name: str = "packed") -> None:
 
 
 def unpack_bits(packed: Tensor, num_bits: int) -> Tensor:
-    """Undo :func:`pack_bits`: int8 ±1 ``[n, num_bits]`` on the same device."""
+    """Undo :func:`pack_bits`.
+
+    Args:
+        packed: uint8 ``[n, ceil(num_bits / 8)]``.
+        num_bits: bits of a code.
+
+    Returns:
+        int8 ±1 ``[n, num_bits]`` on the same device.
+
+    Raises:
+        TypeError, ValueError: not packed codes of ``num_bits`` bits.
+    """
     check_positive_int(num_bits, "num_bits")
     check_packed(packed, num_bits)
     bits = np.unpackbits(packed.cpu().numpy(), axis=1, count=num_bits)
@@ -80,10 +102,18 @@ _ROUNDING = 1e-3  # of means of codes, as MCGCN's attention makes them: still 12
 
 
 def quantize(relaxed: Tensor, codes: Tensor | None = None) -> Tensor:
-    """Relaxed codes in steps of 1 / 127, int8 ``[n, num_bits]``, whose signs are the codes.
+    """Relaxed codes in steps of 1 / 127, one byte a bit; what rounds to 0 is one step.
 
-    What rounds to 0 is one step. Relaxed codes are floats in [-1, 1], and ``codes`` their signs, by
-    default ``binarize(relaxed)``; where a relaxed code is all but 0, they decide.
+    Args:
+        relaxed: float ``[n, num_bits]`` in [-1, 1].
+        codes: int8 ±1 ``[n, num_bits]``, their signs; by default ``binarize(relaxed)``. Where a
+            relaxed code is all but 0 they decide.
+
+    Returns:
+        int8 ``[n, num_bits]``, -127 to 127 but 0, whose signs are the codes.
+
+    Raises:
+        TypeError, ValueError: not finite floats in [-1, 1], or of other signs than the codes.
     """
     check_relaxed(relaxed, "relaxed")
     if relaxed.numel() and (largest := float(relaxed.abs().max())) > 1 + _ROUNDING:
@@ -127,7 +157,18 @@ def exact_queries(relaxed: Tensor) -> Tensor:
 
 
 def hamming_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Differing bits of all pairs: int32 ``[n, m]``; for large sets use ``HammingIndex``."""
+    """Number of differing bits of all pairs.
+
+    Args:
+        a: int8 ±1 ``[n, num_bits]``.
+        b: int8 ±1 ``[m, num_bits]`` on the same device.
+
+    Returns:
+        int32 ``[n, m]``. It takes ``8 n m`` bytes: use ``HammingIndex`` for large sets.
+
+    Raises:
+        TypeError, ValueError: not codes, or of different widths.
+    """
     check_codes(a, "a")
     check_codes(b, "b", num_bits=a.size(1))
     # codes are ±1, so a.b = num_bits - 2 * distance; exact in float32 up to 2^24 bits
@@ -168,7 +209,14 @@ largest bucket            {self.largest_bucket}"""
 
 
 def code_diagnostics(codes: Tensor) -> CodeDiagnostics:
-    """Judge how well codes, at least one, use their bits, without labels."""
+    """Judge how well codes use their bits, without labels.
+
+    Args:
+        codes: int8 ±1 ``[n, num_bits]``, at least one row.
+
+    Raises:
+        TypeError, ValueError: not codes, or no rows.
+    """
     check_codes(codes, "codes")
     if codes.size(0) == 0:
         raise ValueError("codes: has no rows; give at least one")

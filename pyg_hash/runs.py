@@ -120,8 +120,10 @@ class Run:
     ) -> Run:
         """Make a run folder and write its settings into it, before any work is done.
 
-        ``FileExistsError``: there is a run in it already, and ``resume`` is False; ``ValueError``:
-        it is True, but the settings differ from those of the run.
+        Raises:
+            FileExistsError: there is a run in the folder and ``resume`` is False.
+            OSError: the folder cannot be written.
+            ValueError: ``resume``, but the settings differ from those of the run.
         """
         run = cls(Path(path))
         # a folder with nothing but settings and items may be taken over
@@ -290,7 +292,10 @@ class Run:
         self.note(items=sha256(self.file("items")))
 
     def items(self, images_root: str | os.PathLike[str] | None = None) -> RunItems:
-        """Read ``items.json``; ``images_root`` is the folder of the pictures, if it has moved."""
+        """Read ``items.json``; ``images_root`` is the folder of the pictures, if they have moved.
+
+        ``NotADirectoryError``: it is none.
+        """
         if images_root is not None and not Path(images_root).is_dir():
             raise NotADirectoryError(f"images_root: {images_root} is no folder")
         value = load_json(self.file("items"))

@@ -50,7 +50,11 @@ class InstanceLoader(NodeLoader):
     seeds alone. With all neighbours, all members and all nodes as one batch the loss is that of
     the whole graph.
 
-    Propagation is unbiased (:class:`InstanceSampler`), losses are not, see docs/large_graphs.rst.
+    **What is unbiased.** Every propagation is (see :class:`InstanceSampler`): its expectation is
+    the product with the whole graph's operator. A loss is not, for two reasons that shrink with
+    more neighbours and larger batches: tanh of an unbiased estimate is none, and terms over pairs
+    of instances (similarity, balance) see each seed with itself more often than the whole graph
+    does. With all neighbours and members the gradients of all other terms are unbiased.
 
     Args:
         data: what training sees: ``model.training_view(data)``.
@@ -65,7 +69,8 @@ class InstanceLoader(NodeLoader):
             :class:`torch.utils.data.DataLoader`: ``batch_size``, ``num_workers``, ``drop_last``,
             ``generator`` (of the order alone; neighbours are drawn by torch's global one), ...
 
-    Errors are those of :class:`InstanceSampler`; ``ValueError``: no seeds, cells not shuffled.
+    Raises:
+        TypeError, ValueError: see :class:`InstanceSampler`; no seeds; cells without ``shuffle``.
     """
 
     def __init__(

@@ -105,7 +105,11 @@ class CrossModalDataset(InMemoryDataset):
         return cast(ImageEncoder, self._encoder(IMAGE))
 
     def text_encoder(self) -> TextEncoder:
-        """The same of NEW texts, as in ``data['text'].x``."""
+        """The encoder that gives NEW texts features as in ``data['text'].x``.
+
+        Raises:
+            ValueError: the set came with ready-made features only.
+        """
         return cast(TextEncoder, self._encoder(TEXT))
 
     def _encoder(self, modality: Modality) -> Any:

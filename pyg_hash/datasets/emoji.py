@@ -326,7 +326,11 @@ class EmojiVendors(Emoji):
     Twemoji comes with the ``demo`` extra; the other sets are packages on npm, each one file of SVG
     with its licence beside it: ``noto`` and ``noto-v1`` (Google, Apache-2.0), ``fluent-emoji`` and
     ``fluent-emoji-flat`` (Microsoft, MIT), ``emojione`` (JoyPixels, CC-BY 4.0). Any set in this
-    layout whose icons bear the names of emoji is read. Nothing is downloaded: docs/datasets.rst.
+    layout whose icons bear the names of emoji is read. Nothing is downloaded::
+
+        cd data/emoji-vendors/raw
+        npm install @iconify-json/noto @iconify-json/noto-v1 @iconify-json/emojione
+        npm install @iconify-json/fluent-emoji @iconify-json/fluent-emoji-flat
 
     SVG become PNG files of 224 pixels under ``<root>/pictures``, by ``resvg-py``, and then features
     as in :class:`Emoji`, both once a set: minutes, with a bar, most of them for ``fluent-emoji``.
@@ -340,12 +344,16 @@ class EmojiVendors(Emoji):
             those of things that nobody else draws, which are left out.
         vendor: with ``split='vendor'``, the set that asks.
         sources: folders of the packages; None: ``<root>/raw/node_modules/@iconify-json``.
+        texts: as of :class:`Emoji`, and so is ``languages``.
+        progress: show bars.
 
-    The other arguments, and errors, are those of :class:`Emoji`.
+    The other arguments are those of :class:`~pyg_hash.datasets.CrossModalDataset`.
 
-    ``FileNotFoundError``: there is no set of icons; the message has the command that gets them.
-    ``ValueError``: two sets of one name, or ``vendor`` is none, or goes with no such split.
-    ``CorruptFileError``: a file of a set is damaged.
+    Raises:
+        FileNotFoundError: there is no set of icons; the message has the command that gets them.
+        ImportError: the ``demo`` extra is not installed.
+        ValueError: two sets of one name, or ``vendor`` is none, or goes with no such split.
+        CorruptFileError: a file of a set is damaged.
     """
 
     def __init__(

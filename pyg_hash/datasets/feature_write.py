@@ -216,11 +216,12 @@ def encode_feature_file(
         image_encoder: of the pictures; an encoder or a function of yours.
         text_encoder: of the texts, the same; one that learns from texts is fitted already.
         batch_size: items in a call of an encoder.
-        **more: all other keywords of :func:`~pyg_hash.datasets.write_feature_file`, whose errors
-            are raised too, but the features.
+        **more: ``train``, ``query``, ``labels``, ``ids`` and all other keywords of
+            :func:`~pyg_hash.datasets.write_feature_file` but the features.
 
-    ``ValueError``: lists of different lengths, empty texts, pictures that do not exist, or items
-    that cannot be encoded, which are listed.
+    Raises:
+        TypeError, ValueError: as of ``write_feature_file``; lists of different lengths, empty
+            texts, pictures that do not exist, or items that cannot be encoded, which are listed.
     """
     own = {"path", "image", "text", "image_paths", "texts", "image_encoder", "text_encoder"}
     taken = inspect.signature(write_feature_file).parameters

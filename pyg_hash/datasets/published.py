@@ -729,18 +729,23 @@ class Wikipedia(PublishedDataset):
     Labels are 0..9. Source: Rasiwasia et al., "A New Approach to Cross-Modal Multimedia
     Retrieval", ACM Multimedia 2010.
 
-    The raw files have to lie in ``<root>/raw``; :meth:`download` lists them. Arguments and errors
-    that are not named here are those of :class:`~pyg_hash.datasets.published.PublishedDataset`.
+    The raw files have to lie in ``<root>/raw``; :meth:`download` lists them. Arguments that are not
+    named here are those of :class:`~pyg_hash.datasets.CrossModalDataset`.
 
     Args:
+        root: folder of ``raw/`` and of what is computed.
         image: ``'sift'``, the official 128-d bag of SIFT words, or ``'image128'``, a stronger
-            128-d feature of the same rows; or ``FILE[:NAME]``, a matrix of your own.
+            128-d feature of the same rows; or ``FILE[:NAME]``, a matrix of your own, as of
+            :class:`~pyg_hash.datasets.published.PublishedDataset`.
         text: ``'lda'`` (official, 10 topics), ``'tfidf'`` (official, 1,000-d), ``'bow3000'``
             (counts of the 3,000 most frequent words) or ``'lsa200'`` (TF-IDF, then truncated SVD
             to 200-d, seed 0). The last two leave English stop words out and are fitted on the
             training texts. Or a file of your own, or a text encoder.
 
-    ``ImportError``: scikit-learn is missing (``'bow3000'``, ``'lsa200'``).
+    Raises:
+        FileNotFoundError: a raw file is missing.
+        CorruptFileError: a raw file is damaged, or the files do not belong together.
+        ImportError: scikit-learn is missing (``'bow3000'``, ``'lsa200'``).
     """
 
     manifest = "wikipedia"

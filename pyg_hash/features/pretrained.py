@@ -397,7 +397,9 @@ def named_encoder(name: str, modality: Modality, **run: Any) -> Any:
         modality: what it is to encode.
         **run: ``batch_size``, ``device`` and ``progress`` of a network.
 
-    ``SettingError``: there is no such encoder or folder; other errors are those of the encoder.
+    Raises:
+        SettingError: there is no such encoder or folder.
+        ValueError, ImportError, CorruptFileError: as of the encoder.
     """
     known: dict[str, Callable[[], Any]] = {"static_words": StaticWords}
     if modality == IMAGE:

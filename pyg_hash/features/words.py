@@ -61,7 +61,8 @@ class BagOfWords(StoredEncoder):
         any_script: False: words are runs of letters and digits and nothing more, as in encoders
             that were stored before other scripts were known (texts in ASCII: no difference).
 
-    It is fitted with scikit-learn (``demo`` extra).
+    Raises:
+        ImportError: scikit-learn is missing (``demo`` extra), with which it is fitted.
     """
 
     kind = "bag_of_words"

@@ -150,6 +150,10 @@ class CodeStore(ABC):
             relaxed: for a ``HammingIndex``: the same items before their signs were taken, float
                 ``[n, num_bits]`` in [-1, 1], of all items or of none: kept as int8 in steps of
                 1 / 127, ``num_bits`` bytes an item, for :meth:`search` to rescore by.
+
+        Raises:
+            ValueError: ids given twice or present already; relaxed codes where they cannot be kept,
+                of some items only, or of other signs than the codes.
         """
         self._insert(codes, ids, metadata, relaxed, replace=False)
 
@@ -213,7 +217,15 @@ class CodeStore(ABC):
             return len(present)
 
     def update(self, ids: Ids, metadata: Metadata) -> None:
-        """Change fields of items that are there, to n values each; those not named stay."""
+        """Change fields of items; those that are not named stay.
+
+        Args:
+            ids: n different ids of items.
+            metadata: n values for each field that changes.
+
+        Raises:
+            ValueError: ids given twice or not there.
+        """
         names = self._unique(ids)
         kept = self._columns(metadata, [*metadata], len(names))
         with self._changing():

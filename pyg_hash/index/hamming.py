@@ -149,7 +149,12 @@ class HammingIndex(CodeStore):
     ) -> Self:
         """A new, empty index in the file ``path``, which appears with :meth:`save`.
 
-        The other arguments are those of the class. ``FileExistsError``: there is a file already.
+        The other arguments are those of the class.
+
+        Raises:
+            FileExistsError: there is a file already.
+            ImportError: FAISS is needed and not installed.
+            OSError: the file could not be written.
         """
         check_path(path)
         store = cls(num_bits, ids=ids, fields=fields, index=index, model=model)
@@ -161,10 +166,17 @@ class HammingIndex(CodeStore):
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, mapped: bool = True) -> Self:
-        """Open what :meth:`save` wrote; ``CorruptFileError``: it is damaged or something else.
+        """Open what :meth:`save` wrote.
 
-        ``mapped`` leaves codes, ids, fields and hash tables on disk, to be read as they are used;
-        what IVF and HNSW keep beside the codes is always read into memory.
+        Args:
+            path: the file.
+            mapped: leave codes, ids, fields and hash tables on disk, to be read as they are used;
+                what IVF and HNSW keep beside the codes is always read into memory.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            CorruptFileError: the file is truncated, damaged or something else.
+            ImportError: FAISS is needed and not installed.
         """
         check_path(path)
         store = cls._read(Path(path), mapped, "auto")

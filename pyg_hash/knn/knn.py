@@ -146,8 +146,13 @@ def knn(
 def prepare(x: Tensor, metric: str = "cosine") -> PreparedRows:
     """Check, normalise and copy rows once for many searches; a ``database`` for :func:`knn`.
 
-    Rows, metrics and errors are those of :func:`knn`. L2 is then measured around a point near the
-    data, of CSR rows around 0, their most common value.
+    Args:
+        x: float ``[n, d]``, dense or ``torch.sparse_csr``.
+        metric: ``'cosine'``, ``'ip'`` or ``'l2'``, whose distances are then measured around a point
+            near the data, of CSR rows around 0, their most common value.
+
+    Raises:
+        TypeError, ValueError: as :func:`knn`.
     """
     check_rows(x, "database")
     return (ready_csr if is_csr(x) else ready)(x, metric, name="database")
@@ -394,9 +399,17 @@ def recall(
 ) -> float:
     """The part, 0 to 1, of the true nearest neighbours that ``index`` holds, on sampled queries.
 
-    ``index``, int64 ``[q, k]``, is what was found, of dense rows; ``sample`` queries are drawn by
-    ``seed``, without replacement. The other arguments and the errors are those of :func:`knn`;
-    ``ValueError`` too if ``index`` and ``query`` do not match.
+    Args:
+        index: what was found, int64 ``[q, k]``.
+        query: dense float ``[q, d]``.
+        database: dense float ``[n, d]``; ``query`` itself with ``exclude_self``.
+        metric: of :func:`knn`.
+        exclude_self: whether row i must not be its own neighbour, as in :func:`knn`.
+        sample: number of queries, drawn without replacement.
+        seed: of the draw.
+
+    Raises:
+        ValueError: ``index`` and ``query`` do not match, and as :func:`knn`.
     """
     check_positive_int(sample, "sample")
     if index.dim() != 2 or index.size(0) != query.size(0):

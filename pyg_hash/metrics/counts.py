@@ -144,8 +144,10 @@ def precision_at_n(
 ) -> Tensor:
     """Share of relevant items among the first n of the ranking (P@N), expected under ties.
 
-    Float64 ``[len(topn)]``, for each n, 1 to m, in ``topn``; codes, labels and errors are those of
-    :func:`mean_average_precision`.
+    Codes, labels and errors are those of :func:`mean_average_precision`.
+
+    Returns:
+        float64 ``[len(topn)]``, one number for each n, an integer from 1 to m, in ``topn``.
     """
     ranking = Ranking(query, database, query_y, database_y)
     for n in topn:

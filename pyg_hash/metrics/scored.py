@@ -28,8 +28,14 @@ def pair_recall(query: Tensor, database: Tensor, k: int) -> float:
     nearer ones, is found with probability ``clamp((k - a) / b, 0, 1)``, the exact mean over all
     orders. Chance is ``k / n``. Memory is O(n).
 
-    Codes are int8 ±1 ``[n, num_bits]``; ``k`` is at least 1, more than n means all. Errors are
-    those of :func:`mean_average_precision`, and ``ValueError`` for unequal numbers of rows.
+    Args:
+        query: int8 ±1 ``[n, num_bits]``, at least one row.
+        database: int8 ±1 ``[n, num_bits]``, on the same device.
+        k: rank cut, at least 1; more than n means all.
+
+    Raises:
+        TypeError: codes that are not int8, or ``k``.
+        ValueError: unequal numbers of rows or bits, no rows, values other than ±1, ``k`` below 1.
     """
     check_positive_int(k, "k")
     check_codes(query, "query")
@@ -38,7 +44,10 @@ def pair_recall(query: Tensor, database: Tensor, k: int) -> float:
 
 
 def scored_pair_recall(query: Tensor, database: Tensor, k: int) -> float:
-    """:func:`pair_recall` by score, of codes as :func:`scored_average_precision` takes them."""
+    """:func:`pair_recall` by score; codes and errors are those of :func:`scored_average_precision`.
+
+    ``ValueError`` too for unequal numbers of rows.
+    """
     check_positive_int(k, "k")
     _check_scored(query, database)
     return expected_recall(*pair_places(query, database), k)
@@ -49,10 +58,18 @@ def scored_average_precision(
 ) -> float:
     """Mean over the queries of the average precision of their rankings by score (mAP@all).
 
-    Definition, labels and errors are those of :func:`mean_average_precision` with ``topk=None``;
-    items of equal score come in no order, and the result is the exact mean over all orders.
-    Queries are relaxed codes, float ``[q, num_bits]``, items int8 ``[n, num_bits]``, ±1 or of
-    :func:`pyg_hash.codes.quantize`, or relaxed codes too.
+    Definition as :func:`mean_average_precision` with ``topk=None``; items of equal score come in
+    no order, and the result is the exact mean over all orders.
+
+    Args:
+        query: relaxed codes, float ``[q, num_bits]``.
+        database: int8 ``[n, num_bits]``, ±1 or of :func:`pyg_hash.codes.quantize`; or relaxed
+            codes, float ``[n, num_bits]``.
+        query_y: class index, integer ``[q]``, or multi-hot ``[q, C]``.
+        database_y: class index ``[n]`` or multi-hot ``[n, C]``, as ``query_y``.
+
+    Raises:
+        TypeError, ValueError: wrong types, shapes or values, no rows, labels of two kinds.
     """
     _check_scored(query, database)
     signs = torch.where(database < 0, -1, 1).to(torch.int8)

@@ -70,7 +70,13 @@ class BeaconNetwork(Layer):
         self.classifier = nn.Linear(width, num_classes, bias=dense or labels_of_codes)
 
     def forward(self, image: Tensor, text: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Relaxed codes ``[n, num_bits]`` and label logits ``[n, C]``; labels are multi-hot."""
+        """Relaxed codes ``[n, num_bits]`` and label logits ``[n, num_classes]``, both float.
+
+        Args:
+            image: image features, float ``[n, in_channels]``, n at least 2.
+            text: text features, float ``[n, in_channels]``.
+            labels: multi-hot, float ``[n, num_classes]``.
+        """
         x = reweighted_fusion(image, text, norm=self.norm)
         if self.standardised:
             x = F.batch_norm(x, None, None, training=True)

@@ -40,10 +40,14 @@ class GCNChannel(Layer):
         self.conv2 = _Convolution(hidden_channels, out_channels)
 
     def forward(self, x: Tensor | Iterable[Tensor], place: Place | SparseMap) -> list[Tensor]:
-        """States after both layers, in (-1, 1); then, if the place has a view, those of its rows.
+        """States after both layers.
 
-        Features are ``[N, in_channels]``, or consecutive parts of their rows; an operator alone
-        stands for :class:`WholeGraph`.
+        Args:
+            x: features ``[N, in_channels]``, or consecutive parts of their rows.
+            place: where the nodes stand; an operator alone stands for :class:`WholeGraph`.
+
+        Returns:
+            ``[N, out_channels]`` in (-1, 1); then, if the place has a view, those of its rows.
         """
         place = WholeGraph(place) if isinstance(place, SparseMap) else place
         states: Iterable[Tensor] = [x] if isinstance(x, Tensor) else x

@@ -127,8 +127,13 @@ def _plain(name: str) -> str:
 def pr_curve(curves: Mapping[str, LookupCurve]) -> Figure:
     """Precision against recall; each point of a line is a Hamming radius.
 
-    Radii within which no query finds anything are left out; a dot marks radius 2. ``curves``: name
-    of a line -> what :func:`pyg_hash.metrics.pr_curve` returned; at least one.
+    Radii within which no query finds anything are left out; a dot marks radius 2.
+
+    Args:
+        curves: name of a line -> what :func:`pyg_hash.metrics.pr_curve` returned.
+
+    Raises:
+        ValueError: no curves.
     """
     found = {name: curve.answered > 0 for name, curve in curves.items()}
     lines = {n: (c.recall[found[n]], c.precision[found[n]]) for n, c in curves.items()}
@@ -246,8 +251,17 @@ def distance_histogram(
     """Hamming distances of relevant and of irrelevant pairs; the less they overlap, the better.
 
     Each histogram is a share of its own pairs, for irrelevant pairs are far more. Without labels
-    there is one histogram, of all pairs. Codes, labels and errors are those of
-    :func:`pyg_hash.metrics.mean_average_precision`.
+    there is one histogram, of all pairs.
+
+    Args:
+        query: int8 ±1 ``[q, num_bits]``.
+        database: int8 ±1 ``[m, num_bits]``.
+        query_y: class index ``[q]`` or multi-hot ``[q, C]``; None if nothing is known.
+        database_y: class index ``[m]`` or multi-hot ``[m, C]``; None if nothing is known.
+
+    Raises:
+        TypeError: see :func:`pyg_hash.metrics.mean_average_precision`.
+        ValueError: see there; labels of one side only.
     """
     if query_y is None or database_y is None:
         if query_y is not database_y:
@@ -308,6 +322,10 @@ def tsne(
         labels: class index ``[n]`` or multi-hot ``[n, C]`` by modality.
         class_names: one name a class; by default their numbers.
         seed: of the start.
+
+    Raises:
+        TypeError: points that are not tensors, labels of the wrong type.
+        ValueError: no points or too few, different widths, NaN, labels that do not fit.
     """
     if not points:
         raise ValueError("points: there is nothing to draw; give those of one modality at least")

@@ -58,7 +58,11 @@ class Results:
 
     @classmethod
     def of(cls, model: HashModel, data: HeteroData) -> Results:
-        """Encode all nodes of ``data`` once, and :func:`evaluate <pyg_hash.metrics.evaluate>`."""
+        """Encode all nodes of ``data`` once, and evaluate.
+
+        Raises:
+            ValueError: masks are missing or select nothing; see :func:`pyg_hash.metrics.evaluate`.
+        """
         rows = {}
         for name in ("query_mask", "database_mask"):
             if name not in data[IMAGE] or not bool(data[IMAGE][name].any()):
@@ -256,7 +260,7 @@ def report_page(
     points: int = 500,
     seed: int = 0,
 ) -> str:
-    """A page about a model and its codes of a data set: HTML that needs no other file.
+    """A page about a model and its codes of a data set.
 
     It holds the accuracy, a gallery of queries with what they find, those that fare worst, curves,
     losses, diagnostics of the codes, maps (t-SNE) and the settings. What the data do not have is
@@ -269,6 +273,14 @@ def report_page(
         num_queries: queries of each modality in the gallery.
         points: instances in the maps, which take seconds for each thousand.
         seed: of what is drawn at random.
+
+    Returns:
+        HTML that needs no other file.
+
+    Raises:
+        TypeError, ValueError: data without splits, items that do not fit the data, numbers that
+            are not positive integers.
+        ImportError: matplotlib, scikit-learn or Pillow is not installed.
     """
     check_positive_int(num_queries, "num_queries")
     check_positive_int(points, "points")
@@ -321,7 +333,10 @@ def report_page(
 def compare_page(runs: Sequence[Run]) -> str:
     """Runs side by side: protocol, label rate, accuracy, and the settings in which they differ.
 
-    ``IncompleteRunError``: one has no evaluation.
+    Raises:
+        IncompleteRunError: a run has no evaluation.
+        CorruptFileError: a file of a run is damaged.
+        ImportError: Jinja2 is not installed.
     """
     require("jinja2", "jinja2", extra="report")
     rows: list[tuple[Run, dict[str, Any], Evaluation, int]] = []
@@ -385,7 +400,11 @@ def write_report(
     about: About | None = None,
     **options: Any,
 ) -> None:
-    """Write :func:`report_page` to a file, atomically; arguments and errors are its own."""
+    """Write :func:`report_page` to a file, atomically; arguments and errors are its own.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     page = report_page(model, data, about, **options)
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -118,7 +118,11 @@ def create_app(
             that no page from elsewhere reads the answers by way of a name of its own; None allows
             every name, for servers that others should reach.
         token: what requests must carry to add or delete items; None: nobody may.
-        private: whether all requests must carry the ``token``, which the page then asks for.
+        private: whether all requests must carry it, which the page then asks for.
+
+    Raises:
+        ImportError: FastAPI or Pillow is not installed.
+        ValueError: ``private`` without ``token``.
     """
     require("PIL.Image", "pillow", extra="serve")
     require("fastapi", "fastapi", extra="serve")
@@ -633,6 +637,9 @@ def serve(
         ready: called just before the first request can be answered.
         **access: ``token`` and ``private`` of :func:`create_app`; ``proxy``, the address of a
             proxy whose word on who the client is is taken.
+
+    Raises:
+        ImportError: uvicorn, FastAPI or Pillow is not installed.
     """
     server = make_server(engine, listening, limits=limits, **access)
     if ready is not None:

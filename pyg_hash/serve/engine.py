@@ -119,12 +119,20 @@ class SearchEngine:
     ) -> SearchEngine:
         """Read what a search needs from a run folder; what the run lacks is noted, not an error.
 
-        What is searched is the store, else the run's catalogue, else its index files. Errors are
-        those of :class:`Run <pyg_hash.runs.Run>`.
+        What is searched is the store, else the run's catalogue, else its index files.
 
-        ``model`` is the run's, ``own`` are encoders by modality in place of those of the run,
-        ``images_root`` is the folder of the pictures, if they have moved, ``store`` an open store
-        of codes of this model; title and oversample are as of the class.
+        Args:
+            run: the folder.
+            model: of the run.
+            title: what the run is called.
+            own: encoders of your own by modality, in place of those of the run.
+            oversample: see the class.
+            images_root: the folder of the pictures, if they have moved.
+            store: an open store of codes of this model.
+
+        Raises:
+            CorruptFileError: a file of the run is damaged.
+            ValueError: a catalogue has codes of another model.
         """
         added, lacks, text = None, list[str](), "text"
         indexes: Mapping[Modality, CodeStore]
@@ -305,7 +313,10 @@ class SearchEngine:
             return IMAGE if self.indexes[IMAGE].contains([row])[0] else TEXT
 
     def describe(self, row: Any) -> dict[str, Any]:
-        """What is known of an item: ``row`` (None in a catalogue), ``id``, fields, ``metadata``."""
+        """What is known of an item: ``row`` (None in a catalogue), ``id``, fields, ``metadata``.
+
+        ``QueryError``: there is no such item.
+        """
         with self._turns.reading():
             for index in self.indexes.values():
                 if index.contains([row])[0]:

@@ -161,8 +161,11 @@ class LanceStore(DatabaseStore):
         """Make an empty table ``name``.
 
         ``uri`` is a folder, made if need be, or an address that LanceDB knows; the other arguments
-        are those of every :class:`CodeStore <pyg_hash.index.CodeStore>`. ``FileExistsError``: there
-        is such a table already.
+        are those of every :class:`CodeStore <pyg_hash.index.CodeStore>`.
+
+        Raises:
+            FileExistsError: there is such a table already.
+            ImportError: LanceDB is not installed.
         """
         lancedb, arrow = _libraries()
         store = cls(num_bits, ids, fields, model)
@@ -186,7 +189,10 @@ class LanceStore(DatabaseStore):
     def open(cls, uri: str | os.PathLike[str], *, name: str = "codes") -> Self:
         """Open a table that :meth:`create` made.
 
-        ``FileNotFoundError``: there is none; ``CorruptFileError``: it was not made by this class.
+        Raises:
+            FileNotFoundError: there is no such table.
+            CorruptFileError: the table was not made by this class.
+            ImportError: LanceDB is not installed.
         """
         lancedb, _ = _libraries()
         uri = os.fspath(uri)
@@ -335,8 +341,12 @@ class MilvusStore(DatabaseStore):
         exact, ``'BIN_IVF_FLAT'`` (clusters only) looks into :attr:`nprobe` of ``nlist`` groups, in
         radius searches too; ``connection`` is more for ``pymilvus.MilvusClient``, for example
         ``token``. The others are those of every :class:`CodeStore <pyg_hash.index.CodeStore>`.
-        ``FileExistsError``: there is such a collection already; ``ConnectionError``: the server
-        cannot be reached; ``pymilvus.MilvusException``: it refuses.
+
+        Raises:
+            FileExistsError: there is such a collection already.
+            ImportError: pymilvus is not installed.
+            ConnectionError: the server cannot be reached.
+            pymilvus.MilvusException: it refuses.
         """
         check_choice(index, ("BIN_FLAT", "BIN_IVF_FLAT"), "index")
         check_positive_int(nlist, "nlist")
@@ -383,9 +393,14 @@ class MilvusStore(DatabaseStore):
 
     @classmethod
     def open(cls, uri: str | os.PathLike[str], *, name: str = "codes", **connection: Any) -> Self:
-        """Open a collection that :meth:`create` made; errors are as there.
+        """Open a collection that :meth:`create` made.
 
-        ``FileNotFoundError``: there is none; ``CorruptFileError``: it was not made by this class.
+        Raises:
+            FileNotFoundError: there is no such collection.
+            CorruptFileError: the collection was not made by this class.
+            ImportError: pymilvus is not installed.
+            ConnectionError: the server cannot be reached.
+            pymilvus.MilvusException: it refuses.
         """
         require("pymilvus", "pymilvus", extra="milvus")
         uri = os.fspath(uri)

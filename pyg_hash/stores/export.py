@@ -229,7 +229,9 @@ def export_codes(
         to: a format by name, where the ending does not say it: ``'milvus'``.
 
     Raises:
+        ValueError: an unknown ending or format.
         ImportError: Parquet without pyarrow, FAISS without faiss.
+        OSError: the file cannot be written.
     """
     if to is None:
         endings = {end: name for name, (end, _) in FORMATS.items() if name != "milvus"}
@@ -246,8 +248,13 @@ def export_codes(
 def read_codes(path: str | os.PathLike[str]) -> ExportedCodes:
     """Read what :func:`export_codes` wrote as ``.npz``, ``.h5`` or ``.parquet``.
 
-    The result fits ``store.add(result.codes, result.ids)``. ``CorruptFileError``: the file is
-    damaged or holds something else; ``ImportError``: Parquet without pyarrow.
+    The result fits ``store.add(result.codes, result.ids)``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CorruptFileError: it is damaged or holds something else.
+        ImportError: Parquet without pyarrow.
+        ValueError: an unknown ending.
     """
     reader = _format(path, _READERS)
     if not Path(path).is_file():

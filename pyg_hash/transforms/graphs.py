@@ -358,7 +358,10 @@ class LabelHub(BaseTransform):
 
 @dataclass(eq=False)
 class SGCHGraph(BaseTransform):
-    r"""The graphs of :class:`~pyg_hash.models.SGCH`, one a modality, in one step: SGCH Eq. 1.
+    r"""The graphs of SGCH, one a modality, in one step.
+
+    Shen, Zhai, Liu, Jiang, "Semi-supervised graph convolutional hashing network for large-scale
+    cross-modal retrieval", ICIP 2020. SGCH Eq. 1:
 
     .. math::
         W_{ij} = \begin{cases}
@@ -389,9 +392,14 @@ class SGCHGraph(BaseTransform):
     Args:
         k: number of neighbours (code: 20), the node itself excluded.
         graph: ``'paper'`` or ``'code'``.
+        metric: ``'cosine'`` (paper), ``'ip'`` or ``'l2'``; neighbours under the latter two weigh 1.
+        anchors: which nodes may be somebody's neighbour: ``'train'``, or ``'all'`` as in the paper.
         self_loops: see :class:`LabelHub`; ``'literal'`` adds :math:`W_{ii} = l_i^\top l_i`.
         neighbor_weight: :math:`\omega`, above 0.
-        metric, anchors, backend, approximate: see :class:`IntraKNN`, as for the errors.
+        backend, approximate: see :class:`IntraKNN`.
+
+    Raises:
+        ValueError: as :class:`IntraKNN` and :class:`LabelHub`.
     """
 
     k: int = 20
