@@ -461,9 +461,9 @@ def with_fields(
 ) -> HammingIndex:
     """An index of row numbers, in memory, with what is known of the items beside the codes.
 
-    The fields are ``item`` (the id in the data set), ``text``, ``image`` and ``labels``; or, if
-    ``named``, the ids are the items', and there is no field for them. ``CorruptFileError``, which
-    names ``path``: it has rows that the items have not.
+    The fields are ``item`` (the id in the data set, which filters know as ``id`` too), ``text``,
+    ``image`` and ``labels``; or, if ``named``, the ids are the items', and there is no field for
+    them. ``CorruptFileError``, which names ``path``: it has rows that the items have not.
     """
     from pyg_hash.index import HammingIndex
 
@@ -480,6 +480,8 @@ def with_fields(
     found = HammingIndex(
         index.num_bits, ids=str if named else int, fields=fields, model=index.model
     )
+    if not named:
+        found.id_field = NAME
     relaxed = index.relaxed(rows) if index.has_relaxed else None
     found.add(index.codes(rows), ids, known, relaxed=relaxed)
     return found

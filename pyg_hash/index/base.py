@@ -80,6 +80,8 @@ class CodeStore(ABC):
     The arguments are attributes, ``ids`` as ``id_type``.
     """
 
+    id_field = "id"  #: what a filter calls ``id``: the ids, or the field of this name
+
     _kind = "store"  # in messages
     _field_name = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
     _keeps_relaxed = False  # whether it can keep relaxed codes of its items
@@ -287,7 +289,7 @@ class CodeStore(ABC):
             ``str``, by when an item was added, also where ``k`` cuts through them (but for ``IVF``
             and ``HNSW``); in databases by id.
         """
-        scope, packed = self._scope(parse(where, self.fields)), self._packed_codes(codes)
+        scope, packed = self._scope(self._tree(where)), self._packed_codes(codes)
         check_positive_int(k, "k")
         distances = np.full((len(packed), k), -1, np.int32)
         ids = np.full((len(packed), k), -1 if self.id_type is int else None, self._id_dtype)
@@ -344,7 +346,7 @@ class CodeStore(ABC):
             ``(limits, distances, ids)``: int64 ``[q + 1]``, int32 ``[m]``, and int64 or ``str``
             ``[m]``. The matches of query i are ``limits[i]:limits[i + 1]``, nearest first.
         """
-        scope, packed = self._scope(parse(where, self.fields)), self._packed_codes(codes)
+        scope, packed = self._scope(self._tree(where)), self._packed_codes(codes)
         _check_radius(radius, "radius")
         query, far, names = self._found(scope, packed, None, min(radius, self.num_bits))
         counts = np.bincount(query, minlength=len(packed))
@@ -358,7 +360,7 @@ class CodeStore(ABC):
 
     def count_at(self, codes: Tensor, distances: Tensor, *, where: Where | None = None) -> Tensor:
         """How many items are exactly as far from each query as ``distances``: int64 ``[q]``."""
-        scope, packed = self._scope(parse(where, self.fields)), self._packed_codes(codes)
+        scope, packed = self._scope(self._tree(where)), self._packed_codes(codes)
         counts = torch.zeros(len(packed), dtype=torch.int64)
         for row, radius in enumerate(distances.tolist()):
             _check_radius(radius, "distances")
@@ -372,7 +374,7 @@ class CodeStore(ABC):
         They come in the order of equal distances, in databases in an order of their own; the first
         ``start`` are left out, and at most ``limit`` given.
         """
-        scope, none = self._scope(parse(where, self.fields)), np.empty(0, np.int64)
+        scope, none = self._scope(self._tree(where)), np.empty(0, np.int64)
         names = self._listed(scope, start, limit) if limit else none
         return self._public(self._ids_of(names))
 
@@ -449,6 +451,9 @@ class CodeStore(ABC):
         return nullcontext()
 
     # checks ------------------------------------------------------------------------------------
+
+    def _tree(self, where: Where | None) -> Tree | None:
+        return parse(where, {**self.fields, "id": self.fields.get(self.id_field, self.id_type)})
 
     def _found(self, scope: Any, packed: Bytes, k: int | None, radius: int | None) -> Hits:
         return self._hits(scope, packed, k, radius) if len(packed) and len(self) else NOTHING

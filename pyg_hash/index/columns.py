@@ -24,7 +24,7 @@ _COMPARE: dict[str, Any] = {
     ">=": np.greater_equal,
 }
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
-_FEW = 32  # texts that are looked for one by one
+_FEW = 32  # values that are looked for one by one
 _COPIED = 1000  # texts of which a copy is made; of more it would take 16 bytes a letter
 
 
@@ -236,6 +236,17 @@ class Ids:
         """Rows by rising id, of one id as they were added; None: they are, as texts always are."""
         return self._sorted()[0] if isinstance(self._values, Rows) else None
 
+    def hits(self, op: str, values: Sequence[Any]) -> NDArray[np.bool_]:
+        """As of a column; of the rows of one id, ``=`` means the last alone."""
+        own, found = self._values, np.zeros(len(self), bool)
+        if op in _COMPARE:
+            if isinstance(own, Texts):
+                return own.hits(op, values)
+            return np.asarray(_COMPARE[op](own.joined(), values[0]), bool)
+        rows = self.find(np.array(values, np.object_ if isinstance(own, Texts) else np.int64))
+        found[rows[rows >= 0]] = True
+        return found
+
     def _sorted(self) -> tuple[Array | None, Array]:
         """Rows by rising key, of one key as they were added, None if they are; and the keys so."""
         order, ranked = self._order
@@ -354,20 +365,19 @@ class Column:
             return null.copy()
         if self._known is not None:
             known = self._known.hits(op, values)
-            values = known.nonzero()[0].tolist()  # places from here on
-            if len(values) > _FEW:
-                with damaged(self._known.path):
-                    found = known[own]
-            else:  # much faster than to look each up
-                found = np.zeros(len(own), bool)
-                for value in values:
-                    found |= own == value
-        elif op in _COMPARE:
+            op, values = "=", known.nonzero()[0].tolist()  # among the places
+        if op in _COMPARE:
             found = _COMPARE[op](own, values[0])
-        elif len(values) == 1:
-            found = own == values[0]
-        else:
+        elif len(values) <= _FEW:  # much faster than to look each up
+            first, *others = values or [-1]  # no place
+            found = own == first
+            for value in others:
+                found |= own == value
+        elif self._known is None:
             found = np.isin(own, np.array(values, own.dtype))
+        else:
+            with damaged(self._known.path):
+                found = known[own]
         here: NDArray[np.bool_] = np.greater(found, null, out=found)
         return here
 

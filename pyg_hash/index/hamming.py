@@ -391,7 +391,8 @@ class HammingIndex(CodeStore):
     def _passing(self, tree: Tree) -> NDArray[np.bool_]:
         """Which rows a filter lets through."""
         if isinstance(tree, Condition):
-            column = self._items.columns[tree.field]
+            name = self.id_field if tree.field == "id" else tree.field
+            column = self._items.columns.get(name, self._items.ids)
             found = column.hits("=" if tree.op == "!=" else tree.op, tree.values)
             if tree.op == "!=":
                 found = ~(found | column.hits("null", ()))

@@ -11,7 +11,8 @@
            | "is" ["not"] "null"
     value  = number | 'text' ('' is a ') | true | false
 
-A field whose name is no word stands in backquotes. No comparison with a missing value holds.
+``id`` is a field of every store. A field whose name is no word stands in backquotes. No comparison
+with a missing value holds.
 """
 
 from __future__ import annotations
@@ -78,9 +79,7 @@ def parse(where: Where | None, fields: Mapping[str, type]) -> Tree | None:
 
 def _kind(name: str, fields: Mapping[str, type]) -> type:
     if name not in fields:
-        raise ValueError(
-            f"where: {name!r} is not known; this store keeps {sorted(fields) or 'no fields'}"
-        )
+        raise ValueError(f"where: {name!r} is not known; this store keeps {sorted(fields)}")
     return fields[name]
 
 

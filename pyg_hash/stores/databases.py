@@ -48,9 +48,9 @@ class DatabaseStore(CodeStore):
     def _quoted(value: str) -> str:
         """How a text is written."""
 
-    def _constants(self) -> tuple[str, str] | None:
-        """What never and what always holds, for a database without missing values."""
-        return None
+    def _nulls(self, field: str, column: str) -> tuple[str, str]:
+        """That a field is missing, and that it is there."""
+        return f"{column} is null", f"{column} is not null"
 
     def _scope(self, where: Tree | None) -> str:
         """The filter in the database's language; empty for none."""
@@ -75,7 +75,7 @@ class DatabaseStore(CodeStore):
             parts = map(self._written, what.parts)
             return f"({(' and ' if what.every else ' or ').join(parts)})"
         name, op, values = self._column.format(what.field), what.op, what.values
-        missing, there = self._constants() or (f"{name} is null", f"{name} is not null")
+        missing, there = self._nulls(what.field, name)
         if op == "null":
             return there if what.negated else missing
         literals = [self._literal(value) for value in values]
@@ -471,12 +471,11 @@ class MilvusStore(DatabaseStore):
         _check_text(value)
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
-    def _constants(self) -> tuple[str, str] | None:
-        if not self._lite:
-            return None
-        if self.id_type is str:  # it has neither missing values nor empty ids
-            return '(id == "")', '(id != "")'
-        return "(id < 0 and id > 0)", "(id >= 0 or id < 0)"
+    def _nulls(self, field: str, column: str) -> tuple[str, str]:
+        if not self._lite and field != "id":
+            return super()._nulls(field, column)
+        zero = '""' if self.id_type is str else "0"  # Milvus Lite has no missing values, nor ids
+        return f"(id < {zero} and id > {zero})", f"(id >= {zero} or id < {zero})"
 
     def _listed(self, scope: str, start: int, limit: int) -> NDArray[Any]:
         some: Any = {"output_fields": ["id"], "limit": limit, "offset": start}

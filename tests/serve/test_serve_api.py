@@ -6,6 +6,7 @@ import asyncio
 import io
 import logging
 import threading
+from urllib.parse import urlencode
 
 import pytest
 import torch
@@ -73,6 +74,12 @@ def test_the_nearest_are_found(client, engine):
     near = hamming_distance(code, index.codes(index.ids))[0] <= far[27]
     best = (index.codes(index.ids[near]).float() @ relaxed[0]).sort(descending=True).values[:7]
     assert [a["score"] for a in found] == pytest.approx(best.tolist(), abs=1e-4)
+
+
+def test_filters_know_the_ids_that_are_shown(client):
+    some = "id in ('id 4', 'id 9', 'id 0')"
+    found = client.get("/api/search?" + urlencode({"text": "red", "where": some})).json["answers"]
+    assert found and {a["id"] for a in found} <= {"id 0", "id 4", "id 9"}
 
 
 def test_fewer_items_than_answers(client):

@@ -51,16 +51,17 @@ def written(value: Any) -> str:
     return str(value).lower()
 
 
-def condition(draw: random.Random) -> Filter:
-    name = draw.choice(list(FIELDS))
+def condition(draw: random.Random, ids: list[Any]) -> Filter:
+    fields, values = {**FIELDS, "id": type(ids[0])}, {**VALUES, "id": ids}
+    name = draw.choice(list(fields))
     if draw.random() < 0.15:
         word, there = draw.choice([("", False), ("not ", True)])
         return f"{name} is {word}null", lambda row: (row[name] is not None) == there
-    value, kind = draw.choice(VALUES[name]), FIELDS[name]
+    value, kind = draw.choice(values[name]), fields[name]
     if kind is list:
         return f"{name} has {written(value)}", lambda row: value in (row[name] or [])
     if draw.random() < 0.3:
-        some = draw.sample(VALUES[name], 2)
+        some = draw.sample(values[name], 2)
         listed, word = ", ".join(map(written, some)), draw.choice(["", "not "])
         return (
             f"{name} {word}in ({listed})",
@@ -76,15 +77,15 @@ def condition(draw: random.Random) -> Filter:
     )
 
 
-def drawn(draw: random.Random, depth: int = 3) -> Filter:
+def drawn(draw: random.Random, ids: list[Any], depth: int = 3) -> Filter:
     """A filter, and what it means."""
     kind = draw.choice(["and", "or", "not", "one"]) if depth else "one"
     if kind == "one":
-        return condition(draw)
-    text, holds = drawn(draw, depth - 1)
+        return condition(draw, ids)
+    text, holds = drawn(draw, ids, depth - 1)
     if kind == "not":
         return f"not ({text})", lambda row: not holds(row)
-    other, also = drawn(draw, depth - 1)
+    other, also = drawn(draw, ids, depth - 1)
     if kind == "and":
         return f"({text}) and ({other})", lambda row: holds(row) and also(row)
     return f"({text}) or ({other})", lambda row: holds(row) or also(row)
@@ -99,6 +100,8 @@ def test_random_filters_equal_brute_force(case: Case, folder: Path, kind: Any) -
         random_codes(4, 6, 1),
     )  # many ties
     ids = [kind(i) for i in draw.sample(range(1000), N)]
+    for row, name in zip(rows, ids, strict=True):
+        row["id"] = name
     columns = {name: [row[name] for row in rows] for name in FIELDS}
     relaxed = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
     near, passed = distances_between(query, codes), 0
@@ -115,7 +118,7 @@ def test_random_filters_equal_brute_force(case: Case, folder: Path, kind: Any) -
         assert store.metadata(ids[1:12]) == {f: [row[f] for row in rows[1:12]] for f in FIELDS}
         order = sorted(range(N), key=lambda i: ids[i]) if kind is int else range(N)
         for _ in range(80 if isinstance(store, FaissStore) else 40):
-            where, holds = drawn(draw)
+            where, holds = drawn(draw, [*ids[:90:3], kind(1000)])
             if not case.missing and "not (" in where and "has" in where:
                 continue  # which Milvus Lite does not know
             keep = [i for i in order if ids[i] not in gone and holds(rows[i])]
@@ -139,6 +142,30 @@ def test_random_filters_equal_brute_force(case: Case, folder: Path, kind: Any) -
             best_of = store.search(binarize(relaxed), 200, where=where, rescore=relaxed).ids
             assert {*id_list(best_of[0])} - {-1, None} == {*every}, where
     assert passed > 1000
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_the_id_is_a_field(case: Case, folder: Path, kind: Any) -> None:
+    a, b, c, d = [kind(i) for i in (7, 3, 9, 5)]
+    with case.create(folder, 8, ids=kind) as store:
+        store.add(random_codes(4, 8), [a, b, c, d])
+        store.replace(random_codes(1, 8), [b])
+        store.remove([d])
+        shown = [written(name) for name in (a, b, c, d)]
+        for where, want in [
+            (f"id = {shown[1]}", [b]),
+            (f"id in ({', '.join(shown)})", [a, b, c]),
+            (f"id != {shown[1]}", [a, c]),
+            (f"not id = {shown[1]}", [a, c]),
+            (f"id >= {shown[0]}", [a, c]),
+            ("id is null", []),
+            ("id is not null", [a, b, c]),
+            ({"id": [a, d]}, [a]),
+            ({"id": None}, []),
+        ]:
+            assert sorted(id_list(store.list(where))) == sorted(want), where
+        with pytest.raises(TypeError, match=f"where: id: expected {kind.__name__}, got True"):
+            store.list("id = true")
 
 
 def test_fields_of_any_name(tmp_path: Path) -> None:

@@ -65,9 +65,12 @@ def test_conditions(where: Any, text: str) -> None:
     fields = {"x": int, "s": str, "ok": bool, "tags": list}
     store = MilvusStore(8, str, fields, None)
     assert store._scope(parse(where, fields)) == text
+    found = store._scope(parse("not id = 'a' and x is null", {**fields, "id": str}))
+    assert found == '((id not in ["a"] or (id < "" and id > "")) and x is null)'
     store._lite = True
     found = store._scope(parse("x is null or not s != 'a'", fields))
-    assert found == '((id == "") or (s in ["a"] or (id == "")))'
+    never = '(id < "" and id > "")'
+    assert found == f'({never} or (s in ["a"] or {never}))'
 
 
 def test_strings_that_are_refused() -> None:
