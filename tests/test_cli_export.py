@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,7 @@ from pyg_hash.models import CCA, MCGCN, TaughtHash
 from pyg_hash.models.onnx import export_onnx
 from pyg_hash.runs import Run
 from pyg_hash.stores import FaissStore, export_codes, read_codes
+from pyg_hash.stores.export import FORMATS
 from pyg_hash.typing import binarize
 
 TEXTS = ["it's", None, 'a\tb\\N\n"c"', "ä ☺", ""]
@@ -59,7 +61,8 @@ def check_codes(path, model, modality, x):
 def encoders(taught_run, tmp_path_factory):
     pytest.importorskip("onnxscript")
     out = tmp_path_factory.mktemp("onnx")
-    assert main(["export", str(taught_run), "--to=onnx", f"--out={out}"]) == 0
+    for _ in range(2):  # files of its own are replaced
+        assert main(["export", str(taught_run), "--to=onnx", f"--out={out}"]) == 0
     return out
 
 
@@ -155,6 +158,50 @@ def test_store_as_sql(store, tmp_path):
     assert rows[2][2] == r"a\tb\\N\n" + '"c"' and rows[4][0] == r"five\\"
     assert 'CREATE INDEX ON "x" USING hnsw (code bit_hamming_ops);' in lines
     assert "    code bit(13) NOT NULL," in lines
+
+
+def foreign_h5(path):
+    with h5py.File(path, "w") as file:
+        file.attrs["model"], file["codes"] = "abc", [1, 2]
+
+
+FOREIGN = {
+    "npz": lambda path: np.savez(path, codes=[1], ids=[2]),
+    "h5": foreign_h5,
+    "csv": lambda path: path.write_text("id,code,name\n1,FR,France\n"),
+    "parquet": lambda path: path.write_bytes(b"PAR1 somebody else's PAR1"),
+    "milvus": lambda path: path.write_bytes(b"PAR1 somebody else's PAR1"),
+    "pgvector": lambda path: path.write_text("-- PostgreSQL database dump\n"),
+    "faiss": lambda path: path.write_bytes(b"IxF2 an index of floats"),
+}
+
+
+@pytest.mark.parametrize("to", FOREIGN)
+def test_a_file_of_somebody_else_is_not_replaced(store, tmp_path, capsys, to):
+    if to in ("parquet", "milvus"):
+        pytest.importorskip("pyarrow.parquet")
+    if to == "faiss":
+        pytest.importorskip("faiss")
+    out = tmp_path / f"out{FORMATS[to][0]}"
+    FOREIGN[to](out)
+    before, command = out.read_bytes(), ["export", str(store[1]), f"--to={to}", f"--out={out}"]
+    assert main(command) == 2
+    assert f"out: {out} is there already, and no earlier one" in capsys.readouterr().err
+    assert out.read_bytes() == before
+    out.write_bytes(b"")  # of mktemp
+    for _ in range(2):
+        assert main(command) == 0
+    store[0].remove(IDS)
+    store[0].save()
+    for _ in range(2):  # a file of no codes
+        assert main(command) == 0
+
+
+def test_of_the_two_files_of_a_run_none_is_written_before_both_may_be(taught_run, tmp_path, capsys):
+    (tmp_path / "text.csv").write_text("my,own\n")
+    assert main(["export", str(taught_run), "--to=csv", f"--out={tmp_path}"]) == 2
+    assert "text.csv is there already" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["text.csv"]
 
 
 @pytest.mark.parametrize("kind", [int, str])

@@ -466,10 +466,14 @@ def test_verify_names_what_belongs_to_another_run(folder, capsys):
     assert "MIXED" in capsys.readouterr().out
 
 
-def test_codes_do_not_replace_features(folder, tmp_path, capsys):
+def test_codes_replace_codes_alone(folder, tmp_path, capsys):
     write(tmp_path / "mine.h5")
+    HammingIndex(8, model="a" * 64).export(tmp_path / "store.h5")
+    with h5py.File(tmp_path / "theirs.h5", "w") as file:
+        file.attrs["model"] = "resnet50"
     command = ["encode", f"{folder}/one", f"--features={tmp_path}/mine.h5"]
-    assert main([*command, f"--out={tmp_path}/mine.h5"]) == 2
-    assert "mine.h5 holds features" in capsys.readouterr().err
+    for name in ("mine.h5", "store.h5", "theirs.h5"):
+        assert main([*command, f"--out={tmp_path}/{name}"]) == 2
+        assert f"{name} is there already, and no earlier one" in capsys.readouterr().err
     for _ in range(2):  # codes replace codes
         assert main([*command, f"--out={tmp_path}/codes.h5"]) == 0

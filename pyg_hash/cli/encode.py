@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,8 +11,8 @@ from pyg_hash.cli.options import UsageError, check_out, option
 from pyg_hash.cli.store import lines_of
 from pyg_hash.runs import Run
 from pyg_hash.typing import MODALITIES, TEXT, Modality, binarize
-from pyg_hash.utils.files import CorruptFileError, atomic_path
-from pyg_hash.utils.hdf5 import new_hdf5, open_hdf5
+from pyg_hash.utils.files import atomic_path
+from pyg_hash.utils.hdf5 import new_hdf5
 from pyg_hash.utils.settings import find
 
 if TYPE_CHECKING:
@@ -67,9 +66,7 @@ class Encode(build.NewItemsCommand):
             )
         run = Run.open(self.run, need=("config", "model"))
         if not into_store:
-            check_out(self.out)
-            if holds_features(self.out):
-                raise UsageError(f"out: {self.out} holds features, not codes; give another name")
+            check_out(self.out, "encode")
         if self.features is not None:
             inputs = build.feature_rows(self.features, self.source)
         else:
@@ -140,13 +137,6 @@ def check_unique(items: build.NewItems) -> None:
                 f"ids: {name!r} is that of {items.where[first[name]]} and {items.where[row]}; ids "
                 "must be unique: leave one out, or give others with --ids FILE"
             )
-
-
-def holds_features(path: str) -> bool:
-    """Whether there is a feature file already, which codes must not replace."""
-    with suppress(CorruptFileError, OSError), open_hdf5(path) as file:
-        return "format" in file.attrs
-    return False
 
 
 def write_codes(
@@ -237,9 +227,8 @@ class Export(build.PictureCommand):
             from pyg_hash.models.onnx import export_onnx
 
             run = Run.open(self.run, need=("config", "model"))
-            folder, model = self._folder(run), build.load_model(run, self.settings(run))
-            for modality in MODALITIES:
-                path = folder / f"{modality}.onnx"
+            files, model = self._files(run, ".onnx"), build.load_model(run, self.settings(run))
+            for modality, path in files.items():
                 export_onnx(model, path, modality)
                 print(f"{modality}: features to codes of {model.num_bits} bits -> {path}")
             return
@@ -248,27 +237,31 @@ class Export(build.PictureCommand):
             if self.out is None:
                 raise UsageError(f"out: name the file to write, such as codes{ending}")
             with kind.open(self.run) as store:
+                if not self._is_collection():
+                    check_out(self.out, self.to)
                 self._codes(store, self.out)
             return
         run = Run.open(self.run, need=("config", "model"))
+        files = {} if self._is_collection() else self._files(run, ending)
         items = None if run.has_catalog else run.items(self.images_root)
         for modality in MODALITIES:
-            out = self.out if self._is_collection() else self._folder(run) / f"{modality}{ending}"
             with run.searched(modality, items, named=True) as store:
                 if len(store):
-                    self._codes(store, str(out), modality)
+                    self._codes(store, str(files.get(modality, self.out)), modality)
 
     def _is_collection(self) -> bool:
         from pyg_hash.stores import MilvusStore, store_class
 
         return self.to == "milvus" and store_class(self.out or "") is MilvusStore
 
-    def _folder(self, run: Run) -> Path:
+    def _files(self, run: Run, ending: str) -> dict[Modality, Path]:
         folder = run.path / "export" if self.out is None else Path(self.out)
         if folder.is_file() or folder.suffix:
             raise UsageError(f"out: {folder} is the name of a file; a run has two, name a folder")
-        check_out(folder / "image")
-        return folder
+        files = {modality: folder / f"{modality}{ending}" for modality in MODALITIES}
+        for path in files.values():
+            check_out(path, self.to)
+        return files
 
     def _codes(self, store: CodeStore, out: str, name: Modality | None = None) -> None:
         if self._is_collection():
@@ -283,7 +276,6 @@ class Export(build.PictureCommand):
                     new.add(torch.from_numpy(codes), ids, kept)
                 new.save()
         else:
-            check_out(out)
             store.export(out, to=self.to)
         how = "without" if self.to in ("faiss", "npz", "h5") else "with"
         more = f", {how} {', '.join(store.fields)}" if store.fields else ""

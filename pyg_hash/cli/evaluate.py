@@ -121,7 +121,7 @@ class Report(DataCommand, build.PictureCommand):
         run = Run.open(self.run, need=("config",) if self.others else ("config", "model", "items"))
         name = "comparison.html" if self.others else "report.html"
         out = run.path / name if self.out is None else Path(self.out)
-        check_out(out)
+        check_out(out, "report")
         if self.others:
             for f in fields(self):
                 if f.name not in ("run", "others", "out") and getattr(self, f.name) != f.default:
@@ -223,5 +223,6 @@ class Import(Command):
 
         if not self.out.lower().endswith((".h5", ".hdf5")):
             raise UsageError(f"out: {self.out} does not end with .h5, as a feature file does")
+        check_out(self.out, "import")
         more = {f.name: getattr(self, f.name) for f in fields(self)}
         print(import_files(more.pop("files"), more.pop("out"), **more))

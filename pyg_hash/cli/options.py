@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -16,6 +19,7 @@ from pyg_hash.utils.checks import check_positive_ints
 from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.settings import SettingError
 
+_ENDS = 1 << 16
 UsageError = SettingError  # the command line asks for something that does not exist; exit status 2
 
 
@@ -79,10 +83,37 @@ def say(text: str) -> None:
     print(f"pyg-hash: {text}", file=sys.stderr)
 
 
-def check_out(path: str | Path) -> None:
-    """Raise ``OSError`` if ``--out`` cannot be written: before the work, not after it."""
+_OURS = {  # what the first or last bytes of a file hold that a command wrote
+    "encode": rb"\A\x89HDF(?!.*(pyg_hash\.features|num_bits)\0).*model\0.*[0-9a-f]{64}",
+    "import": rb"\A\x89HDF.*pyg_hash\.features\0",
+    "report": rb'<meta name="generator" content="pyg_hash ',
+    "onnx": rb"num_features",
+    "npz": rb"codes\.npy.*ids\.npy.*num_bits\.npy",
+    "h5": rb"\A\x89HDF.*num_bits\0",
+    "parquet": rb"\APAR1.*num_bits.*model.*PAR1\Z",
+    "csv": rb'\Aid,code[^\n]*\n(\Z|("([^"]|"")*"|[^,"\n]*),[01]+[,\r\n])',
+    "faiss": rb"\AIB(M2|xF)",  # says no more than that it is a binary index
+    "pgvector": rb"\A-- codes of \d+ bits, of the model ",
+}
+_OURS["milvus"] = _OURS["parquet"]
+
+
+def check_out(path: str | Path, kind: str) -> None:
+    """See that ``--out`` can be written: before the work, not after it.
+
+    ``OSError``: it cannot. ``UsageError``: what is there is not an earlier one of its kind.
+    """
     try:
         check_writable(path)
+        with suppress(FileNotFoundError), open(path, "rb") as file:
+            some = file.read(_ENDS)
+            file.seek(max(_ENDS, file.seek(0, os.SEEK_END) - _ENDS))
+            some += file.read()
+            if some and not re.search(_OURS[kind], some, re.DOTALL):
+                raise UsageError(
+                    f"out: {path} is there already, and no earlier one of this command; give "
+                    "another name, or remove it"
+                )
     except OSError as error:
         raise OSError(f"out: cannot write to {path} ({error.strerror or error})") from error
 

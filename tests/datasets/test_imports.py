@@ -120,6 +120,23 @@ def test_one_matrix_each(name, tmp_path, capsys):
     assert torch.equal(data["image"].train_mask, ~data["image"].query_mask)
 
 
+def test_what_is_no_feature_file_is_not_replaced(tmp_path, capsys):
+    LAYOUTS["npy"](tmp_path)
+    files = options_of(tmp_path)
+    for theirs in (b"mine", None):
+        out = tmp_path / "x.h5"
+        if theirs is None:
+            with h5py.File(out, "w") as file:
+                file["pyg_hash"] = IMAGE
+        else:
+            out.write_bytes(theirs)
+        before = out.read_bytes()
+        assert main(["data", "import", *files, f"--out={out}"]) == 2
+        assert "x.h5 is there already" in capsys.readouterr().err and out.read_bytes() == before
+    for _ in range(2):
+        assert main(["data", "import", *files, f"--out={tmp_path}/new.h5"]) == 0
+
+
 @pytest.mark.parametrize("turned", [True, False])
 @pytest.mark.parametrize("kind", ["h5", "mat", "7.3"])
 def test_a_square_matrix_lies_as_its_siblings_do(kind, turned, tmp_path):

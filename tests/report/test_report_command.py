@@ -31,6 +31,18 @@ def test_report_with_pictures(shapes_run, capsys):
     assert "cannot be read:" not in page
 
 
+def test_a_page_of_somebody_else_is_not_replaced(shapes_run, tmp_path, capsys):
+    out = tmp_path / "index.html"
+    out.write_text("<h1>my page</h1>")
+    for more in ([], [str(shapes_run)]):
+        assert main(["report", str(shapes_run), *more, f"--out={out}"]) == 2
+        assert "index.html is there already" in capsys.readouterr().err
+    assert out.read_text() == "<h1>my page</h1>"
+    compared = tmp_path / "both.html"
+    for _ in range(2):
+        assert main(["report", str(shapes_run), str(shapes_run), f"--out={compared}"]) == 0
+
+
 def test_report_of_features_without_labels_and_history(tmp_path):
     rng = np.random.default_rng(0)
     file = write_feature_file(
