@@ -16,7 +16,7 @@ from small import assert_same_codes
 
 from pyg_hash.cli import build, main
 from pyg_hash.cli.search import short_path
-from pyg_hash.cli.train import label_names
+from pyg_hash.datasets.base import label_names
 from pyg_hash.metrics import evaluate
 from pyg_hash.runs import PARTS, Run
 from pyg_hash.typing import binarize
@@ -296,8 +296,8 @@ def test_encode_folder_equals_search_codes(trained, root, tmp_path):
 
 def test_label_names():
     names = ["a", "b", "c"]
-    assert label_names(torch.tensor([2, 0]), names) == [["c"], ["a"]]
-    assert label_names(torch.tensor([[1.0, 0, 1], [0, 0, 0]]), names) == [["a", "c"], []]
+    assert label_names(torch.tensor([2, 0]), names, 2) == [["c"], ["a"]]
+    assert label_names(torch.tensor([[1.0, 0, 1], [0, 0, 0]]), names, 2) == [["a", "c"], []]
 
 
 def test_model_of_the_run_is_the_one_evaluated(trained, root):

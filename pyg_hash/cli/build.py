@@ -201,24 +201,17 @@ def pictures(where: str) -> NewItems:
     from pyg_hash.utils.pictures import PICTURE_SUFFIXES
 
     if os.path.isdir(where):
-        found, rest = list[str](), {kind: list[str]() for kind in ("folder", "file", "broken link")}
+        found, left = list[str](), list[str]()
         for entry in sorted(os.scandir(where), key=lambda entry: entry.name):
-            is_picture = entry.name.lower().endswith(PICTURE_SUFFIXES)
-            if entry.is_file() and is_picture:
+            if entry.is_file() and entry.name.lower().endswith(PICTURE_SUFFIXES):
                 found.append(entry.path)
             else:
-                kind = "folder" if entry.is_dir() else "broken link" if is_picture else "file"
-                rest[kind].append(entry.name)
-        why = {
-            "folder": f"; take them too with --images '{where}/**/*'",
-            "file": ", of another ending",
-            "broken link": "",
-        }
-        for kind, left in filter(lambda named: named[1], rest.items()):
-            many, more = "s" * (len(left) > 1), ", ..." * (len(left) > 10)
+                left.append(entry.name)
+        if left:
             say(
-                f"note: {where}: {len(left)} {kind}{many} not taken{why[kind]}: "
-                f"{', '.join(left[:10])}{more}"
+                f"note: {where}: not taken, for they are no picture files: {', '.join(left[:10])}"
+                f"{f' and {len(left) - 10} more' * (len(left) > 10)}; to take pictures in folders "
+                f"too give --images '{where}/**/*'"
             )
     else:  # a name may look like a pattern
         names = [where] if os.path.isfile(where) else glob.glob(where, recursive=True)

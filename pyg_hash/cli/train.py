@@ -200,13 +200,6 @@ def check_settings(config: TrainConfig, recipe: Recipe, processes: int) -> None:
         )
 
 
-def label_names(y: Any, class_names: list[str]) -> list[list[str]]:
-    """The class names of every instance; ``y`` is a class index [N] or multi-hot [N, C]."""
-    if y.dim() == 1:
-        return [[class_names[c]] for c in y.tolist()]
-    return [[class_names[c] for c in row.nonzero().flatten().tolist()] for row in y]
-
-
 def save_indexes(run: Run, model: HashModel, data: HeteroData) -> None:
     """Codes of the database items; with relaxed codes, where one pass gives both."""
     import torch
@@ -232,6 +225,8 @@ def save_indexes(run: Run, model: HashModel, data: HeteroData) -> None:
 
 
 def _save_items(folder: Run, dataset: CrossModalDataset, data: HeteroData) -> None:
+    from pyg_hash.datasets.base import label_names
+
     for modality in MODALITIES:
         try:
             encoder = getattr(dataset, f"{modality}_encoder")()
@@ -243,7 +238,6 @@ def _save_items(folder: Run, dataset: CrossModalDataset, data: HeteroData) -> No
         found = digest_of_folder(folder.path / "encoders" / modality)
         folder.note(**{f"{modality}_encoder": found})
     paths = [None if path is None else str(path) for path in dataset.image_paths]
-    labels: list[list[str]] = [[] for _ in dataset.ids]
-    if "y" in data[IMAGE]:
-        labels = label_names(data[IMAGE].y, dataset.class_names)
+    y = data[IMAGE].y if "y" in data[IMAGE] else None
+    labels = label_names(y, dataset.class_names, len(dataset.ids))
     folder.save_items(RunItems(list(dataset.ids), list(dataset.texts), paths, labels))

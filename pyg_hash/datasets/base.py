@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData, InMemoryDataset
@@ -233,6 +234,16 @@ def _load_cache(path: Path, base: Callable[[], HeteroData] | None = None) -> Het
         return load_hetero(path, base=base)
     except CorruptFileError as error:
         raise CorruptFileError(f"{error}; pass force_reload=True to build it again") from error
+
+
+def label_names(y: Any, names: Sequence[str], num_rows: int) -> list[list[str]]:
+    """The class names of each row: of indices ``[N]``, of multi-hot ``[N, C]``, or of None."""
+    if y is None:
+        return [[] for _ in range(num_rows)]
+    if y.ndim == 1:
+        return [[names[c] if 0 <= c < len(names) else str(c)] for c in y.tolist()]
+    names = names or [f"class {c}" for c in range(y.shape[1])]
+    return [[names[c] for c in np.flatnonzero(row).tolist()] for row in y]
 
 
 def stamp(folder: str | os.PathLike[str], name: str) -> list[int]:

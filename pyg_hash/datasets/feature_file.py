@@ -46,7 +46,7 @@ OTHER_ROWS = "image and text: {} and {} rows; row i of both must be the same ins
 
 @contextmanager
 def open_feature_file(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """The open HDF5 file.
+    """The open HDF5 file; a ``TypeError`` or ``ValueError`` of the block gets its name.
 
     ``FileNotFoundError``, or ``OSError``: another process has it open for writing.
     ``CorruptFileError``: it is no HDF5 file, or truncated or damaged, found now or while reading;
@@ -70,6 +70,10 @@ def open_feature_file(path: str | os.PathLike[str]) -> Iterator[Any]:
         raise OSError(
             f"{path}: another process has it open for writing; try again when that is done"
         ) from error
+    except (TypeError, ValueError) as error:
+        if type(error) not in (TypeError, ValueError):
+            raise
+        raise type(error)(f"{path}: {error}") from error
 
 
 # once for each state of a file
@@ -206,18 +210,6 @@ def read_strings(file: Any, name: str, length: int | None = None) -> list[str] |
         raise ValueError(f"{name}: is not in UTF-8 ({error}); write it again") from error
 
 
-@contextmanager
-def _of_file(path: Path) -> Iterator[None]:
-    """What the block raises names the file."""
-    try:
-        yield
-    except CorruptFileError:
-        raise
-    except (TypeError, ValueError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{path}: {error}") from error
-
-
 class FeatureFile(CrossModalDataset):
     """Features, labels and splits from an HDF5 file.
 
@@ -291,7 +283,7 @@ class FeatureFile(CrossModalDataset):
 
     def build(self) -> HeteroData:
         """Read and check everything that a model needs."""
-        with open_feature_file(self.path) as file, _of_file(self.path):
+        with open_feature_file(self.path) as file:
             read_about(file)  # the format; and a bad text is told now
             image, text = StoredMatrix(file, "image"), StoredMatrix(file, "text")
             splits = read_splits(file, image.shape[0])
@@ -345,7 +337,7 @@ def stored_encoder(path: Path, modality: Modality) -> Any:
 
 def stored_items(path: Path, num_classes: int) -> Items:
     """Ids, class names, picture paths and texts of a file."""
-    with open_feature_file(path) as file, _of_file(path):
+    with open_feature_file(path) as file:
         n = StoredMatrix(file, "image").shape[0]
         ids = read_strings(file, "ids", n)
         names = read_strings(file, "class_names")

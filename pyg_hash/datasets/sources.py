@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from pyg_hash.datasets.base import label_names
 from pyg_hash.datasets.feature_file import (
     StoredMatrix,
     is_feature_file,
@@ -27,7 +28,6 @@ from pyg_hash.datasets.feature_file import (
 from pyg_hash.datasets.imports import IDS, LABELS, PATHS, TEXTS, gather, kind_of
 from pyg_hash.datasets.raw import Array, coco_captions, dense
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
-from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import PICTURE_SUFFIXES
 
@@ -516,21 +516,16 @@ class _Stored:
 
 
 def _feature_file(path: Path) -> Source:
-    try:
-        features: dict[Modality, Any] = {m: _Stored(path, m) for m in MODALITIES}
-        n = features[IMAGE].shape[0]
-        with open_feature_file(path) as file:
-            splits = {name: mask.numpy() for name, mask in read_splits(file, n).items()}
-            y = read_labels(file)
-    except CorruptFileError:
-        raise
-    except ValueError as error:  # of another form than a feature file's
-        raise ValueError(f"source: {path}: {error}") from error
+    features: dict[Modality, Any] = {m: _Stored(path, m) for m in MODALITIES}
+    n = features[IMAGE].shape[0]
+    with open_feature_file(path) as file:
+        splits = {name: mask.numpy() for name, mask in read_splits(file, n).items()}
+        y = read_labels(file)
     none: list[str | None] = [None] * n
     items = stored_items(path, 0 if y is None else int(y.max()) + 1 if y.dim() == 1 else y.size(1))
     source = Source(items.ids, [*items.image_paths] or none, [*items.texts] or none, [])
     source.features, source.splits = features, splits
-    source.labels = _names_of(None if y is None else y.numpy(), items.class_names, n)
+    source.labels = label_names(y, items.class_names, n)
     found = {modality: stored_encoder(path, modality) for modality in MODALITIES}
     source.encoders = {modality: e for modality, e in found.items() if e is not None}
     return _told(source)
@@ -562,18 +557,8 @@ def _arrays(
     if isinstance(y, list):
         source.labels = [[own] if isinstance(own, str) else list(own) for own in y]
     else:
-        source.labels = _names_of(y, values.get("class_names") or [], n)
+        source.labels = label_names(y, values.get("class_names") or [], n)
     return _told(source, found.notes)
-
-
-def _names_of(y: Any, names: Sequence[str], n: int) -> list[list[str]]:
-    """The names of each row's classes, given indices ``[N]`` or zeros and ones ``[N, C]``."""
-    if y is None:
-        return [[] for _ in range(n)]
-    if y.ndim == 1:
-        return [[names[c] if len(names) > c >= 0 else str(c)] for c in y.tolist()]
-    names = names or [f"class {c}" for c in range(y.shape[1])]
-    return [[names[c] for c in np.flatnonzero(row).tolist()] for row in y]
 
 
 def _told(source: Source, notes: Sequence[str] = ()) -> Source:
