@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -50,7 +51,7 @@ def open_picture(
     odd = module.DecompressionBombWarning  # of what is refused below
     if not any(category is odd for _, _, category, *_ in warnings.filters):
         warnings.simplefilter("ignore", odd)
-    with module.open(file, formats=known) as picture:
+    with _opened(module, file, known, f"{pixels * REDUCED:,} of a JPEG, {pixels:,}") as picture:
         width, height = picture.size
         is_jpeg = picture.format in ("JPEG", "MPO")
         most = pixels * REDUCED if is_jpeg else pixels
@@ -72,6 +73,17 @@ def open_picture(
                     f"it has {found} scans, and at most {scans} are read; save it again"
                 )
         yield picture
+
+
+def _opened(module: Any, file: Any, formats: list[str], most: str) -> Any:
+    """What Pillow opens; what it counts itself is said in our words."""
+    try:
+        return module.open(file, formats=formats)
+    except module.DecompressionBombError as error:
+        count = int(re.findall(r"\d+", f"{error} 0")[0])
+        raise module.DecompressionBombError(
+            f"it has {count:,} pixels, and at most {most} of others are read; make it smaller"
+        ) from error
 
 
 def on_white(file: Any) -> Any:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pyg_hash.features import UnreadableImageError, load_image
-from pyg_hash.utils.pictures import open_picture, square_jpeg
+from pyg_hash.utils.pictures import open_picture, picture_problem, square_jpeg
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -107,6 +107,20 @@ def test_a_large_photograph_is_read_smaller_and_another_large_picture_is_refused
     Image.new("1", (6240, 4160)).save(tmp_path / "a.png")
     with pytest.raises(UnreadableImageError, match="at most 25,000,000 and"):
         load_image(tmp_path / "a.png", 8)
+
+
+def test_a_photograph_that_pillow_refuses_is_refused_in_our_words(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "a.jpg")
+    data = bytearray((tmp_path / "a.jpg").read_bytes())
+    start = data.index(b"\xff\xc0")
+    data[start + 5 : start + 9] = (20_000).to_bytes(2, "big") * 2
+    (tmp_path / "a.jpg").write_bytes(data)
+    words = (
+        "a.jpg: .*it has 400,000,000 pixels, and at most 175,000,000 of a JPEG, .*make it smaller"
+    )
+    with pytest.raises(UnreadableImageError, match=words):
+        load_image(tmp_path / "a.jpg", 8)
+    assert "it has 400,000,000 pixels" in picture_problem(tmp_path / "a.jpg")
 
 
 RAMP = np.tile(np.linspace(0, 255, 16), (16, 1))
