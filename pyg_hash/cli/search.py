@@ -250,6 +250,12 @@ class Serve(SearchCommand):
             )
             for note in engine.notes:
                 print(f"note: {note}")
+            if token and not engine.is_writable:
+                use = "lets search alone" if self.private else "has no use"
+                print(
+                    f"note: nothing can be added or deleted, for {run.path} has no catalogue and "
+                    f"no --store is given: the token {use}"
+                )
             local = is_loopback(listening)
             if log := self.log or (None if local else "-"):
                 log_access(log)

@@ -226,6 +226,23 @@ def test_own_encoder_on_the_command_line(features, monkeypatch, capsys, tmp_path
     assert "cannot be imported" in capsys.readouterr().err
 
 
+def test_a_token_that_changes_nothing_is_said_at_the_start(features, monkeypatch, capsys, tmp_path):
+    (tmp_path / "token").write_text("0123456789abcdef")
+    monkeypatch.setattr("pyg_hash.serve.serve", lambda *a, **k: None)
+    model = Run.open(features).record()["model"]
+    HammingIndex.create(tmp_path / "my.store", 16, ids=str, model=model).save()
+    words = ["serve", str(features), "--port=0", f"--token_file={tmp_path / 'token'}"]
+    for more, use in [
+        ([], ": the token has no use\n"),
+        (["--private"], ": the token lets search alone\n"),
+        ([f"--store={tmp_path / 'my.store'}"], None),
+    ]:
+        assert main([*words, *more]) == 0
+        out = capsys.readouterr().out
+        assert ("nothing can be added or deleted" in out) == (use is not None)
+        assert use is None or use in out
+
+
 def test_an_index_that_does_not_fit(features, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(features, copy)
