@@ -284,7 +284,7 @@ def test_all_problems_are_listed_before_any_work(shop, capsys):
     assert build(shop / "shop.csv", f"--out={run}", *OWN) == 1
     error = capsys.readouterr().err
     assert "5 problems, and nothing was done" in error and "--skip_bad" in error
-    for part in ("'s3'", "'s4'", "7.png: no such file", "has the id of row 8", "has no word"):
+    for part in ("'s3'", "'s4'", "7.png: no such file", "has the id of line 10", "has no word"):
         assert part in error
     assert not CALLS and not (run / "data.h5").exists()
     assert build(shop / "shop.csv", f"--out={run}", "--skip_bad", *OWN) == 0
@@ -359,7 +359,7 @@ def test_what_an_encoder_refuses_is_named_or_left_out(shop, capsys):
     CALLS.clear()
     assert build(*words, f"--out={shop}/run", "--skip_bad") == 0
     assert len(CALLS) <= 10  # the five that are left, together and one by one
-    assert "not indexed: image of row 25 ('s25'): not to my taste" in capsys.readouterr().out
+    assert "not indexed: image of line 27 ('s25'): not to my taste" in capsys.readouterr().out
     image = HammingIndex.open(shop / "run" / "catalog" / "image.store")
     assert image.contains(["s4", "s5", "s24", "s25"]) == [True, False, True, False]
     text = HammingIndex.open(shop / "run" / "catalog" / "text.store")

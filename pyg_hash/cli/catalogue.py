@@ -178,7 +178,9 @@ class Build(Command):
         """Look at every row before any work; with ``skip_bad``, leave out what is bad."""
         bad = list(bad_rows(source))
         problems = [f"{place}: {text}" for place, text in source.problems.items()]
-        problems += [f"row {row} ({source.ids[row]!r:.60}): {text}" for row, _, text in bad]
+        problems += [
+            f"{source.place(row)} ({source.ids[row]!r:.60}): {text}" for row, _, text in bad
+        ]
         self._refuse(problems, "problems, and nothing was done; mend them, or")
         for row, modality, _ in bad:
             for m in MODALITIES if modality is None else [modality]:
@@ -372,7 +374,7 @@ def bad_rows(source: Source) -> Iterator[Bad]:
         if not name:
             yield row, None, "has no id"
         elif first.setdefault(name, row) != row:
-            yield row, None, f"has the id of row {first[name]}"
+            yield row, None, f"has the id of {source.place(first[name])}"
         elif problem := bad_text(name):
             yield row, None, f"its id {problem}"
     if IMAGE not in source.features:
@@ -503,9 +505,10 @@ def relaxed_codes(
     rest = np.setdiff1d(np.flatnonzero(there), known).tolist()
     items, of = [source.items(modality)[row] for row in rest], model.digest() + modality
     for start, found in in_shards(run.path / WORK, modality, items, coder, of):
-        for place, problem in found.problems.items():
-            row = rest[start + place]
-            print(f"not indexed: {modality} of row {row} ({source.ids[row]!r:.60}): {problem}")
+        for number, problem in found.problems.items():
+            row = rest[start + number]
+            named = f"{source.place(row)} ({source.ids[row]!r:.60})"
+            print(f"not indexed: {modality} of {named}: {problem}")
         if found.values is not None:
             yield [rest[start + place] for place in found.kept], found.values
 

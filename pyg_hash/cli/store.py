@@ -148,13 +148,16 @@ def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"metadata: {path}: no such file")
     with open(path, encoding="utf-8-sig", newline="") as file:
-        if ending == ".csv":
-            rows: Any = csv.DictReader(file, restkey="", strict=True)
-        else:
-            rows = (json.loads(line) for line in file if line.strip())
-        number = 0
+        reader: Any = csv.DictReader(file, restkey="", strict=True)
+        line = 1
         try:
-            for row in rows:
+            for line, row in enumerate(reader if ending == ".csv" else file, 1):
+                if ending == ".csv":  # of several lines, the first
+                    line = reader.line_num - sum(str(x).count("\n") for x in row.values())
+                elif row.strip():
+                    row = json.loads(row)
+                else:
+                    continue
                 if not isinstance(row, dict) or row.get("id") is None:
                     raise ValueError("there is no id")
                 unknown = sorted(set(row) - {"id", *store.fields})
@@ -166,9 +169,9 @@ def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
                     name = id_of(store, name, "id")
                     found = {key: parsed(key, text, store.fields[key]) for key, text in row.items()}
                 yield {"id": name, **found}
-                number += 1
         except (ValueError, csv.Error) as error:
-            raise ValueError(f"metadata: {path}, item {number + 1}: {error}") from error
+            line = reader.reader.line_num if isinstance(error, csv.Error) else line
+            raise ValueError(f"metadata: {path}, line {line}: {error}") from error
 
 
 def parsed(name: str, text: str | None, kind: type) -> Any:

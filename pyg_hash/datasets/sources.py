@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from pyg_hash.datasets.feature_file import (
 from pyg_hash.datasets.imports import IDS, LABELS, PATHS, TEXTS, gather, kind_of
 from pyg_hash.datasets.raw import Array, coco_captions, dense
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.utils.oddities import OddDataWarning
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import PICTURE_SUFFIXES
 
@@ -45,6 +47,7 @@ _NO_NAME = re.compile("img|dscn?|dscf|pxl|image|photo|pic|picture|file|frame", r
 _NUMBER = re.compile(r"-?(?=\.?\d)(0|[1-9]\d*)?(\.\d+)?([eE]-?\d+)?")
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)")
 _GRAMMAR = ("and", "or", "not", "in", "has", "is", "null", "true", "false")  # of filters
+_MISSING = ("nan", "none", "null", "<na>")  # what programs write of a value that is not there
 _EXTRAS = ("text", "image", "labels", "id", "code")  # names that a catalogue keeps for itself
 
 
@@ -64,10 +67,15 @@ class Source:
     problems: dict[str, str] = field(default_factory=dict)  #: place -> what is wrong there
     lacking: dict[Modality, Array] = field(default_factory=dict)  #: rows without features
     files: list[str] = field(default_factory=list)  #: what was read
+    lines: list[int] = field(default_factory=list)  #: of each row, 1 the first; of a file of lines
 
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.ids)
+
+    def place(self, row: int) -> str:
+        """What messages call a row: its line, else its number, 0 the first."""
+        return f"line {self.lines[row]}" if self.lines else f"row {row}"
 
     def has(self, modality: Modality) -> Array:
         """Which rows have a picture, or a text, bool ``[N]``."""
@@ -199,9 +207,9 @@ def _table(
     if path.suffix.lower() == ".parquet":
         columns = _parquet(path, left_out)
     elif path.suffix.lower() in (".csv", ".tsv"):
-        columns = _separated(path, encoding, source.problems)
+        columns = _separated(path, encoding, source)
     else:
-        columns = _json(path, source.problems)
+        columns = _json(path, source)
     total = len(next(iter(columns.values()), ()))
     if total == 0:
         first = next((f"; {place}: {text}" for place, text in source.problems.items()), "")
@@ -214,8 +222,16 @@ def _table(
             read_as[modality] = f"column {name!r}, features of {matrix.shape[1]}"
     none: list[Any] = [None] * total
     image, text, label, key = (roles.get(role, "") for role in ROLES)
-    source.images = _places(columns.get(image, none), root, path, source.problems)
+    source.images = _places(columns.get(image, none), root, path, source)
     source.texts = [_joined(value) for value in columns.get(text, none)]
+    if odd := [row for row, own in enumerate(source.texts) if (own or "").lower() in _MISSING]:
+        warnings.warn(
+            f"{path}: {len(odd)} of {total} texts are {source.texts[odd[0]]!r} or the like (first: "
+            f"{source.place(odd[0])}), which is taken for a text; where it means that there is "
+            "none, leave the cell empty (in pandas: do not make texts of NaN)",
+            OddDataWarning,
+            stacklevel=3,
+        )
     source.labels, how = _labels(columns.get(label, none), separator)
     for role, name, more in ((IMAGE, image, f", below {root}"), (TEXT, text, "")):
         if name:
@@ -249,7 +265,7 @@ def _table(
     return source
 
 
-def _separated(path: Path, encoding: str | None, problems: dict[str, str]) -> dict[str, Any]:
+def _separated(path: Path, encoding: str | None, source: Source) -> dict[str, Any]:
     raw = path.read_bytes()
     if encoding is None:
         wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
@@ -276,7 +292,8 @@ def _separated(path: Path, encoding: str | None, problems: dict[str, str]) -> di
     rows: list[tuple[int, list[str]]] = []
     try:
         for row in reader:
-            rows.append((reader.line_num, [cell.strip() for cell in row]))
+            first = reader.line_num - sum(cell.count("\n") for cell in row)
+            rows.append((first, [cell.strip() for cell in row]))
     except csv.Error as error:
         raise ValueError(f"source: {path}: line {reader.line_num}: {error}") from error
     (line, names), *body = [row for row in rows if any(row[1])] or [(0, [])]
@@ -289,14 +306,16 @@ def _separated(path: Path, encoding: str | None, problems: dict[str, str]) -> di
         raise ValueError(f"source: {path}: two columns are named {twice[0]!r}")
     for line, row in body:
         if len(row) != len(names):
-            problems[f"{path.name}, line {line}"] = f"{len(row)} cells, the head has {len(names)}"
-    cells = [row for _, row in body if len(row) == len(names)]
+            wrong = f"{len(row)} cells, the head has {len(names)}"
+            source.problems[f"{path.name}, line {line}"] = wrong
+    body = [(line, row) for line, row in body if len(row) == len(names)]
+    source.lines, cells = [line for line, _ in body], [row for _, row in body]
     columns = {name: [row[i] or None for row in cells] for i, name in enumerate(names)}
     columns.pop("", None)  # the row numbers that pandas writes
     return columns
 
 
-def _json(path: Path, problems: dict[str, str]) -> dict[str, Any]:
+def _json(path: Path, source: Source) -> dict[str, Any]:
     rows: list[Any] = []
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -312,12 +331,16 @@ def _json(path: Path, problems: dict[str, str]) -> dict[str, Any]:
                 if line.strip():
                     try:
                         rows.append(json.loads(line))
+                        source.lines.append(number)
                     except (ValueError, RecursionError) as error:
-                        problems[f"{path.name}, line {number}"] = f"no JSON ({error})"
+                        source.problems[f"{path.name}, line {number}"] = f"no JSON ({error})"
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"source: {path}: {type(error).__name__}: {error}") from error
-    if not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"source: {path}: expected an object a row, or MS-COCO's layout")
+    if odd := [number for number, row in enumerate(rows) if not isinstance(row, dict)]:
+        raise ValueError(
+            f"source: {path}: {source.place(odd[0])} is {rows[odd[0]]!r:.40}; expected an object a "
+            "row, or MS-COCO's layout"
+        )
     names = list(dict.fromkeys(str(name) for row in rows for name in row))
     return {name: [row.get(name) for row in rows] for name in names}
 
@@ -423,19 +446,18 @@ def _is_picture(text: str) -> bool:
     return text.lower().endswith(PICTURE_SUFFIXES)
 
 
-def _places(
-    values: Sequence[Any], root: Path, path: Path, problems: dict[str, str]
-) -> list[str | None]:
+def _places(values: Sequence[Any], root: Path, path: Path, source: Source) -> list[str | None]:
     """Where the pictures lie."""
     places: list[str | None] = []
     for row, value in enumerate(values):
         if value is not None and not isinstance(value, str):
-            problems[f"row {row}"] = f"expected the name of a picture, got {value!r:.40}"
+            wrong = f"expected the name of a picture, got {value!r:.40}"
+            source.problems[f"{path.name}, {source.place(row)}"] = wrong
             value = None
         if value and re.match(r"\w{2,}://", value):
             raise ValueError(
-                f"source: {path}: row {row} names a picture on the network ({value:.60}); nothing "
-                "is fetched, so download the pictures and name the files"
+                f"source: {path}: {source.place(row)} names a picture on the network "
+                f"({value:.60}); nothing is fetched, so download the pictures and name the files"
             )
         places.append(os.path.abspath(root / value.strip()) if value and value.strip() else None)
     return places

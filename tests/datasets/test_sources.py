@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 
 from pyg_hash.datasets import write_feature_file
 from pyg_hash.datasets.sources import open_source
+from pyg_hash.utils.oddities import OddDataWarning
 
 
 def picture(path, color=(200, 30, 30)):
@@ -77,6 +79,33 @@ def test_rows_that_do_not_fit_are_named_and_values_tell_what_names_do_not(tmp_pa
     assert source.texts == ["one small thing", "two big things"] and source.ids == ["0", "1"]
 
 
+def test_a_row_is_named_by_its_line_where_there_are_lines(tmp_path):
+    text = 'text,image\n"two\nlines",1.png\n\none,\nodd\n"a\nb",2.png\n'
+    source = table(tmp_path / "t.csv", text)
+    assert source.problems == {"t.csv, line 6": "1 cells, the head has 2"}
+    assert [source.place(row) for row in range(3)] == ["line 2", "line 5", "line 7"]
+    source = table(tmp_path / "t.jsonl", '{"text": "a"}\n\n{"text": "b", "image": 3}\n')
+    assert source.place(1) == "line 3" and [*source.problems] == ["t.jsonl, line 3"]
+    source = table(tmp_path / "t.json", '[{"text": "a", "image": 3}]')
+    assert [*source.problems] == ["t.json, row 0"]
+    with pytest.raises(ValueError, match="line 2 is 5; expected an object a row"):
+        table(tmp_path / "t.jsonl", '{"text": "a"}\n5\n')
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "None"])
+def test_texts_that_mean_that_there_is_none_are_said_once(tmp_path, word):
+    text = f"text,image\na cup,1.png\n{word},2.png\n,3.png\n{word},4.png\n"
+    with pytest.warns(OddDataWarning) as said:
+        source = table(tmp_path / "t.csv", text)
+    (message,) = [str(one.message) for one in said]
+    assert f"t.csv: 2 of 4 texts are {word!r} or the like (first: line 3)" in message
+    assert "leave the cell empty" in message
+    assert source.texts == ["a cup", word, None, word]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table(tmp_path / "t.csv", "text,image\nnan bread,1.png\n,2.png\n")
+
+
 BAD = {
     "no hint": (
         "a,b\n1,2\n3,4\n",
@@ -85,7 +114,7 @@ BAD = {
     "twice": ("a,a\n1,2\n", "two columns are named 'a'"),
     "empty": ("text,b\n", "holds no row"),
     "nothing": ("", "holds no row"),
-    "network": ("image\nhttp://x/y.png\n", "row 0 names a picture on the network"),
+    "network": ("image\nhttp://x/y.png\n", "line 2 names a picture on the network"),
     "no names, pictures": ("1.jpg,a cat\n2.jpg,a dog\n", "line 1 should name the columns"),
     "no names, numbers": ("a cat,.5\na dog,2\n", "'.5' looks like a value; put a line of names"),
     "quote": ('text\n"a" b\n', "line 2: "),
