@@ -243,7 +243,7 @@ def label_names(y: Any, names: Sequence[str], num_rows: int) -> list[list[str]]:
     if y.ndim == 1:
         return [[names[c] if 0 <= c < len(names) else str(c)] for c in y.tolist()]
     names = names or [f"class {c}" for c in range(y.shape[1])]
-    return [[names[c] for c in np.flatnonzero(row).tolist()] for row in y]
+    return [[names[c] for c in np.flatnonzero(row).tolist()] for row in np.asarray(y)]
 
 
 def stamp(folder: str | os.PathLike[str], name: str) -> list[int]:
