@@ -219,7 +219,7 @@ def kinds(folder: Path) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]
             train()
 
     def go_on() -> None:
-        if random.random() < 0.3:  # else killed again where it is
+        if random.random() < 0.3 or (out / indexes[1]).is_file():  # else killed again where it is
             trained()
 
     found["resume"] = (start_and_resume, go_on)
@@ -244,7 +244,7 @@ def check_files(path: Path) -> None:
 
 
 def kills(folder: Path, count: int, seed: int = 0, most_s: float = 1.5) -> Counter[str]:
-    """How many of each kind were killed; ``AssertionError``: something is wrong.
+    """Kill so many, as many of each kind; ``AssertionError``: something is wrong.
 
     What takes longer than ``most_s`` is killed before.
     """
@@ -255,14 +255,16 @@ def kills(folder: Path, count: int, seed: int = 0, most_s: float = 1.5) -> Count
     counts: Counter[str] = Counter()
     things = kinds(folder)
     for name, (work, check) in things.items():
-        tries, started = -(-count // len(things)), time.monotonic()
+        wanted, started = -(-count // len(things)), time.monotonic()
         killed(work, most_s)
         longest = time.monotonic() - started
         check()
-        for _ in range(tries):
+        tries = 0
+        while counts[name] < wanted:
             counts[name] += killed(work, random.uniform(0, longest))
             check()
-        print(f"{name}: {counts[name]} of {tries}, {time.monotonic() - started:.0f} s", flush=True)
+            tries += 1
+        print(f"{name}: {wanted} of {tries}, {time.monotonic() - started:.0f} s", flush=True)
     return counts
 
 

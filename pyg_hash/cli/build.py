@@ -208,10 +208,11 @@ def pictures(where: str) -> NewItems:
             else:
                 left.append(entry.name)
         if left:
+            deeper = any(os.path.isdir(os.path.join(where, name)) for name in left)
             say(
                 f"note: {where}: not taken, for they are no picture files: {', '.join(left[:10])}"
-                f"{f' and {len(left) - 10} more' * (len(left) > 10)}; to take pictures in folders "
-                f"too give --images '{where}/**/*'"
+                + f" and {len(left) - 10} more" * (len(left) > 10)
+                + f"; to take pictures in folders too give --images '{where}/**/*'" * deeper
             )
     else:  # a name may look like a pattern
         names = [where] if os.path.isfile(where) else glob.glob(where, recursive=True)
