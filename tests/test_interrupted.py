@@ -414,6 +414,7 @@ def test_search_and_evaluate_where_nothing_can_be_written(file, tmp_path):
     out = tmp_path / "run"
     assert main(train(file, out)) == 0
     before = (out / "metrics.json").read_bytes()
+    shutil.rmtree(f"{file}.cache")  # of the graph, which is built in memory then
     script = (
         "import sys; from pyg_hash.cli import main; run = sys.argv[1]\n"
         "print([main(['evaluate', run]), main(['search', run, '--text', 'word1'])])"
@@ -427,5 +428,6 @@ def test_search_and_evaluate_where_nothing_can_be_written(file, tmp_path):
     if not done.stdout and "Traceback" not in done.stderr:
         pytest.skip("needs a namespace of mounts")
     assert "not kept in" in done.stderr
+    assert done.stderr.count("warning: ") == 1 and "so the data are built in memory" in done.stderr
     assert (out / "metrics.json").read_bytes() == before
     assert done.stdout.rstrip().endswith("[0, 0]"), done.stdout + done.stderr

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from torch_geometric.data import HeteroData, InMemoryDataset
 from pyg_hash import __version__
 from pyg_hash.features import ImageEncoder, TextEncoder, encode_each, load_encoder
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.utils.checksums import say_once
 from pyg_hash.utils.digests import row_prints
 from pyg_hash.utils.files import (
     CorruptFileError,
@@ -33,6 +35,7 @@ DATA_FILE = "data.safetensors"
 WORDS = "text_encoder"  # folder of what was fitted on the training texts
 _FORMAT, _VERSION = "pyg_hash.hetero", 1  # of stored data
 _SHOWN = 20  # problems in an error message
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 Transform = Callable[[HeteroData], HeteroData]
 Version = tuple[Any, ...]
 
@@ -52,7 +55,8 @@ class CrossModalDataset(InMemoryDataset):
 
     What is built is stored under ``<root>/processed/<12 hex digits>/data.safetensors``; the digits
     hash the set's arguments and ``repr(pre_transform)``. A transformed file refers to the
-    untransformed one for every tensor that the transform left alone.
+    untransformed one for every tensor that the transform left alone. Where nothing may be written,
+    what is not stored yet is built in memory, with one ``UncheckedWarning``.
 
     A subclass gives :meth:`settings`, :meth:`build`, :meth:`read_items`, and an image encoder if it
     has one.
@@ -64,12 +68,13 @@ class CrossModalDataset(InMemoryDataset):
         force_reload: build again what is stored already.
 
     ``ValueError``: ``repr(pre_transform)`` contains a memory address. ``OSError``: ``root`` cannot
-    be written (found out before anything is computed). ``CorruptFileError``: a file is damaged.
+    be a folder (found out before anything is computed). ``CorruptFileError``: a file is damaged.
     """
 
     #: whether the untransformed data are worth a file of their own
     stores_base = True
     _prints: dict[str, Tensor] | None = None
+    _words: TextEncoder | None = None  # what was fitted but could not be stored
 
     def __init__(
         self,
@@ -115,6 +120,8 @@ class CrossModalDataset(InMemoryDataset):
 
     def _encoder(self, modality: Modality) -> Any:
         """Here the one of texts that :meth:`build` fitted on those of train, if it did."""
+        if modality == TEXT and self._words is not None:
+            return self._words
         if modality == TEXT and not self._in_memory and (self.base_dir / WORDS).is_dir():
             return load_encoder(self.base_dir / WORDS)
         raise ValueError(
@@ -175,7 +182,8 @@ class CrossModalDataset(InMemoryDataset):
 
     def keep_words(self, encoder: TextEncoder) -> None:
         """Store the encoder of texts beside the data, for :meth:`text_encoder`."""
-        encoder.save(self.base_dir / WORDS)
+        if not self._was_stored(partial(encoder.save, self.base_dir / WORDS)):
+            self._words = encoder
 
     def computed_once(
         self, name: str, compute: Callable[[], Tensor], metadata: Any = None
@@ -185,7 +193,7 @@ class CrossModalDataset(InMemoryDataset):
         if path.is_file():
             return load_tensors(path)[0]["image"]
         features = compute()
-        save_tensors(path, {"image": features}, metadata)
+        self._was_stored(partial(save_tensors, path, {"image": features}, metadata))
         return features
 
     def row_prints(self) -> dict[str, Tensor]:
@@ -194,6 +202,21 @@ class CrossModalDataset(InMemoryDataset):
             self._base()
         return cast(dict[str, Tensor], self._prints)
 
+    def _was_stored(self, store: Callable[[], object]) -> bool:
+        """Store something; False where nothing may be written, which is said once."""
+        try:
+            store()
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+            say_once(
+                "cache",
+                f"root: nothing can be stored in {self.root} ({error.strerror}), so the data are "
+                "built in memory, each time anew; choose a folder that can be written to keep them",
+            )
+            return False
+        return True
+
     def _load_or_build(self) -> HeteroData:
         if not self._in_memory:
             path = Path(self.processed_paths[0])
@@ -201,7 +224,7 @@ class CrossModalDataset(InMemoryDataset):
                 return _load_cache(path, base=self._base)
             if self.stores_base or self.pre_transform is not None:
                 try:  # fail before anything expensive is computed, not after
-                    check_writable(Path(self.root) / DATA_FILE)
+                    self._was_stored(partial(check_writable, Path(self.root) / DATA_FILE))
                 except OSError as error:
                     raise OSError(
                         f"root: cannot write to {self.root} ({error}); choose another folder"
@@ -212,7 +235,7 @@ class CrossModalDataset(InMemoryDataset):
         seen = snapshot(base)
         data: HeteroData = self.pre_transform(copy.copy(base))
         if not self._in_memory:
-            save_hetero(path, data, base=seen)
+            self._was_stored(partial(save_hetero, path, data, base=seen))
         return data
 
     def _base(self, *, rebuild: bool = False) -> HeteroData:
@@ -224,7 +247,7 @@ class CrossModalDataset(InMemoryDataset):
         else:
             data = self.build()
             if path is not None:
-                save_hetero(path, data)
+                self._was_stored(partial(save_hetero, path, data))
         self._prints = {m: row_prints(data[m].x) for m in MODALITIES}
         return data
 

@@ -35,7 +35,7 @@ class CorruptFileError(ValueError):
 
 
 class UncheckedWarning(UserWarning):
-    """A file has no checksum, or codes do not say which model they are of; said once."""
+    """No checksum, codes that do not say whose they are, a folder that keeps nothing; said once."""
 
 
 _said: set[str] = set()

@@ -1,3 +1,5 @@
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -5,6 +7,9 @@ import torch
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.datasets import CrossModalDataset, Items, build_hetero
+from pyg_hash.features import BagOfWords
+from pyg_hash.utils import checksums, files
+from pyg_hash.utils.checksums import UncheckedWarning
 from pyg_hash.utils.files import CorruptFileError
 
 built = []
@@ -137,6 +142,30 @@ def test_unwritable_root_is_found_before_building(tmp_path):
     with pytest.raises(OSError, match="root: cannot write to"):
         Tiny(tmp_path / "file" / "root")
     assert built == []
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])
+def test_where_nothing_may_be_written_it_is_built_in_memory_with_one_note(
+    tmp_path, monkeypatch, code
+):
+    def refused(target, *_):
+        raise OSError(code, os.strerror(code), str(target))
+
+    monkeypatch.setattr(checksums, "_said", set())
+    monkeypatch.setattr(files, "_target", refused)  # of all that is written
+    with pytest.warns(UncheckedWarning, match=r"root: nothing can be stored .* in memory") as said:
+        first = Tiny(tmp_path, pre_transform=Shift(1))
+        features = first.computed_once("image", lambda: torch.ones(2, 2))
+        words = BagOfWords().fit(["a b"])
+        first.keep_words(words)
+    assert len(said) == 1 and first.text_encoder() is words and features.shape == (2, 2)
+    assert built == [1.0] and not [*tmp_path.iterdir()]
+    monkeypatch.undo()
+    second = Tiny(tmp_path, pre_transform=Shift(1))
+    assert torch.equal(first[0]["image"].x, second[0]["image"].x)
+    monkeypatch.setattr(files, "_target", refused)
+    Tiny(tmp_path), Tiny(tmp_path, pre_transform=Shift(1))  # what is stored is read
+    assert built == [1.0, 1.0]
 
 
 def test_failing_transform_keeps_the_base(tmp_path):
