@@ -82,6 +82,14 @@ class Evaluation:
             raise ValueError("y: the data have no labels, so there is no mAP to choose by")
         return 0.5 * (self.i2t + self.t2i)
 
+    @property
+    def labels_read(self) -> str:
+        """How many labels the model read, and the label rate, for people; empty: not known."""
+        if self.num_labels is None or self.label_rate is None:
+            return ""
+        rate = f", label rate {self.label_rate:.3g}" if self.num_labels else ""
+        return f"{self.num_labels} labels read{rate}"
+
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values (so keys are strings); ``Evaluation(**values)`` undoes it."""
         recall = {way: {str(k): v for k, v in at.items()} for way, at in self.pair_recall.items()}
@@ -96,9 +104,7 @@ class Evaluation:
             f"protocol {self.protocol}, split {self.split}, "
             f"{self.num_queries} queries, {self.num_database} database items",
         ]
-        if self.num_labels is not None and self.label_rate is not None:
-            rate = f", label rate {self.label_rate:.3g}" if self.num_labels else ""
-            lines.append(f"{self.num_labels} labels read{rate}")
+        lines += [self.labels_read] if self.labels_read else []
         if self.unanswered:
             lines.append(f"{self.unanswered} queries share no label with any database item")
         lines.append("   i2t     t2i     i2i     t2t")

@@ -72,7 +72,7 @@ class Results:
             out = model(data)
         codes = {m: binarize(out[m]) for m in MODALITIES}
         labeled = all("y" in data[m] for m in MODALITIES)
-        known = {"protocol": model.protocol} if hasattr(model, "protocol") else {}
+        known = {k: getattr(model, k) for k in ("protocol", "reads_labels") if hasattr(model, k)}
         encoded: Any = SimpleNamespace(
             num_bits=model.num_bits, encode=lambda _, m: codes[m], **known
         )

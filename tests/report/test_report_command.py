@@ -102,6 +102,7 @@ def test_runs_side_by_side(shapes_run, shapes_root, tmp_path, capsys):
     assert main(["report", str(shapes_run), str(other), f"--out={out}"]) == 0
     page = out.read_text(encoding="utf-8")
     values = json.loads((other / "metrics.json").read_text())["query"]
+    assert f"<td>{values['num_labels']}</td><td>{values['label_rate']:.3f}</td>" in page
     assert "All runs have the same data" in page  # labels that were read are a setting
     for words in (f"<td>{values['i2t']:.3f}</td>", "<td>classcodes</td>", "<td>mcgcn</td>"):
         assert words in page

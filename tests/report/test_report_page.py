@@ -11,7 +11,7 @@ import torch
 from small import MODELS, graph_for, model_for
 
 from pyg_hash import report
-from pyg_hash.models import MCGCN
+from pyg_hash.models import DJSRH, MCGCN
 from pyg_hash.report.figures import INK, bit_balance, to_svg
 from pyg_hash.report.page import About, report_page, write_report
 from pyg_hash.runs import RunItems
@@ -161,6 +161,15 @@ def test_numbers_are_those_of_evaluate(written, pair):
     assert "R@10 by chance: 0.833" in page.text  # of 12 queries
     assert f"{evaluation.codes['text']['edge_ties']:.1f}" in page.text
     assert "Protocol inductive: " in page.text
+    read = f"{evaluation.num_labels} labels read, label rate {evaluation.label_rate:.3g}"
+    assert evaluation.num_labels
+    assert f"{evaluation.num_bits} bits, inductive, {read}, 12 queries" in page.text
+
+
+def test_a_method_that_reads_no_labels_says_so(undrawn):
+    data = graph_for(DJSRH)
+    page = Page(report_page(model_for(DJSRH, data).eval(), data, **FAST))
+    assert "0 labels read" in page.text and "label rate" not in page.text
 
 
 def test_a_history_of_nothing_but_epochs(pair, undrawn):
