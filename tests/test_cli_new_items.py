@@ -265,11 +265,12 @@ def test_a_folder_says_what_it_did_not_take(tmp_path, capsys):
     (tmp_path / "sub").mkdir()
     for name in ("a.JPG", "b.jfif", "c.jpe", "d.tif", "e.tiff", "f.avif", "g.eps", "sub/h.jpg"):
         (tmp_path / name).touch()
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     found = [path.rsplit("/", 1)[1] for path in pictures(str(tmp_path)).values]
     assert found == ["a.JPG", "b.jfif", "c.jpe", "d.tif", "e.tiff", "f.avif"]
     assert capsys.readouterr().err.splitlines() == [
-        f"pyg-hash: note: {tmp_path}: not taken, for they are no picture files: g.eps, sub; "
-        f"to take pictures in folders too give --images '{tmp_path}/**/*'",
+        f"pyg-hash: note: {tmp_path}: not taken, for they are no picture files: g.eps, loop.jpg, "
+        f"sub; to take pictures in folders too give --images '{tmp_path}/**/*'",
     ]
 
 

@@ -11,7 +11,7 @@ from toy import toy_data
 
 from pyg_hash.codes import binarize
 from pyg_hash.metrics import evaluate
-from pyg_hash.models import GraphHashModel, HashModel
+from pyg_hash.models import ClosedFormModel, GraphHashModel, HashModel
 from pyg_hash.training import fit
 from pyg_hash.typing import MODALITIES
 
@@ -44,6 +44,21 @@ def test_models_are_found():
     assert {"DCMH", "MCGCN"} <= {kind.__name__ for kind in MODELS}
     assert all(issubclass(kind, HashModel) for kind in MODELS)
     assert not any(inspect.isabstract(kind) for kind in MODELS)
+
+
+@every_model
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_features_of_another_type_are_read_or_named(kind, data, dtype):
+    model, other = model_for(kind, data), copy.copy(data)
+    for modality in MODALITIES:
+        other[modality].x = data[modality].x.to(dtype)
+    if issubclass(kind, ClosedFormModel):
+        assert model.solve(other)(other).image.shape == (60, BITS)
+        return
+    with pytest.raises(TypeError, match=rf"data\['image'\].x: is {dtype}, .*x.to\(torch.float32"):
+        fit(model, other, torch.optim.Adam(model.parameters()), epochs=1, progress=False)
+    with pytest.raises(TypeError, match="x: is"):
+        model.encode(other, "image")
 
 
 @every_model

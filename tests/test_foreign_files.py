@@ -92,6 +92,16 @@ def test_hdf5_that_leads_out_of_the_file_is_refused(tmp_path, path, change, seal
         read_codes(path)
 
 
+def test_a_matrix_that_no_memory_holds_is_not_called_damaged(tmp_path, capsys):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.attrs.update({"format": "pyg_hash.features", "version": 1})
+        for name in ("image", "text"):
+            file.create_dataset(name, shape=(60, 2**40), dtype="f4", chunks=(60, 1024))
+    assert main(["data", "check", str(tmp_path / "x.h5")]) == 1
+    said = capsys.readouterr().err
+    assert "not enough memory" in said and "damaged" not in said
+
+
 def test_a_soft_link_within_the_file_is_read(path):
     with h5py.File(path, "r+") as file:
         file.move("image", "kept")

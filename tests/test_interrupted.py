@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import shutil
 import signal
@@ -140,6 +142,23 @@ def test_a_lock_names_its_owner_and_ends_with_it(tmp_path):
     with Lock(path, "run"), pytest.raises(BusyError, match=str(os.getpid())):
         Lock(path, "run")
     assert not path.exists()
+
+
+class Full(io.StringIO):
+    """A file on a full disk: nothing of it gets there."""
+
+    def flush(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def close(self):
+        self.flush()
+
+
+def test_a_lock_needs_no_room(tmp_path):
+    lock = Lock(tmp_path / "x.lock", "run")
+    lock._file = Full()
+    lock.release()
+    assert not (tmp_path / "x.lock").exists()
 
 
 def test_two_trainings_into_one_folder(file, tmp_path, capsys):

@@ -172,11 +172,7 @@ class RunCommand(Command):
 class PictureCommand(RunCommand):
     """A command that shows the items of a run."""
 
-    images_root: str | None = option(
-        None,
-        "where the pictures of the run lie, if they have moved",
-        ["--images_root", "--images-root"],
-    )
+    images_root: str | None = option(None, "where the pictures of the run lie, if they have moved")
 
 
 def is_file(config: TrainConfig) -> bool:
@@ -203,7 +199,7 @@ def pictures(where: str) -> NewItems:
     if os.path.isdir(where):
         found, left = list[str](), list[str]()
         for entry in sorted(os.scandir(where), key=lambda entry: entry.name):
-            if entry.is_file() and entry.name.lower().endswith(PICTURE_SUFFIXES):
+            if os.path.isfile(entry.path) and entry.name.lower().endswith(PICTURE_SUFFIXES):
                 found.append(entry.path)
             else:
                 left.append(entry.name)

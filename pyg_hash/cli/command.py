@@ -182,6 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     the number of the signal if stopped: 130 by Ctrl-C.
     """
     argv = sys.argv[1:] if argv is None else argv
+    argv = [re.sub(r"^--[\w-]+", lambda m: f"--{m[0][2:].replace('-', '_')}", x) for x in argv]
     debug = "--debug" in argv
     if any(re.fullmatch(r"(--\w+=)?[\w.]+:\w+", word) for word in argv):
         sys.path.append(os.getcwd())  # where MODULE:NAME of the user's own may lie

@@ -29,9 +29,14 @@ def as_array(values: Any, name: str) -> np.ndarray[Any, Any]:
     if sparse:
         return np.asarray(values.toarray())
     if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        values = values.float() if values.dtype == torch.bfloat16 else values
-        return np.asarray((values if values.layout == torch.strided else values.to_dense()).numpy())
+        kind = f"{values.dtype}" + " on meta" * values.is_meta
+        try:
+            values = values.detach().cpu()
+            values = values.float() if values.dtype == torch.bfloat16 else values
+            values = values if values.layout == torch.strided else values.to_dense()
+            return np.asarray(values.numpy())
+        except (TypeError, RuntimeError) as error:
+            raise TypeError(f"{name}: cannot read a tensor of {kind}; use float32") from error
     if values is None:
         raise TypeError(f"{name}: is missing; give it")
     if np.ma.is_masked(values):  # what NumPy would read are the values below the mask

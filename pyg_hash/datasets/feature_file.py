@@ -24,7 +24,7 @@ from pyg_hash.features import load_encoder
 from pyg_hash.features.base import ENCODER_FILE
 from pyg_hash.typing import MODALITIES, Modality
 from pyg_hash.utils.checks import check_labels
-from pyg_hash.utils.checksums import verify
+from pyg_hash.utils.checksums import form_of, verify
 from pyg_hash.utils.files import CorruptFileError, check_path, digest_of_folder, sha256
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.oddities import (
@@ -58,7 +58,7 @@ def open_feature_file(path: str | os.PathLike[str]) -> Iterator[Any]:
     state, problem = os.stat(path), None
     try:
         now = (state.st_size, state.st_mtime_ns, state.st_ctime_ns)
-        sealed = path.suffix in (".h5", ".hdf5") and _verified(os.fspath(path), *now)
+        sealed = form_of(path) in (".h5", ".hdf5") and _verified(os.fspath(path), *now)
     except CorruptFileError as error:  # or it is open elsewhere, which opening it tells
         sealed, problem = False, error
     try:

@@ -64,7 +64,7 @@ class ClassCodes(ClosedFormModel):
         self.multi_label.fill_(y.dim() == 2)
         for m, x in zip(MODALITIES, selected_features(data, "labeled_mask"), strict=True):
             # as float32 the features are what the data set holds, and the regression is faster
-            rows = x.to(data[m].x.dtype).cpu().numpy()
+            rows = x.to(torch.promote_types(data[m].x.dtype, torch.float32)).cpu().numpy()
             if y.dim() == 1:
                 weight, bias = self._regression(rows, y, self.num_classes)
             else:  # of each column the logit of having the class against not having it

@@ -40,10 +40,20 @@ def image_text_pair(value: Widths | int, name: str) -> dict[str, int]:
     return dict(zip(MODALITIES, value, strict=True))
 
 
-def check_widths(data: HeteroData, num_features: Mapping[str, int]) -> None:
-    """Raise ``ValueError`` unless the features of ``data`` have the widths of a model."""
+def check_widths(
+    data: HeteroData, num_features: Mapping[str, int], like: Tensor | None = None
+) -> None:
+    """Raise ``ValueError`` unless the features of ``data`` have the widths of a model.
+
+    ``like`` is what they meet in products: ``TypeError`` unless they are of its type.
+    """
     for modality, expected in num_features.items():
-        width = data[modality].x.size(1)
+        width, dtype = data[modality].x.size(1), data[modality].x.dtype
+        if like is not None and dtype != like.dtype:
+            raise TypeError(
+                f"data[{modality!r}].x: is {dtype}, but the model computes in {like.dtype}; use "
+                f"data[{modality!r}].x.to({like.dtype}), or ScaleFeatures(), which gives float32"
+            )
         if width != expected:
             raise ValueError(
                 f"data[{modality!r}].x: has {width} features a row, but num_features is {expected};"

@@ -90,7 +90,7 @@ class DCMH(TwoEncoders):
 
     def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
         """One round of Algorithm 1, in mini-batches; ``share`` of them."""
-        check_widths(data, self.num_features)
+        check_widths(data, self.num_features, self.beta)
         rows, labels = labelled_rows(data, self.num_classes, self.beta)
         known = {m: self.fixed(data[m].x[rows], m) for m in MODALITIES}
         code = binarize(known[IMAGE] + known[TEXT]).to(self.beta)

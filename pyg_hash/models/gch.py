@@ -248,7 +248,8 @@ class GCH(EncoderHashModel):
                     f"data[{m!r}].x: expected features [N, d], got {list(data[m].x.shape)}; give "
                     f"{m}_encoder a module that makes features of them"
                 )
-        check_widths(data, {m: d for m, d in self.num_features.items() if m not in self._raw})
+        features = {m: d for m, d in self.num_features.items() if m not in self._raw}
+        check_widths(data, features, next(self.parameters()))
 
     def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes of items of one modality (GCH Eq. 10 before its sign)."""

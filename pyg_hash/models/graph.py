@@ -174,7 +174,7 @@ class GraphHashModel(HashModel):
 
         Without gradient, ``messages`` gets what nodes send, for each channel one tensor a layer.
         """
-        check_widths(data, self.num_features)
+        check_widths(data, self.num_features, next(self.parameters()))
         graphs = self._graphs(data)
         places: dict[str, Place] = {}
         if self.is_whole:

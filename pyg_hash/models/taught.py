@@ -132,7 +132,7 @@ class TaughtHash(TwoEncoders):
         Raises:
             ValueError: features or labels that do not fit; less than two training pairs.
         """
-        check_widths(data, self.num_features)
+        check_widths(data, self.num_features, self.beta)
         view = copy.copy(data)
         view[IMAGE][POSTERIOR] = self.posterior(data)
         return view
@@ -210,7 +210,7 @@ class TaughtHash(TwoEncoders):
 
     def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
         """The images' encoder against all texts, then the texts' against all images."""
-        check_widths(data, self.num_features)
+        check_widths(data, self.num_features, self.beta)
         rows = training_rows(data)
         told, used, kind = self._taught(data)
         self.beta = torch.full_like(self.beta, kind != DIRECTIONS)

@@ -23,7 +23,7 @@ from pyg_hash.models import HashModel
 from pyg_hash.runs import CATALOG, NAME, IncompleteRunError, Run
 from pyg_hash.serve.guard import FORMATS, QueryError
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
-from pyg_hash.utils.files import load_tensors, save_tensors
+from pyg_hash.utils.files import bad_text, load_tensors, save_tensors
 from pyg_hash.utils.locks import BusyError
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import decode
@@ -296,6 +296,8 @@ class SearchEngine:
 
     def key(self, text: str) -> Any:
         """What an address calls an item, as its id in the index."""
+        if problem := bad_text(text):
+            raise QueryError(f"item: its id {problem}", 404)
         if self.indexes[IMAGE].id_type is str:
             return text
         number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text, re.ASCII) else -1

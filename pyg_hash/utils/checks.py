@@ -107,8 +107,12 @@ def reduced(total: Tensor, count: int, reduction: str) -> Tensor:
 
 def check_features(x: Tensor, name: str, *, num_features: int | None = None) -> None:
     """Check a feature matrix: float ``[n, d]``, at least one row, finite."""
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f"{name}: expected a floating-point tensor [n, d], got {type(x).__name__}; convert it"
+        )
+    if not x.is_floating_point() or x.dtype.itemsize == 1 or x.is_meta:
+        kind = f"{x.dtype}" + " on meta" * x.is_meta
         raise TypeError(f"{name}: expected a floating-point tensor [n, d], got {kind}; convert it")
     if x.layout != torch.strided:
         raise TypeError(

@@ -18,6 +18,7 @@ import json
 import os
 import re
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,24 @@ def say_once(kind: str, message: str) -> None:
         warnings.warn(message, UncheckedWarning, stacklevel=3)
 
 
-def seal(path: Path, ending: str) -> None:
-    """Append the checksum to a finished file whose name is to end so, if that is a kind of ours."""
+def form_of(path: Path, name: str | None = None) -> str:
+    """The ending, in small letters, of the form that a file is in; empty: none of ours.
+
+    ``name`` is what it is to be called. A name that says nothing leaves it to the first bytes.
+    """
+    ending = Path(name or path).suffix.lower()
+    if ending not in (".safetensors", ".store", ".json", *ENDINGS):
+        head = b""
+        with suppress(OSError), open(path, "rb") as file:
+            head = file.read(9)
+        found = ".h5" if head.startswith(b"\x89HDF\r\n\x1a\n") else ""
+        ending = ".safetensors" if head[8:] == b"{" else found
+    return ending
+
+
+def seal(path: Path, name: str) -> None:
+    """Append the checksum to a finished file that is to have this name, if that is its form's."""
+    ending = form_of(path, name)
     if ending in (".json", *ENDINGS):
         line = _line(path, os.path.getsize(path), ending)
         with open(path, "ab") as file:
@@ -72,19 +89,21 @@ def _line(path: Path, size: int, ending: str) -> bytes:
 def verify(path: str | os.PathLike[str]) -> bool:
     """Compare a file's checksum, else ``CorruptFileError``; False: it has none, said once."""
     path = Path(path)
-    if path.suffix not in (".json", *ENDINGS):
+    ending = form_of(path)
+    if ending not in (".json", *ENDINGS):
         return verify_tensors(path)
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 96))
         tail = file.read()
-    if path.suffix == ".json":  # others write that too, and earlier versions 34
+    if ending == ".json":  # others write that too, and earlier versions 34
         length, is_sealed = 65, 16 < len(tail) - len(tail.rstrip()) != 34
+        is_sealed |= sum(letter in b" \t" for letter in tail[-65:]) > 48  # a damaged one
     elif not (is_sealed := b"xxh3" in tail):
         _unchecked(path)
     else:
         length = 30
-    if is_sealed and not tail.endswith(_line(path, size - length, path.suffix)):
+    if is_sealed and not tail.endswith(_line(path, size - length, ending)):
         raise _damaged(path, "its checksum is that of other bytes")
     return is_sealed
 

@@ -57,7 +57,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary.touch(0o600 if target.exists() else 0o666, exist_ok=False)
     try:
         yield temporary
-        seal(temporary, Path(path).suffix)
+        seal(temporary, os.fspath(path))
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         if target.exists():
@@ -169,9 +169,10 @@ def read_text(path: str | os.PathLike[str]) -> str:
     """The text of a file in UTF-8, its checksum compared if it has one and left out."""
     path = Path(path)
     text = path.read_text(encoding="utf-8")
-    if path.suffix in (".json", ".yaml"):
+    ending = path.suffix.lower()
+    if ending in (".json", ".yaml"):
         verify(path)
-    return text.rstrip(" \t\n") + "\n" if path.suffix == ".json" else text
+    return text.rstrip(" \t\n") + "\n" if ending == ".json" else text
 
 
 def _number(value: Any) -> Any:

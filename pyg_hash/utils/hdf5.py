@@ -139,6 +139,8 @@ def open_hdf5(path: str | os.PathLike[str], *, sealed: bool = False) -> Iterator
     except BlockingIOError:
         raise
     except (OSError, RuntimeError, KeyError) as error:
+        if "allocate memory" in str(error):
+            raise MemoryError(f"{path}: {error}") from error
         raise CorruptFileError(
             f"{path}: truncated or damaged ({error}); copy or write it again"
         ) from error

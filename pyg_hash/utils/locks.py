@@ -64,16 +64,18 @@ class Lock:
                     continue
             file.close()  # its owner removed it meanwhile
         if self._file is not None:
-            self._file.truncate(0)
-            self._file.write(f"process {os.getpid()} on {platform.node()}")
-            self._file.flush()
+            with suppress(OSError):  # a full disk has no room for who it is
+                self._file.truncate(0)
+                self._file.write(f"process {os.getpid()} on {platform.node()}")
+                self._file.flush()
 
     def release(self) -> None:
         """Let others change it."""
         if self._file is not None:
             if self._owner == os.getpid():  # a fork has the file too, not the right
                 self._path.unlink(missing_ok=True)
-            self._file.close()
+            with suppress(OSError):  # what it holds may not be on a full disk
+                self._file.close()
             self._file = None
 
     __del__ = release

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyg_hash.utils.checksums import ENDINGS, say_once
+from pyg_hash.utils.checksums import form_of, say_once
 from pyg_hash.utils.digests import SAME, row_prints, same_rows
 
 _MASKS = ("train", "labeled", "query", "database", "val")
@@ -85,10 +85,9 @@ def check_model(stored: str | None, digest: str, what: str, *, force: bool = Fal
 
 
 def stored_files(path: Path) -> list[Path]:
-    """The files below ``path``, or it alone, of kinds that are sealed; at least one."""
+    """The files below ``path``, or it alone, of forms that are sealed; at least one."""
     every = sorted(path.rglob("*")) if path.is_dir() else [path]
-    kinds = (".safetensors", ".store", ".json", *ENDINGS)
-    found = [file for file in every if file.is_file() and file.suffix in kinds]
+    found = [file for file in every if file.is_file() and form_of(file)]
     if not found:
         raise FileNotFoundError(f"path: no file that pyg_hash writes at {path}")
     return found

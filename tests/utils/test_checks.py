@@ -85,6 +85,8 @@ def test_features(dtype):
         (None, TypeError, "NoneType"),
         (torch.ones(2, 2, dtype=torch.long), TypeError, "int64"),
         (torch.ones(2, 2, dtype=torch.bool), TypeError, "bool"),
+        (torch.ones(2, 2).to(torch.float8_e5m2), TypeError, "float8_e5m2"),
+        (torch.ones(2, 2, device="meta"), TypeError, "float32 on meta"),
         (torch.ones(2), ValueError, r"got \[2\]"),
         (torch.ones(1, 2, 2), ValueError, r"got \[1, 2, 2\]"),
         (torch.ones(2, 0), ValueError, r"got \[2, 0\]"),
