@@ -172,8 +172,11 @@ class Guard:
                 return body.pop() if body else await receive()
 
             await self.app(scope, told, guarded)
-        except Exception as error:  # here: the framework would send its own outside of the guard
-            if not isinstance(error, QueryError):
+        except (Exception, asyncio.CancelledError) as error:
+            # here: the framework would send its own outside of the guard
+            if isinstance(error, asyncio.CancelledError):  # the time to stop in is over
+                error = QueryError("stopping: the server ends; try again", 503)
+            elif not isinstance(error, QueryError):
                 _log.exception("%s %s (request %s)", scope["method"], scope["path"], name)
                 error = QueryError("the server failed; its log says why", 500)
             if not status:

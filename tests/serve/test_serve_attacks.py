@@ -138,6 +138,15 @@ def test_slow_and_endless_requests(engine):
         assert ask(address, "api/search?text=red")[0] == 200
 
 
+def test_a_body_that_is_on_its_way_at_the_end_is_told_so(engine):
+    with running(engine, drain=0.2) as address:
+        body = connect(address, HEAD + b"Content-Length: 5000\r\n\r\nxx")
+        assert ask(address, "healthz")[0] == 200
+        time.sleep(0.2)
+    answer = rest(body)
+    assert answer.startswith(b"HTTP/1.1 503") and b"stopping: the server ends" in answer
+
+
 def test_many_connections(engine):
     """A new one takes the place of the one whose request is waited for the longest."""
     with running(engine, connections=20) as address, ExitStack() as stack:
