@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from pyg_hash.cli import main
 from pyg_hash.cli.build import load_model
@@ -125,6 +126,43 @@ def test_a_store_is_of_one_model(folder, ending, capsys):
         assert f"store: {store}: is of another model (" in error and "--force" in error
     assert main(query) == 0 and capsys.readouterr().out.endswith(own.splitlines()[-1] + "\n")
     assert main(["search", *words(folder, "two", f"--store={store}", "--force")]) == 0
+
+
+def test_a_store_says_whose_codes_a_forced_put_left_in_it(folder, monkeypatch, capsys):
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(checksums, "_said", set())
+    one, two = (Run(folder / name).record()["model"] for name in ("one", "two"))
+    store, ids = folder / "s.store", folder / "ids.txt"
+
+    def put(run, lines, *more):
+        np.save(folder / "some.npy", content()["text"][: len(lines)])
+        ids.write_text("\n".join(lines))
+        given = [f"--features={folder}/some.npy", "--source=text", f"--ids={ids}"]
+        return main(["encode", str(folder / run), *given, f"--out={store}", *more])
+
+    def search(run):
+        status = main(["search", *words(folder, run, f"--store={store}", "-k3")])
+        return status, capsys.readouterr().err
+
+    assert put("one", list("abcdef")) == 0 and FaissStore.open(store).model == one
+    assert put("two", list("abc"), "--force") == 0 and FaissStore.open(store).model == "mixed"
+    assert FaissStore.load(store).model == "mixed"  # what journal and file say
+    for run in ("one", "two"):  # said once a process
+        status, error = search(run)
+        assert status == 0 and ("holds codes of several models" in error) == (run == "one")
+    assert put("one", list("ab")) == 0 and FaissStore.open(store).model == "mixed"
+    assert put("two", list("abcdef")) == 0 and FaissStore.open(store).model == two
+    assert search("two")[0] == 0
+    status, error = search("one")
+    assert status == 1 and "is of another model" in error
+
+
+def test_a_database_that_cannot_say_so_takes_no_codes_of_another_model(monkeypatch):
+    store = HammingIndex(16, ids=str, model="one")
+    monkeypatch.setattr(HammingIndex, "_renames_model", False)
+    with pytest.raises(ValueError, match="model: this index was made for codes of another"):
+        store.replace(torch.ones(1, 16, dtype=torch.int8), ["a"], model="two")
+    assert len(store) == 0 and store.replace(torch.ones(1, 2).byte(), ["a"], model="one") == 0
 
 
 def test_an_empty_store_is_for_the_first_model(folder, capsys):

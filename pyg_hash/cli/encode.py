@@ -112,8 +112,9 @@ class Encode(build.NewItemsCommand):
             raise ValueError(
                 f"{lost} of {total} items could not be encoded; {self.out} was not written"
             )
+        digest = coders[0].model.digest()
         if store is None:
-            write_codes(self.out, results, relaxed, coders[0].model.digest())
+            write_codes(self.out, results, relaxed, digest)
         for items, found in results:
             bits = "" if found.values is None else f" of {found.values.size(1)} bits"
             more = f", {len(found.problems)} skipped" if found.problems else ""
@@ -121,7 +122,9 @@ class Encode(build.NewItemsCommand):
             if store is not None:
                 assert found.values is not None
                 names, own = [items.ids[row] for row in found.kept], found.values
-                known = store.replace(binarize(own), names, relaxed=own if relaxed else None)
+                known = store.replace(
+                    binarize(own), names, relaxed=own if relaxed else None, model=digest
+                )
                 store.save()
                 more += f", {known} replaced" if known else ""
                 where += f" ({len(store)} items)"

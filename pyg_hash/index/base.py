@@ -28,6 +28,7 @@ from pyg_hash.index.columns import FIELD_TYPES, checked_values
 from pyg_hash.index.lookup import NOTHING, Bytes, Hits
 from pyg_hash.index.where import Tree, Where, parse
 from pyg_hash.utils.checks import check_mapping, check_positive_int
+from pyg_hash.utils.provenance import MIXED
 
 Ids = Tensor | NDArray[Any] | Sequence[int] | Sequence[str]
 Metadata = Mapping[str, Sequence[Any]]  # values of fields, one an item; None is a missing one
@@ -77,7 +78,8 @@ class CodeStore(ABC):
         model: digest of the model whose codes it will hold (:meth:`HashModel.digest
             <pyg_hash.models.HashModel.digest>`), if known.
 
-    The arguments are attributes, ``ids`` as ``id_type``.
+    The arguments are attributes, ``ids`` as ``id_type``; ``model`` is ``'mixed'`` once
+    :meth:`replace` was told of another model and left items of the first.
     """
 
     id_field = "id"  #: what a filter calls ``id``: the ids, or the field of this name
@@ -85,6 +87,7 @@ class CodeStore(ABC):
     _kind = "store"  # in messages
     _field_name = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
     _keeps_relaxed = False  # whether it can keep relaxed codes of its items
+    _renames_model = False  # whether it can keep another model's name than it was made with
     _most: int | None = None  # items that it gives to one query at most
 
     def __init__(
@@ -157,7 +160,7 @@ class CodeStore(ABC):
             ValueError: ids given twice or present already; relaxed codes where they cannot be kept,
                 of some items only, or of other signs than the codes.
         """
-        self._insert(codes, ids, metadata, relaxed, replace=False)
+        self._insert(codes, ids, metadata, relaxed, None, replace=False)
 
     def replace(
         self,
@@ -166,14 +169,17 @@ class CodeStore(ABC):
         metadata: Metadata | None = None,
         *,
         relaxed: Tensor | None = None,
+        model: str | None = None,
     ) -> int:
         """Add items, in the place of those that have one of the ids already; how many these were.
 
         Of these, the fields that ``metadata`` does not name keep their values.
         Whatever happens meanwhile, each item is there, as it was or as it is to be: there is no
         moment without it. Arguments and errors are those of :meth:`add`, but ids may be present.
+        ``model`` is the digest of the model of these codes, for the store to say whose it holds;
+        ``ValueError``: it is not the store's, and a database cannot note that.
         """
-        return self._insert(codes, ids, metadata, relaxed, replace=True)
+        return self._insert(codes, ids, metadata, relaxed, model, replace=True)
 
     def _insert(
         self,
@@ -181,9 +187,16 @@ class CodeStore(ABC):
         ids: Ids | None,
         metadata: Metadata | None,
         relaxed: Tensor | None,
+        model: str | None,
         *,
         replace: bool,
     ) -> int:
+        other = model is not None and self.model not in (None, model)
+        if other and not self._renames_model:
+            raise ValueError(
+                f"model: this {self._kind} was made for codes of another, and cannot note that it "
+                "holds those of two; put them into a new one"
+            )
         packed = self._packed_codes(codes)
         kept = self._columns(metadata or {}, [*self.fields], len(packed))
         steps = None
@@ -216,6 +229,10 @@ class CodeStore(ABC):
                     for place, stays in zip(places, old[name], strict=True):
                         kept[name][place] = stays
             self._put(New(packed, new, kept, steps), there)
+            if model is not None and len(self) == len(new):  # no other item is left
+                self.model = model
+            elif other:
+                self.model = MIXED
             return len(present)
 
     def update(self, ids: Ids, metadata: Metadata) -> None:

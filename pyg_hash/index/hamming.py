@@ -89,7 +89,7 @@ class HammingIndex(CodeStore):
     recall: dict[str, float] | None = None  #: what :meth:`measure_recall` found
     modality: str | None = None  #: ``'image'`` or ``'text'``, whose codes a run keeps, if it says
 
-    _keeps_relaxed = True
+    _keeps_relaxed = _renames_model = True
     _field_name = re.compile(r"[^`\x00-\x1f\ud800-\udfff]{1,100}")
 
     def __init__(

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -400,6 +401,7 @@ class SearchEngine:
                     relaxed = torch.cat(codes)
                     both = isinstance(index, HammingIndex) and (index.has_relaxed or not len(index))
                     more: Any = {"relaxed": relaxed} if both else {}
+                    more["model"] = self._digest
                     index.replace(binarize(relaxed), ids, _columns(index, ids, values), **more)
                 if rest:
                     index.update(rest, _columns(index, rest, values))
@@ -463,6 +465,10 @@ class SearchEngine:
                     raise
                 status = 503 if isinstance(error, BusyError) else 422
                 raise QueryError(f"items: {error}", status) from error
+
+    @cached_property
+    def _digest(self) -> str:
+        return self.model.digest()
 
     def _each(self) -> list[Any]:
         return list(dict.fromkeys(self.indexes.values()))

@@ -13,6 +13,7 @@ from pyg_hash.utils.checksums import form_of, say_once
 from pyg_hash.utils.digests import SAME, row_prints, same_rows
 
 _MASKS = ("train", "labeled", "query", "database", "val")
+MIXED = "mixed"  # in place of a digest: codes of several models
 _CLOSE = 1e-4  # of the mean print: what another processor may round otherwise
 
 
@@ -66,7 +67,7 @@ def trained_queries(stored: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> 
 
 
 def check_model(stored: str | None, digest: str, what: str, *, force: bool = False) -> None:
-    """Raise ``ValueError`` if ``what`` is of another model; a warning, once, if it does not say.
+    """Raise ``ValueError`` if ``what`` is of another model; warn, once, if of several or unknown.
 
     ``stored`` is the digest that it keeps, ``digest`` that of the model that is to go with it.
     """
@@ -75,6 +76,12 @@ def check_model(stored: str | None, digest: str, what: str, *, force: bool = Fal
             "model",
             f"{what}: does not say which model it is of, as an earlier version wrote it; that it "
             "is of this one is not checked",
+        )
+    elif stored == MIXED:
+        say_once(
+            "mixed",
+            f"{what}: holds codes of several models, for some were put there under --force; what "
+            "is found among those of another model means nothing; encode all anew into a new store",
         )
     elif stored != digest and not force:
         raise ValueError(
