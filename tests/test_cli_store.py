@@ -33,7 +33,9 @@ def store(request, tmp_path):
 
 def test_items_are_listed(store, capsys):
     assert main(["store", "list", str(store), "--where=year > 2000 or tags has 'a'", "--json"]) == 0
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    said = capsys.readouterr()
+    assert said.err == "pyg-hash: 3 of 3 that pass the filter, of 4 items\n"
+    found = [json.loads(line) for line in said.out.splitlines()]
     assert [str(row["id"]) for row in found] == ["0", "1", "3"]
     assert found[0] | {"id": 0} == {
         "id": 0, "year": 2000, "label": "cat", "tags": ["a", "b"], "ok": True, "w": 0.5,
@@ -46,7 +48,7 @@ def test_items_are_listed(store, capsys):
     ]
     assert "x" * 39 + "…" in out[2] and out[3] == "2 of 4 items"
     assert main(["store", "list", str(store), "--where=label = 'it''s'", "--limit=0"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "0 of those that pass the filter, of 4 items"
+    assert capsys.readouterr().out.splitlines()[-1] == "0 of 1 that pass the filter, of 4 items"
 
 
 def test_items_are_deleted(store, tmp_path, capsys):
@@ -77,6 +79,35 @@ def test_fields_are_changed(store, tmp_path, capsys, ending):
     for name in ("year", "tags", "ok", "label"):
         assert found[name] == [row[name] for row in rows]
     assert found["w"] == [1.0, 0.5]
+
+
+def test_an_exported_table_is_read_as_it_was_written(store, tmp_path, capsys):
+    index = HammingIndex.open(store)
+    odd = [["[x]; y", 'say "hi"', "ä"], [], None, ["[", "2"]]
+    index.update(index.list(), {"tags": odd, "label": ["a\nb", ";", "\t", "x" * 200_000]})
+    index.save()
+    before, names, path = index.metadata(index.list()), index.list().tolist(), tmp_path / "all.csv"
+    assert main(["export", str(store), "--to=csv", f"--out={path}"]) == 0
+    index.update(names, {name: [None] * 4 for name in FIELDS})
+    index.save()
+    index.close()
+    capsys.readouterr()
+    assert main(["store", "update", str(store), f"--metadata={path}"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "4 of 4 items changed\n" and said.err.count("column code is not read") == 1
+    before["label"][2] = None  # nothing but blanks is an empty cell
+    assert HammingIndex.open(store).metadata(names) == before
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+def test_any_mark_may_stand_between_cells(store, tmp_path, mark):
+    path, kind = tmp_path / "new.csv", HammingIndex.open(store).id_type
+    lines = [["id", "tags", "year"], ["1", '"p; q"', "7"], ["0", '"[""r;s"", ""t""]"', ""]]
+    text = "".join(mark.join(line) + "\r\n" for line in lines)
+    path.write_text(text, encoding="utf-8-sig", newline="")
+    assert main(["store", "update", str(store), f"--metadata={path}"]) == 0
+    found = HammingIndex.open(store).metadata([kind(1), kind(0)])
+    assert found["tags"] == [["p", "q"], ["r;s", "t"]] and found["year"] == [7, None]
 
 
 def test_errors_change_nothing(store, tmp_path, capsys):

@@ -9,7 +9,7 @@ from dataclasses import MISSING
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyg_hash.cli.options import Command, UsageError, option
+from pyg_hash.cli.options import Command, UsageError, option, say
 
 if TYPE_CHECKING:
     from pyg_hash.index import CodeStore
@@ -40,12 +40,16 @@ class ListItems(StoreCommand):
             fields = store.metadata(ids)
             columns = {"id": ids, **fields}
             rows = [{name: values[i] for name, values in columns.items()} for i in range(len(ids))]
+            total, passing = len(store), ""
+            if self.where is not None:
+                passing = f"{len(store.list(self.where, 0, total)):,} that pass the filter, of "
+            said = f"{len(rows):,} of {passing}{total:,} items"
             if self.json:
                 print("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), end="")
+                say(said)  # not among the objects
                 return
             print(printed([*columns], [list(map(cell, row.values())) for row in rows]))
-            of = "" if self.where is None else "of those that pass the filter, "
-            print(f"{len(rows):,} {of}of {len(store):,} items")
+            print(said)
 
 
 class DeleteItems(StoreCommand):
@@ -75,7 +79,7 @@ class UpdateItems(StoreCommand):
     metadata: str = option(
         MISSING,
         "FILE.csv or FILE.jsonl with the column id and some of the fields; in CSV an empty cell is "
-        "a missing value, and lists are separated by ;",
+        "a missing value, and lists are JSON or separated by ;",
     )
 
     def _execute(self) -> None:
@@ -142,15 +146,21 @@ def id_of(store: CodeStore, text: str, place: str) -> Any:
 
 def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
     """Rows of a table of fields: ``id`` first, then fields of the store in their types."""
+    from pyg_hash.datasets.sources import delimiter
+
     ending = Path(path).suffix.lower()
     if ending not in (".csv", ".jsonl"):
         raise UsageError(f"metadata: {path} ends with {ending!r}; use FILE.csv or FILE.jsonl")
     if not Path(path).is_file():
         raise FileNotFoundError(f"metadata: {path}: no such file")
     with open(path, encoding="utf-8-sig", newline="") as file:
-        reader: Any = csv.DictReader(file, restkey="", strict=True)
-        line = 1
+        reader: Any = None
+        line, codes, told = 1, {"code", "relaxed"} - {*store.fields}, set[str]()
         try:
+            if ending == ".csv":
+                mark = delimiter(file.readline())
+                file.seek(0)
+                reader = csv.DictReader(file, restkey="", strict=True, delimiter=mark)
             for line, row in enumerate(reader if ending == ".csv" else file, 1):
                 if ending == ".csv":  # of several lines, the first
                     line = reader.line_num - sum(str(x).count("\n") for x in row.values())
@@ -160,6 +170,11 @@ def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
                     continue
                 if not isinstance(row, dict) or row.get("id") is None:
                     raise ValueError("there is no id")
+                for name in codes & {*row}:  # of a file that export wrote
+                    del row[name]
+                    if name not in told:
+                        say(f"note: {path}: the column {name} is not read; update changes fields")
+                    told.add(name)
                 unknown = sorted(set(row) - {"id", *store.fields})
                 if unknown:
                     known = ", ".join(store.fields) or "no fields"
@@ -170,16 +185,21 @@ def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
                     found = {key: parsed(key, text, store.fields[key]) for key, text in row.items()}
                 yield {"id": name, **found}
         except (ValueError, csv.Error) as error:
-            line = reader.reader.line_num if isinstance(error, csv.Error) else line
+            line = reader.reader.line_num if reader and isinstance(error, csv.Error) else line
             raise ValueError(f"metadata: {path}, line {line}: {error}") from error
 
 
 def parsed(name: str, text: str | None, kind: type) -> Any:
     """A cell of CSV as a value of a field; ``ValueError``, with its name, for none."""
+    from pyg_hash.index.columns import field_value
+
     if not (text and text.strip()):
         return None
     if kind is list:
-        return [part.strip() for part in text.split(";")]
+        try:
+            return field_value(json.loads(text), list, name)  # as export writes it
+        except (TypeError, ValueError, RecursionError):
+            return [part.strip() for part in text.split(";")]
     try:
         return _BOOLS[text.lower()] if kind is bool else kind(text)
     except (KeyError, ValueError) as error:

@@ -280,15 +280,9 @@ def _separated(path: Path, encoding: str | None, source: Source) -> dict[str, An
             f"source: {path}: line {line} is not in {encoding.removesuffix('-sig')} (byte "
             f"0x{raw[error.start]:02x}); save it as UTF-8, or give --encoding, e.g. cp1252"
         ) from error
-    csv.field_size_limit(1 << 30)
-    head = text.split("\n", 1)[0]
     marks = "\t" if path.suffix.lower() == ".tsv" else ",;\t|"
-
-    def read(lines: str, mark: str, *, strict: bool = False) -> Any:
-        return csv.reader(io.StringIO(lines, newline=""), delimiter=mark, strict=strict)
-
-    mark = max(marks, key=lambda mark: len(next(read(head, mark), [])))
-    reader = read(text, mark, strict=True)
+    mark = delimiter(text.split("\n", 1)[0], marks)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     rows: list[tuple[int, list[str]]] = []
     try:
         for row in reader:
@@ -313,6 +307,16 @@ def _separated(path: Path, encoding: str | None, source: Source) -> dict[str, An
     columns = {name: [row[i] or None for row in cells] for i, name in enumerate(names)}
     columns.pop("", None)  # the row numbers that pandas writes
     return columns
+
+
+def delimiter(head: str, marks: str = ",;\t|") -> str:
+    """What stands between the cells of CSV: the mark that makes the most of its first line."""
+    csv.field_size_limit(1 << 30)
+
+    def cells(mark: str) -> int:
+        return len(next(csv.reader(io.StringIO(head, newline=""), delimiter=mark), []))
+
+    return max(marks, key=cells)
 
 
 def _json(path: Path, source: Source) -> dict[str, Any]:
