@@ -96,7 +96,8 @@ def test_options_override_the_config(trained, tmp_path):
     arguments = [
         f"--config={trained / 'config.yaml'}",
         "--epochs=2",
-        '--model_options.weights={"balance": 0.5}',
+        "--model_options.weights.balance=0.5",  # two levels deep
+        "--model_options.hidden_channels=[8, 8]",
     ]
     assert main(["train", *arguments, f"--out={out}"]) == 0
     assert len(load_json(out / "history.json")) == 2

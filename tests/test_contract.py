@@ -11,7 +11,7 @@ from toy import toy_data
 
 from pyg_hash.codes import binarize
 from pyg_hash.metrics import evaluate
-from pyg_hash.models import ClosedFormModel, GraphHashModel, HashModel
+from pyg_hash.models import MCGCN, ClosedFormModel, GraphHashModel, HashModel
 from pyg_hash.training import fit
 from pyg_hash.typing import MODALITIES
 
@@ -59,6 +59,16 @@ def test_features_of_another_type_are_read_or_named(kind, data, dtype):
         fit(model, other, torch.optim.Adam(model.parameters()), epochs=1, progress=False)
     with pytest.raises(TypeError, match="x: is"):
         model.encode(other, "image")
+
+
+@pytest.mark.parametrize("wrong", [torch.ones(()), {"pairs": torch.ones(())}, None])
+def test_a_loss_without_its_total_is_named(wrong, monkeypatch):
+    data = graph_for(MCGCN)
+    model = model_for(MCGCN, data)
+    monkeypatch.setattr(MCGCN, "objectives", HashModel.objectives)
+    monkeypatch.setattr(MCGCN, "loss", lambda self, out, data: wrong)
+    with pytest.raises(TypeError, match=r"MCGCN.loss: expected a mapping .* 'loss', got"):
+        fit(model, data, torch.optim.Adam(model.parameters()), epochs=1, progress=False)
 
 
 @every_model

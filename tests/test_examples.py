@@ -7,8 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import pyg_hash.datasets
+from pyg_hash.datasets import SyntheticCrossModal
+from pyg_hash.metrics import evaluate
+from pyg_hash.recipes import recipe
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -40,6 +44,22 @@ def test_quickstart(small_emoji, capsys):
     out = capsys.readouterr().out
     assert "inductive" in out
     assert "i2t" in out
+
+
+def test_own_method(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.chdir(tmp_path)
+    data = SyntheticCrossModal(200)[0]
+    module = "own_method"  # as an example
+    made = recipe(f"{module}:Smooth", k=5, num_bits=16, label_rate=1.0)
+    data = made.transforms(data)
+    assert data["image", "intra", "image"].edge_index.size(1) >= 5 * 200
+    model = made.model(data)
+    made.fit(model, data, progress=False)
+    result = evaluate(model, data)
+    assert result.protocol == "inductive" and min(result.i2t, result.t2i) > 0.6
+    model.save("model")
+    assert torch.equal(type(model).load("model").encode(data, "text"), model.encode(data, "text"))
 
 
 def test_demo(small_emoji, undrawn, monkeypatch, tmp_path, capsys):

@@ -247,7 +247,7 @@ def test_a_preset_says_where_everything_comes_from_and_keeps_no_choice_of_ours(n
 # --- methods of others --------------------------------------------------------------------------
 
 OWN = """
-from pyg_hash.models import DJSRH, MCGCN
+from pyg_hash.models import DJSRH, MCGCN, TaughtHash
 from pyg_hash.transforms import LabelRate
 class Other(DJSRH):
     recipe_defaults = {"epochs": 1, "graph_options": {}}
@@ -255,6 +255,14 @@ class Other(DJSRH):
         return [LabelRate(0.7)]
 class Wider(MCGCN): ...
 class Plain: ...
+class Any(MCGCN):
+    def __init__(self, *args, extra=0.1, **more):
+        super().__init__(*args, **more)
+        self.extra = extra
+class Named(TaughtHash):
+    def __init__(self, num_features, extra=0.1, **more):
+        super().__init__(num_features, **more)
+        self.extra = extra
 """
 
 
@@ -287,6 +295,25 @@ def test_a_class_of_ones_own(own, monkeypatch):
     with pytest.raises(SettingError, match=r"epochs: Wider has no default; give one"):
         recipe(f"{own}:Wider")
     assert recipe(f"{own}:Wider", epochs=3, lr=0.1).epochs == 3
+
+
+@pytest.mark.parametrize("name", ["Any", "Named"])
+def test_a_constructor_that_hands_its_keywords_on(own, tmp_path, name):
+    options = {"extra": 0.3, "weights": {"contrast": 0.5}}
+    model, data, _ = trained(recipe(f"{own}:{name}", num_bits=8, epochs=1, model_options=options))
+    assert model.extra == 0.3 and model.config["weights"]["contrast"] == 0.5
+    assert model.num_classes == data.num_classes and model.num_bits == 8
+    model.save(tmp_path / "model")
+    again = type(model).load(tmp_path / "model")
+    assert again.extra == 0.3 and again.digest() == model.digest()
+    widths = {"image": 3, "text": 4}
+    direct = type(model)(widths, **({} if name == "Named" else {"num_classes": 2}), num_bits=4)
+    assert direct.config["num_features"] == widths and direct.config["num_bits"] == 4
+    if name == "Any":
+        by_place = type(model)(widths, 2, 4)
+        assert by_place.config == direct.config
+    with pytest.raises(SettingError, match="Any has no option 'unknown'|Named has no option 'un"):
+        recipe(f"{own}:{name}", model_options={"unknown": 1})
 
 
 def test_an_installed_package_brings_a_method(own, monkeypatch):

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData, InMemoryDataset
+from torch_geometric.transforms import BaseTransform, Compose
 
 from pyg_hash import __version__
 from pyg_hash.features import ImageEncoder, TextEncoder, encode_each, load_encoder
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checksums import say_once
-from pyg_hash.utils.digests import row_prints
+from pyg_hash.utils.digests import digest_of, row_prints
 from pyg_hash.utils.files import (
     CorruptFileError,
     check_writable,
@@ -54,7 +55,7 @@ class CrossModalDataset(InMemoryDataset):
     """Base of all data sets: one ``HeteroData``, so ``dataset[0]`` is everything.
 
     What is built is stored under ``<root>/processed/<12 hex digits>/data.safetensors``; the digits
-    hash the set's arguments and ``repr(pre_transform)``. A transformed file refers to the
+    hash the set's arguments and what ``pre_transform`` is. A transformed file refers to the
     untransformed one for every tensor that the transform left alone. Where nothing may be written,
     what is not stored yet is built in memory, with one ``UncheckedWarning``.
 
@@ -64,10 +65,11 @@ class CrossModalDataset(InMemoryDataset):
     Args:
         root: folder of the raw and stored files; None keeps everything in memory.
         transform: applied at every access ``dataset[0]``.
-        pre_transform: applied once, its result is stored. Its ``repr`` must name all it does.
+        pre_transform: applied once, its result is stored under what it is: its ``repr``, and of
+            transforms that are not ours their attributes too, which a ``repr`` may leave out.
         force_reload: build again what is stored already.
 
-    ``ValueError``: ``repr(pre_transform)`` contains a memory address. ``OSError``: ``root`` cannot
+    ``ValueError``: what ``pre_transform`` is shows a memory address. ``OSError``: ``root`` cannot
     be a folder (found out before anything is computed). ``CorruptFileError``: a file is damaged.
     """
 
@@ -84,10 +86,12 @@ class CrossModalDataset(InMemoryDataset):
         *,
         force_reload: bool = False,
     ) -> None:
-        if re.search(r" at 0x[0-9a-f]+", repr(pre_transform)):
+        self._described = _described(pre_transform)  # now: a transform may change as it works
+        if re.search(r" at 0x[0-9a-f]+", self._described):
             raise ValueError(
-                f"pre_transform: {pre_transform!r} shows a memory address, not what it does; "
-                "give it a __repr__ with all its arguments, or pass it as transform="
+                f"pre_transform: {self._described} shows a memory address, not what it does; give "
+                "it a __repr__ with all its arguments and plain attributes, or pass it as "
+                "transform="
             )
         self._in_memory = root is None
         folder = None if root is None else str(root)
@@ -168,7 +172,7 @@ class CrossModalDataset(InMemoryDataset):
     @property
     def processed_dir(self) -> str:
         """``<root>/processed/<12 hex digits of version, arguments and pre_transform>``."""
-        return str(self._folder(repr(self.pre_transform)))
+        return str(self._folder(self._described))
 
     @property
     def base_dir(self) -> Path:
@@ -250,6 +254,24 @@ class CrossModalDataset(InMemoryDataset):
                 self._was_stored(partial(save_hetero, path, data))
         self._prints = {m: row_prints(data[m].x) for m in MODALITIES}
         return data
+
+
+def _described(transform: Any) -> str:
+    """What a transform is, for the name of a folder."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Tensor | np.ndarray):
+            return digest_of({"x": torch.as_tensor(value)}, "")
+        name = f"{type(value).__module__}.{type(value).__qualname__}"
+        return [name, vars(value)] if isinstance(value, BaseTransform) else repr(value)
+
+    parts = transform.transforms if isinstance(transform, Compose) else [transform]
+    others = [
+        json.dumps(vars(part), sort_keys=True, default=plain)
+        for part in parts
+        if isinstance(part, BaseTransform) and not type(part).__module__.startswith("pyg_hash.")
+    ]
+    return "; ".join([repr(transform), *others])
 
 
 def _load_cache(path: Path, base: Callable[[], HeteroData] | None = None) -> HeteroData:

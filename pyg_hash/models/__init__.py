@@ -16,6 +16,7 @@ from pyg_hash.models.mcgcn import MCGCN
 from pyg_hash.models.sgch import SGCH
 from pyg_hash.models.sgeh import SGEH
 from pyg_hash.models.taught import TaughtHash
+from pyg_hash.typing import HashOutput
 
 HashModel.storage = ModelFolder()
 
@@ -38,6 +39,7 @@ __all__ = [
     "ClosedFormModel",
     "EncoderHashModel",
     "GraphHashModel",
+    "HashOutput",
     "HashModel",
     "Objective",
     "TaughtHash",

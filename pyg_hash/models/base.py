@@ -18,7 +18,13 @@ from typing_extensions import Self
 from pyg_hash.models.common import Widths, image_text_pair
 from pyg_hash.nn.heads import redraw
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, binarize
-from pyg_hash.utils.checks import check_choice, check_features, check_item_shape, check_positive_int
+from pyg_hash.utils.checks import (
+    check_choice,
+    check_features,
+    check_item_shape,
+    check_positive_int,
+    keywords_of,
+)
 from pyg_hash.utils.digests import digest_of
 from pyg_hash.utils.modes import eval_mode
 from pyg_hash.utils.scaling import apply_scaling
@@ -96,8 +102,14 @@ def _recorded(init: Callable[..., None]) -> Callable[..., None]:
             with suppress(TypeError):  # the constructor itself names what is wrong
                 bound = signature.bind(self, *args, **keywords)
                 bound.apply_defaults()
-                _, *given = bound.arguments.items()
-                vars(self)["config"] = dict(given)
+                given = dict(bound.arguments)
+                for name, parameter in signature.parameters.items():
+                    if parameter.kind == parameter.VAR_KEYWORD:
+                        given |= given.pop(name)
+                    elif parameter.kind == parameter.VAR_POSITIONAL:  # go on to another class
+                        others = (n for n in keywords_of(type(self)) if n not in given)
+                        given |= dict(zip(others, given.pop(name), strict=False))
+                vars(self)["config"] = dict([*given.items()][1:])
         init(self, *args, **keywords)
 
     return recorded
@@ -199,7 +211,13 @@ class HashModel(nn.Module, ABC):
 
         The next one is computed only after the optimiser's step on the one before.
         """
-        yield Objective(self.loss(self(data), data))
+        terms = self.loss(self(data), data)
+        if not isinstance(terms, Mapping) or not isinstance(terms.get("loss"), Tensor):
+            raise TypeError(
+                f"{type(self).__name__}.loss: expected a mapping of scalar terms with their total, "
+                f"'loss', got {list(terms) if isinstance(terms, Mapping) else type(terms).__name__}"
+            )
+        yield Objective(terms)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by the part that trains them; each part may have its own optimiser."""

@@ -25,6 +25,7 @@ from pyg_hash.utils.checks import (
     check_positive,
     check_positive_int,
     check_seed,
+    keywords_of,
 )
 from pyg_hash.utils.optional import imported
 from pyg_hash.utils.settings import SettingError, check_options, find
@@ -111,7 +112,7 @@ class Recipe:
 
         seed_everything(self.settings["seed"])
         keywords = dict(self.settings["model_options"], num_bits=self.settings["num_bits"])
-        known = inspect.signature(self.kind).parameters
+        known = keywords_of(self.kind)
         if "num_classes" in known:
             keywords["num_classes"] = data.num_classes
         for name in ("seed", "match"):  # graph and loss agree on what is similar

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
@@ -201,3 +202,14 @@ def check_labels(
         raise ValueError(f"{name}: has {y.size(1)} columns, expected {num_classes} classes")
     if not bool(((y == 0) | (y == 1)).all()):
         raise ValueError(f"{name}: multi-hot labels must be 0 or 1")
+
+
+def keywords_of(kind: type) -> list[str]:
+    """Arguments of a constructor by name, and of those that its ``**more`` goes on to."""
+    names: dict[str, None] = {}
+    for init in (vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)):
+        known = [*inspect.signature(init).parameters.values()][1:]
+        names |= {p.name: None for p in known if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        if not any(p.kind == p.VAR_KEYWORD for p in known):
+            break
+    return [*names]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
+
+from pyg_hash.utils.checks import keywords_of
 
 
 class SettingError(ValueError):
@@ -31,7 +32,7 @@ def check_options(
     kind: type, options: Iterable[str], argument: str, taken: Iterable[str] = ()
 ) -> None:
     """Raise ``SettingError`` unless all options are keywords of ``kind``, and not ``taken``."""
-    allowed = [name for name in inspect.signature(kind).parameters if name not in set(taken)]
+    allowed = [name for name in keywords_of(kind) if name not in set(taken)]
     unknown = [name for name in options if name not in allowed]
     if unknown:
         raise SettingError(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch_geometric.transforms import BaseTransform
+from torch_geometric.transforms import BaseTransform, Compose, NormalizeFeatures
 
 from pyg_hash.datasets import CrossModalDataset, Items, build_hetero
 from pyg_hash.features import BagOfWords
@@ -111,6 +111,39 @@ def test_force_reload(tmp_path):
 def test_lambda_cannot_be_a_stored_pre_transform(tmp_path):
     with pytest.raises(ValueError, match="pre_transform: .*memory address"):
         Tiny(tmp_path, pre_transform=lambda data: data)
+
+
+class Drop(BaseTransform):
+    """Says nothing of its argument in its ``repr``."""
+
+    def __init__(self, n):
+        self.n = n
+
+    def forward(self, data):
+        data["image"].x = data["image"].x[:, : self.n]
+        return data
+
+
+@pytest.mark.parametrize("make", [Drop, lambda n: Compose([Drop(n)]), lambda n: Compose([Both(n)])])
+def test_a_stored_pre_transform_is_known_by_its_attributes_too(tmp_path, make):
+    for n in (1, 2, 1):
+        assert Tiny(tmp_path, pre_transform=make(n))[0]["image"].x.shape[1] == n
+
+
+class Both(BaseTransform):
+    def __init__(self, n):
+        self.first, self.values = Drop(n), torch.ones(n)
+
+    def forward(self, data):
+        return self.first(data)
+
+
+def test_transforms_of_others_are_told_apart(tmp_path):
+    made = [NormalizeFeatures(["a"]), NormalizeFeatures(["b"])]  # have one repr
+    folders = {Tiny(tmp_path, pre_transform=x).processed_dir for x in made}
+    assert len(folders) == 2
+    with pytest.raises(ValueError, match="memory address"):
+        Tiny(tmp_path, pre_transform=Drop(lambda: 1))
 
 
 def test_items(tmp_path):
