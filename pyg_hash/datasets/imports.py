@@ -205,7 +205,10 @@ def gather(
         raise ValueError(f"{ours}: is a feature file already; nothing is to be imported")
     variables = [variable for file in files for variable in read_variables(Path(file))]
     if not variables:
-        raise ValueError(f"{source}: no array or text in {', '.join(map(str, files))}")
+        raise ValueError(
+            f"{source}: no array or text in {', '.join(map(str, files))}; what lies in a struct is "
+            "not looked into, so save its fields as variables (in MATLAB: save x.mat -struct NAME)"
+        )
     chosen = _chosen(variables, names, argument)
     groups: dict[str, dict[str, Variable]] = {}
     for split in _ORDER:

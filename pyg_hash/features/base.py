@@ -234,8 +234,11 @@ class OwnEncoder(StoredEncoder):
             )
         values = self._function(list(items))
         try:
-            if isinstance(values, list | tuple) and values and isinstance(values[0], Tensor):
-                values = torch.stack(list(values))
+            if isinstance(values, list | tuple) and values:
+                if isinstance(values[0], Tensor):
+                    values = torch.stack(list(values))
+                elif isinstance(values[0], np.ndarray):  # torch would warn that it is slow
+                    values = np.stack(values)
             x = torch.as_tensor(values).detach().float().cpu()
         except (TypeError, ValueError, RuntimeError) as error:
             what = f"{type(values).__name__}, expected rows of numbers ({error})"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm.auto import tqdm
 
 from pyg_hash.metrics import evaluate
@@ -126,6 +126,11 @@ def fit(
     if resume and checkpoint is None:
         raise ValueError("resume: needs checkpoint=FILE to go on from")
 
+    if any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in schedulers):
+        raise TypeError(
+            "schedulers: ReduceLROnPlateau waits for a value; step it in a callback, which gets "
+            "the row of the epoch, or use patience"
+        )
     optimizers = _optimizers(model, optimizer)
     steps = Steps(loader, accumulate, precision, ranks)
     saves = checkpoint if ranks.is_main else None
@@ -192,6 +197,8 @@ def _optimizers(model: HashModel, given: Optimizers) -> dict[str, torch.optim.Op
             f"got {', '.join(map(str, given)) or 'none'}"
         )
     for name, parameters in parts.items():
+        if isinstance(given[name], torch.optim.LBFGS):
+            raise TypeError("optimizer: LBFGS evaluates the loss by itself; use another, as Adam")
         ours = set(parameters)
         if not any(p in ours for group in given[name].param_groups for p in group["params"]):
             what = "this model" if name == ALL else f"the part {name!r} of this model"

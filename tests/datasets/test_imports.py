@@ -353,3 +353,9 @@ def test_refused(name, tmp_path, capsys):
     error = capsys.readouterr().err
     assert words in error and "unexpected" not in error
     assert not (tmp_path / "x.h5").exists()
+
+
+def test_a_struct_says_how_it_is_saved(tmp_path):
+    scipy.io.savemat(tmp_path / "x.mat", {"data": {"XAll": np.eye(4), "LAll": np.eye(4)}})
+    with pytest.raises(ValueError, match=r"no array or text in .*x.mat; .*save x.mat -struct NAME"):
+        import_files([tmp_path / "x.mat"], tmp_path / "x.h5")

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,9 @@ def test_a_function_is_an_encoder():
     x = encoder(("a", "bcd"))
     assert x.dtype == torch.float32 and x.tolist() == [[1, 1], [3, 1]]
     assert repr(encoder) == "OwnEncoder('lengths', num_features=2)"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of torch, that a list of arrays is slow
+        assert OwnEncoder(lambda texts: [*lengths(texts)], 2)(["a"]).tolist() == [[1, 1]]
     weight = torch.ones(2, 2, requires_grad=True)
     assert not OwnEncoder(lambda texts: weight, 2)(["a", "b"]).requires_grad
 

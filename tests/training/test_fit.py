@@ -227,6 +227,15 @@ def test_an_optimizer_of_another_model_is_noticed(data):
     assert all(torch.equal(p, before[name]) for name, p in other.named_parameters())
 
 
+def test_what_needs_more_than_a_step_is_refused(data):
+    model = small_model(data)
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(adam(model))
+    with pytest.raises(TypeError, match="schedulers: ReduceLROnPlateau waits for a value"):
+        fit(model, data, adam(model), epochs=1, progress=False, schedulers=[plateau])
+    with pytest.raises(TypeError, match="optimizer: LBFGS"):
+        fit(model, data, torch.optim.LBFGS(model.parameters()), epochs=1, progress=False)
+
+
 def test_a_part_of_the_parameters_may_be_trained(data):
     model = small_model(data)
     before = model.classifiers["image"].lin.weight.clone()
