@@ -356,6 +356,6 @@ def test_refused(name, tmp_path, capsys):
 
 
 def test_a_struct_says_how_it_is_saved(tmp_path):
-    scipy.io.savemat(tmp_path / "x.mat", {"data": {"XAll": np.eye(4), "LAll": np.eye(4)}})
+    sio.savemat(tmp_path / "x.mat", {"data": {"XAll": np.eye(4), "LAll": np.eye(4)}})
     with pytest.raises(ValueError, match=r"no array or text in .*x.mat; .*save x.mat -struct NAME"):
         import_files([tmp_path / "x.mat"], tmp_path / "x.h5")
