@@ -29,6 +29,7 @@ from pyg_hash.datasets.feature_file import (
 from pyg_hash.datasets.imports import IDS, LABELS, PATHS, TEXTS, gather, kind_of
 from pyg_hash.datasets.raw import Array, coco_captions, dense
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.utils.checks import field_name
 from pyg_hash.utils.oddities import OddDataWarning
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import PICTURE_SUFFIXES
@@ -45,6 +46,8 @@ ROLES = {  # of a column, by its name; the first that a table has
 _FEWEST_NAMES = 10  # of files, to be texts
 _NO_NAME = re.compile("img|dscn?|dscf|pxl|image|photo|pic|picture|file|frame", re.IGNORECASE)
 _NUMBER = re.compile(r"-?(?=\.?\d)(0|[1-9]\d*)?(\.\d+)?([eE]-?\d+)?")
+_MARKED = re.compile(r"[-+]?(\d+|\d{1,3}([.,]\d{3})+)([.,]\d+)?")  # in any country
+_THOUSANDS = re.compile(r"-?(\d{1,3}|[1-9]\d{0,2}(\.\d{3})+)")
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)")
 _GRAMMAR = ("and", "or", "not", "in", "has", "is", "null", "true", "false")  # of filters
 _MISSING = ("nan", "none", "null", "<na>")  # what programs write of a value that is not there
@@ -241,22 +244,28 @@ def _table(
     ids = columns[key] if key else range(total)
     source.ids = ["" if value is None else str(value).strip() for value in ids]
     listed: list[str] = []
+    decimal = any(_numbers_with(r",(?!\d{3}$)", values) for values in columns.values())
     for name, values in columns.items():
         if name in roles.values() or isinstance(values, np.ndarray):
             continue
         values = [v.strip() or None if isinstance(v, str) else v for v in values]
         values = [None if v != v else v for v in values]
         if there := [v for v in values if v is not None]:
-            plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "column"
-            plain = f"c_{plain}" if not plain[0].isalpha() else plain
+            plain = field_name(name)
             while plain in _EXTRAS or plain.lower() in _GRAMMAR or plain in source.fields:
                 plain += "_"
             kind, convert = _type_of(there)
+            mark = "commas" if _numbers_with(",", there) else ""
+            texts = decimal and kind is float and isinstance(there[0], str)
+            if texts and all(map(_THOUSANDS.fullmatch, there)):
+                kind, convert, mark = str, str, "points, and others decimal commas"
             values = [None if v is None else convert(v) for v in values]
             source.fields[plain] = kind, values
             large = (_WHOLE.fullmatch(v or "") and not _fits(v, 53) for v in values)
             more = ", as some of its integers are too large for numbers"
             more = more if kind is str and any(large) else ""
+            if mark:
+                more = f", as its numbers have {mark}; for numbers write 1371.40, not 1.371,40"
             renamed = "" if plain == name else f"column {name!r} as "
             listed.append(f"{renamed}{plain} ({kind.__name__}{more})")
     read_as["fields"] = ", ".join(listed) or "none"
@@ -492,6 +501,14 @@ def _labels(values: Sequence[Any], mark: str | None) -> tuple[list[list[str]], s
 def _fits(value: Any, bits: int) -> bool:
     """Whether an integer, or its text, is kept as it is: by int64 (63 bits), by a float (53)."""
     return (type(value) is not str or len(value) <= 20) and -(2**bits) <= int(value) < 2**bits
+
+
+def _numbers_with(mark: str, values: Sequence[Any]) -> bool:
+    """Whether the values are texts that look like numbers, some with this pattern in them."""
+    if isinstance(values, np.ndarray) or not all(v is None or isinstance(v, str) for v in values):
+        return False
+    there = [value.strip() for value in values if value and value.strip()]
+    return all(map(_MARKED.fullmatch, there)) and any(re.search(mark, value) for value in there)
 
 
 def _type_of(values: Sequence[Any]) -> tuple[type, Callable[[Any], Any]]:

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pyg_hash.index.columns import FIELD_TYPES, field_value
+from pyg_hash.utils.checks import field_name
 
 Where = Mapping[str, Any] | str
 _LETTERS = 20_000  # of a filter
@@ -79,7 +80,11 @@ def parse(where: Where | None, fields: Mapping[str, type]) -> Tree | None:
 
 def _kind(name: str, fields: Mapping[str, type]) -> type:
     if name not in fields:
-        raise ValueError(f"where: {name!r} is not known; this store keeps {sorted(fields)}")
+        own = [field for field in fields if field.rstrip("_") == field_name(name)]
+        as_field = f", but as {own[0]!r}" if own else ""  # of the column of this name
+        raise ValueError(
+            f"where: {name!r} is not known{as_field}; this store keeps {sorted(fields)}"
+        )
     return fields[name]
 
 

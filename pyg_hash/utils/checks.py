@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
+import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -42,6 +44,12 @@ def check_collection(value: object, name: str) -> None:
     """Raise ``TypeError`` unless ``value`` is a list, tuple, set or the like."""
     if isinstance(value, str) or not isinstance(value, Collection):
         raise TypeError(f"{name}: expected a list, got {value!r}")
+
+
+def field_name(column: str) -> str:
+    """The name of a column as one word of a filter: letters, digits and ``_``."""
+    plain = re.sub(r"\W+", "_", unicodedata.normalize("NFC", column)).strip("_") or "column"
+    return plain if plain[0].isalpha() else f"c_{plain}"
 
 
 def check_mapping(value: object, name: str) -> None:

@@ -9,10 +9,12 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pyg_hash.datasets import write_feature_file
 from pyg_hash.datasets.sources import open_source
+from pyg_hash.index import HammingIndex
 from pyg_hash.utils.oddities import OddDataWarning
 
 
@@ -256,6 +258,58 @@ def test_columns_that_are_renamed_are_told(tmp_path):
         "column 'weird name' as weird_name (int), column 'code' as code_ (int), "
         "True_ (int), column 'Not' as Not_ (int)"
     )
+
+
+def test_columns_keep_the_letters_of_any_language(tmp_path):
+    head = "text;Größe;größe;Preis (€);La\u0308nge;Цена;価格;2. Wahl;_x"
+    source = table(tmp_path / "t.csv", f"{head}\na;1;2;3;4;5;6;7;8\n")
+    names = ["Größe", "größe", "Preis", "Länge", "Цена", "価格", "c_2_Wahl", "x"]
+    assert [*source.fields] == names
+    index = HammingIndex(8, fields={name: kind for name, (kind, _) in source.fields.items()})
+    values = {name: own for name, (_, own) in source.fields.items()}
+    index.add(torch.ones(1, 8, dtype=torch.int8), [0], values)
+    for number, name in enumerate(names, 1):
+        assert index.list(f"{name} = {number} and `{name}` < 9").tolist() == [0]
+    renamed = {"Preis (€)": "Preis", "La\u0308nge": "Länge", "2. Wahl": "c_2_Wahl"}
+    for asked, name in renamed.items():
+        with pytest.raises(ValueError, match=f"is not known, but as '{name}'; this store keeps"):
+            index.list(f"`{asked}` = 1")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "told"),
+    [
+        (["1.371,40", "0,5", ""], str, ", as its numbers have commas; for numbers write 1371.40"),
+        (["1.001", "1,1", "7"], str, ", as its numbers have commas"),
+        (["1,371.40", "-5"], str, ", as its numbers have commas"),
+        (["1,2,3", "1,5"], str, ""),
+        (["22.08.2025", "1,5"], str, ""),
+        (["1.5", "2"], float, ""),
+        (["1.001", "2", "12.000"], float, ""),
+    ],
+)
+def test_numbers_with_commas_are_texts_and_told(tmp_path, values, kind, told):
+    rows = "".join(f"a;{value}\n" for value in values)
+    source = table(tmp_path / "t.csv", f"text;n\n{rows}")
+    assert source.fields["n"][0] is kind and source.fields["n"][1][0] == kind(values[0])
+    said = f"n ({kind.__name__}{told}"
+    assert source.read_as["fields"].startswith(said if told else f"{said})")
+
+
+def test_points_of_thousands_beside_decimal_commas_are_no_decimal_points(tmp_path):
+    path = tmp_path / "t.csv"
+    source = table(path, "text;part;n;kg\na;1,1;1.001;0.250\nb;2,25;7;1.500\n")
+    assert {name: kind for name, (kind, _) in source.fields.items()} == {
+        "part": str, "n": str, "kg": float,
+    }  # fmt: skip
+    assert (
+        "n (str, as its numbers have points, and others decimal commas; for numbers write"
+        in (source.read_as["fields"])
+    )
+    rows = [{"text": "a", "part": "1,1", "n": 1.001}]
+    assert table(tmp_path / "t.json", json.dumps(rows)).fields["n"] == (float, [1.001])
+    source = table(path, "text;part;n\na;1,100;1.001\n")  # thousands, as in English
+    assert source.fields["n"] == (float, [1.001])
 
 
 def test_arrays_and_feature_files(tmp_path):
