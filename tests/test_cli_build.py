@@ -155,12 +155,39 @@ def test_again_says_that_it_is_done_and_other_settings_or_data_are_refused(built
     assert "all of it is done already" in capsys.readouterr().out and not CALLS
     assert (run / "catalog" / "image.store").read_bytes() == made
     assert build(*words, "--seed=1") == 1
-    assert "begun with other settings or data (seed)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "begun with other settings or data (seed)" in said and "Rows that" not in said
     kept = shutil.copy2(shop / "shop.csv", shop / "kept.csv")
     (shop / "shop.csv").write_text(kept.read_text().replace("14.5", "9"))
     assert build(*words) == 1
-    assert "(the source has changed)" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "(the source has changed)" in said
+    assert f"Rows that came later: pyg-hash encode {run} --images DIR (or --texts, " in said
     kept.replace(shop / "shop.csv")
+
+
+def test_rows_that_come_later_are_added_to_a_built_run(built, tmp_path, capsys):
+    shop, run, _ = built
+    run = shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "new").mkdir()
+    Image.new("RGB", (16, 16), (200, 10, 10)).save(tmp_path / "new" / "n1.png")
+    (tmp_path / "ids.txt").write_text("N-1\n")
+    (tmp_path / "texts.txt").write_text("red cup\n")
+    (tmp_path / "new.csv").write_text("id;text;price\nN-1;red cup;9.5\n")
+    given = {"image": f"--images={tmp_path}/new", "text": f"--texts={tmp_path}/texts.txt"}
+    for modality, items in given.items():
+        store = run / "catalog" / f"{modality}.store"
+        before = len(HammingIndex.open(store))
+        words = [str(run), items, f"--ids={tmp_path}/ids.txt", f"--out={store}", *OWN]
+        assert main(["encode", *words]) == 0
+        assert main(["store", "update", str(store), f"--metadata={tmp_path}/new.csv"]) == 0
+        index = HammingIndex.open(store)
+        assert len(index) == before + 1 and index.metadata(["N-1"])["price"] == [9.5]
+    capsys.readouterr()
+    asked = ["search", str(run), "--text=red", "--json", "--k=50", "--where=id = 'N-1'", *OWN]
+    assert main(asked) == 0
+    answers = json.loads(capsys.readouterr().out)["answers"]
+    assert [answer["id"] for answer in answers] == ["N-1"]
 
 
 def test_stopped_anywhere_it_goes_on(built, shop, monkeypatch, capsys):

@@ -160,10 +160,15 @@ class Build(Command):
         changed = [n for n, v in about["arguments"].items() if there["arguments"].get(n) != v]
         begun = (run.path / DATA).is_file()  # before that, all that is there goes by its content
         if begun and (changed or there["source"] != about["source"]):
+            later = (
+                f". Rows that came later: pyg-hash encode {run.path} --images DIR (or --texts, "
+                f"--features FILE) --ids FILE --out {run.catalog_file(IMAGE)} (or text.store), their "
+                "fields: pyg-hash store update; or POST /api/items of pyg-hash serve"
+            )
             raise ValueError(
                 f"out: {run.path} was begun with other settings or data "
                 f"({', '.join(changed) or 'the source has changed'}); choose another folder, or "
-                "delete it"
+                f"delete it{later if run.has_catalog and not changed else ''}"
             )
         if not run.has_catalog:
             return False
