@@ -162,8 +162,8 @@ class Build(Command):
         if begun and (changed or there["source"] != about["source"]):
             later = (
                 f". Rows that came later: pyg-hash encode {run.path} --images DIR (or --texts, "
-                f"--features FILE) --ids FILE --out {run.catalog_file(IMAGE)} (or text.store), their "
-                "fields: pyg-hash store update; or POST /api/items of pyg-hash serve"
+                f"--features FILE) --ids FILE --out {run.catalog_file(IMAGE)} (or text.store), "
+                "their fields: pyg-hash store update; or POST /api/items of pyg-hash serve"
             )
             raise ValueError(
                 f"out: {run.path} was begun with other settings or data "
