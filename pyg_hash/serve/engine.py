@@ -298,7 +298,7 @@ class SearchEngine:
     def key(self, text: str) -> Any:
         """What an address calls an item, as its id in the index."""
         if problem := bad_text(text):
-            raise QueryError(f"item: its id {problem}", 404)
+            raise QueryError(f"item: its id {problem}", 422)
         if self.indexes[IMAGE].id_type is str:
             return text
         number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text, re.ASCII) else -1

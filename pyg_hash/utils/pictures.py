@@ -92,10 +92,14 @@ def on_white(file: Any) -> Any:
     ``ValueError``: one channel of numbers whose range is not 0..1, 0..255 or 0..65535.
     """
     new = require("PIL.Image", "pillow").new
-    picture = require("PIL.ImageOps", "pillow").exif_transpose(file)
+    require("PIL.ImageOps", "pillow").exif_transpose(file, in_place=True)
+    picture = file  # no copy: a large picture would be in memory several times
     if picture.mode[:1] in ("I", "F"):  # convert() would cut numbers above 255 off
         picture = _eight_bits(picture, file.format)
-    if picture.mode in ("RGB", "L", "1", "CMYK", "YCbCr") and "transparency" not in picture.info:
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        picture.load()
+        return picture
+    if picture.mode in ("L", "1", "CMYK", "YCbCr") and "transparency" not in picture.info:
         return picture.convert("RGB")  # the same, for a third of the memory
     layers = picture.convert("RGBA")
     white = new("RGBA", layers.size, "white")
@@ -138,8 +142,9 @@ def load_square(path: str | os.PathLike[str], size: int) -> Any:
     width, height = whole.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    square = whole.crop((left, top, left + side, top + side))
-    return square.resize((size, size), module.Resampling.BICUBIC)
+    if width != height:
+        whole = whole.crop((left, top, left + side, top + side))
+    return whole.resize((size, size), module.Resampling.BICUBIC)
 
 
 def picture_problem(path: str | os.PathLike[str]) -> str:

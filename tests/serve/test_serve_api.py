@@ -178,7 +178,7 @@ def test_what_the_run_is(client):
         ("/api/item/60", 404, "item: 60 is not in the database"),
         ("/api/item/-1", 404, "item: -1 is not in the database"),
         ("/api/item/x/picture", 404, "item: expected a number"),
-        ("/api/item/a%00b/similar", 404, "item: its id contains a NUL"),
+        ("/api/item/a%00b/similar", 422, "item: its id contains a NUL"),
         ("/api/item/1/similar?by=sound", 422, "query by: Input should be 'image' or 'text'"),
         ("/api/item/..%2f..%2fetc%2fpasswd", 404, "item: expected a number"),
         ("/page.py", 404, "Not Found"),
