@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import warnings
 from contextlib import ExitStack
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
@@ -68,7 +67,7 @@ class Train(TrainConfig, Command):
         Under ``torchrun`` all processes train, and the first one does the rest. ``held`` until the
         end: the right to change the run.
         """
-        from pyg_hash.metrics import OddDataWarning, evaluate
+        from pyg_hash.metrics import evaluate
         from pyg_hash.training.ranks import Ranks
 
         ranks = Ranks.on(device)
@@ -102,8 +101,6 @@ class Train(TrainConfig, Command):
             if not run.has("items"):  # sooner than the training: encoders may not be there
                 _save_items(run, dataset, data)
         data = data.to(device)
-        for line in data.oddities if "oddities" in data else ():
-            warnings.warn(line, OddDataWarning, stacklevel=2)
         if ranks.agree(run.has("model")):
             model = build.load_model(run, config).to(device)
         else:

@@ -35,6 +35,7 @@ from pyg_hash.utils.oddities import (
     odd_rows,
     row_lengths,
     unanswered,
+    zero_rows,
 )
 from pyg_hash.utils.provenance import stored_files
 
@@ -503,11 +504,7 @@ def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any
         )
     else:
         warnings += odd_rows(lengths, matrix.name) + odd_columns(low, high, matrix.name)
-    if found.zero_rows:
-        warnings.append(
-            f"{matrix.name}: {found.zero_rows} zero rows have no cosine; "
-            "drop them or use metric='l2'"
-        )
+    warnings += zero_rows(lengths, matrix.name)
     if found.duplicate_rows:
         warnings.append(f"{matrix.name}: {found.duplicate_rows} rows repeat an earlier one")
     return hashes

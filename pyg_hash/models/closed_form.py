@@ -13,6 +13,7 @@ from pyg_hash.models.common import Widths, check_widths
 from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features
+from pyg_hash.utils.oddities import say_odd_data
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -47,8 +48,11 @@ class ClosedFormModel(EncoderHashModel):
             TypeError: features that are not floating-point, or labels of a wrong kind.
             ValueError: features of another width, NaN or inf in training rows, no training row,
                 labels that are missing, or more bits than the method can have on these features.
+
+        ``OddDataWarning``: as :func:`~pyg_hash.training.fit` says it.
         """
         check_widths(data, self.num_features)
+        say_odd_data(data)
         self._solve(data)
         self.is_solved.fill_(True)
         return self.attach(data)

@@ -23,7 +23,7 @@ from pyg_hash.training.state import History, TrainingState
 from pyg_hash.typing import IMAGE
 from pyg_hash.utils.checks import check_choice, check_positive_ints
 from pyg_hash.utils.files import check_writable
-from pyg_hash.utils.oddities import OddDataWarning
+from pyg_hash.utils.oddities import OddDataWarning, say_odd_data
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -108,6 +108,9 @@ def fit(
             checkpoint of another model, or a ``loader`` that can be gone through only once.
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
+
+    ``OddDataWarning``: outlying or zero rows, outlying or constant columns of the features (as they
+    were before ``ScaleFeatures``), classes that every row has.
     """
     check_positive_ints(
         epochs=epochs,
@@ -137,6 +140,8 @@ def fit(
     if saves is not None:
         check_writable(saves)
 
+    if ranks.is_main:
+        say_odd_data(data)
     model.intake = None  # what an earlier fit cached is of other parameters
     state = TrainingState(model, optimizers, schedulers, callbacks)
     if resume and checkpoint is not None:

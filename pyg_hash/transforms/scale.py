@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,12 +20,13 @@ from pyg_hash.utils.checks import (
     check_positive_int,
 )
 from pyg_hash.utils.oddities import (
-    OddDataWarning,
     odd_columns,
+    odd_features,
     odd_rows,
     out_of_range,
     outlying,
     row_lengths,
+    say_odd,
 )
 from pyg_hash.utils.scaling import apply_scaling
 
@@ -45,18 +45,17 @@ def principal_directions(x: Tensor, count: int) -> Tensor:
     return (directions * directions.gather(0, top).sign()).float()
 
 
-def _usual(x: Tensor, modality: str) -> tuple[Tensor, list[str]]:
-    """The training rows without outlying ones, and a line for what is odd about them."""
+def _usual(x: Tensor, modality: str) -> Tensor:
+    """The training rows without outlying ones."""
     name = f"{modality}: training rows"
     lengths = row_lengths(x)
     if (wrong := out_of_range(lengths, name)) or not bool((lengths > 0).any()):
         raise ValueError(wrong or odd_rows(lengths, name)[0])
-    far, lines = outlying(lengths), odd_rows(lengths, name)
-    if bool(far.any()):
+    if bool((far := outlying(lengths)).any()):
         x = x[~far]
     if len(x) > 1 and bool((x == x[0]).all()):
         raise ValueError(odd_columns(x[0], x[0], name)[0])
-    return x, lines
+    return x
 
 
 @dataclass(eq=False)
@@ -80,7 +79,8 @@ class ScaleFeatures(BaseTransform):
 
     ``TypeError``: features that are not floating-point. ``ValueError``: NaN or inf; training rows
     that are none, all equal, or of lengths whose squares float32 cannot hold; data that are scaled
-    already or have a graph. ``OddDataWarning``: outlying rows.
+    already or have a graph. ``OddDataWarning``: outlying or zero rows, outlying or constant
+    columns, of all rows.
     """
 
     center: tuple[str, ...] = (IMAGE,)
@@ -111,8 +111,8 @@ class ScaleFeatures(BaseTransform):
             if not bool(store.train_mask.any()):
                 raise ValueError("train_mask: no training node to fit the scaling on")
             x = store.x if store.x.dtype == torch.float32 else store.x.float()
-            usual, lines = _usual(x[store.train_mask], modality)
-            odd += lines
+            usual = _usual(x[store.train_mask], modality)
+            odd += odd_features(x, modality)
             scaling = fitted[modality] = {}
             if modality in self.center:
                 scaling["mean"] = usual.mean(dim=0)
@@ -124,8 +124,7 @@ class ScaleFeatures(BaseTransform):
                 scaling["norm"] = math.sqrt(self.norm)
             store.x = apply_scaling(x, scaling)
         data.scaling = fitted
-        for line in odd:
-            warnings.warn(line, OddDataWarning, stacklevel=4)
-        if odd:  # stored data tell it again
+        say_odd(odd)
+        if odd:  # stored data tell it again, when they are trained on
             data.oddities = odd
         return data

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from pyg_hash.typing import IMAGE, MODALITIES
+
+_BLOCK = 1 << 22  # values in hand at a time
 OUTLYING = 20.0  # times the median
 _SMALLEST, _LARGEST = 1e-15, 1e15  # float32 holds the squares of what is between
 
@@ -19,6 +26,9 @@ class CollapseWarning(OddDataWarning):
 
 def row_lengths(x: Tensor) -> Tensor:
     """Length of each row ``[n, d]``, float64: it neither overflows nor vanishes."""
+    plain: Tensor = torch.linalg.vector_norm(x.float(), dim=1).double()
+    if bool(((plain > _SMALLEST) & (plain < _LARGEST)).all()):
+        return plain
     largest = x.abs().amax(dim=1, keepdim=True).double()
     scaled = x / torch.where(largest > 0, largest, 1.0).to(x)
     lengths: Tensor = torch.linalg.vector_norm(scaled, dim=1).double() * largest.squeeze(1)
@@ -48,6 +58,17 @@ def odd_rows(lengths: Tensor, name: str) -> list[str]:
         )
     lines += [line] if (line := out_of_range(lengths, name)) else []
     return lines
+
+
+def zero_rows(lengths: Tensor, name: str) -> list[str]:
+    """What rows without direction mean."""
+    zero = (lengths == 0).nonzero().flatten()
+    if len(zero) == 0:
+        return []
+    return [
+        f"{name}: {len(zero)} zero rows have no cosine (first: row {int(zero[0])}); drop them or "
+        "use metric='l2'"
+    ]
 
 
 def out_of_range(lengths: Tensor, name: str) -> str:
@@ -80,6 +101,37 @@ def odd_columns(low: Tensor, high: Tensor, name: str) -> list[str]:
     return lines
 
 
+def odd_features(x: Tensor, name: str) -> list[str]:
+    """What is odd about the rows and columns of features ``[n, d]``."""
+    blocks = torch.split(x, max(1, _BLOCK // x.size(1)))
+    low = torch.stack([block.amin(dim=0) for block in blocks]).amin(dim=0)
+    high = torch.stack([block.amax(dim=0) for block in blocks]).amax(dim=0)
+    lengths = torch.cat([row_lengths(block) for block in blocks])
+    lines = odd_rows(lengths, name) + odd_columns(low, high, name)
+    return lines + zero_rows(lengths, name)
+
+
+def say_odd(lines: Iterable[str]) -> None:
+    """Warn of each line; from one place, so that Python shows it once."""
+    for line in lines:
+        warnings.warn(line, OddDataWarning, stacklevel=1)
+
+
+def say_odd_data(data: Any) -> None:
+    """Warn of what is odd about the features and labels of a graph that a model is to learn from.
+
+    Of scaled features that is what ``ScaleFeatures`` found before it scaled them.
+    """
+    lines = [*data.oddities] if "oddities" in data else []
+    if "scaling" not in data:
+        matrices = {m: x for m in MODALITIES if (x := data[m].get("x")) is not None}
+        for m, x in matrices.items():
+            if x.dim() == 2 and x.is_floating_point() and len(x):
+                lines += odd_features(x, m)
+    y = data[IMAGE].get("y")
+    say_odd(lines + (odd_labels(y) if y is not None and len(y) else []))
+
+
 def judged_rows(y: Tensor) -> Tensor:
     """Which queries have a label, bool ``[n]``; all, if none has one."""
     has = y.any(dim=1) if y.dim() == 2 else torch.ones(len(y), dtype=torch.bool, device=y.device)
@@ -104,14 +156,18 @@ def odd_queries(count: int, num_queries: int, name: str = "labels") -> list[str]
     ]
 
 
-def odd_labels(y: Tensor, names: list[str], name: str = "labels") -> list[str]:
+def odd_labels(y: Tensor, names: Sequence[str] = (), name: str = "labels") -> list[str]:
     """Classes that every row has: then every item is relevant to every query."""
     if y.dim() == 1:
         everywhere = torch.unique(y)[: 1 if bool((y == y[0]).all()) else 0].tolist()
     else:
         everywhere = (y > 0).all(dim=0).nonzero().flatten().tolist()
+    if not everywhere:
+        return []
+    shown = ", ".join(names[c] if names else str(c) for c in everywhere[:10])
+    one = len(everywhere) == 1
+    classes = f"the class {shown}" if one else f"the {len(everywhere)} classes {shown}"
     return [
-        f"{name}: every row has the class {names[c]}, so that every item is relevant to every "
-        "query; drop that class"
-        for c in everywhere
+        f"{name}: every row has {classes}{', ...' * (len(everywhere) > 10)}, so that every item is "
+        f"relevant to every query; drop {'that class' if one else 'these classes'}"
     ]

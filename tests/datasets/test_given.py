@@ -247,4 +247,4 @@ def test_an_outlier_is_named_at_every_training(path, tmp_path, capsys):
         capsys.readouterr()
         assert main(["train", *words, f"--out={tmp_path}/{name}"]) == 0
         lines = [line for line in capsys.readouterr().err.splitlines() if "over 20 times" in line]
-        assert len(lines) == 1 and lines[0].startswith("pyg-hash: warning: image: training rows: 1")
+        assert len(lines) == 1 and lines[0].startswith("pyg-hash: warning: image: 1 of 40")
