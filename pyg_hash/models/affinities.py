@@ -58,6 +58,7 @@ class DJSRH(AffinityModel):
             cosines are high. Where most are, as those of features of few dimensions, it would ask
             for cosines above 1 of nearly all pairs, and all codes become the same. None is 9, or
             with a warning what makes the mean of :math:`\mu S` one half where 9 makes it over 1.
+            No factor helps where texts hardly differ from their mean: centre them too.
         lambda1, lambda2: weight of images and of texts among themselves (paper: 0.1, Wikipedia
             0.3).
         rescale: make :math:`2 S - 1` of both cosines, as the paper does for features without
@@ -289,7 +290,8 @@ def affinity_factor(
     warnings.warn(
         f"mu: the default {default:g} asks for a mean cosine of {default * mean:.2g} between "
         f"the codes of different pairs, which would make all codes equal; {0.5 / mean:.3g} is "
-        "used, give mu to have another",
+        "used. Where codes are equal all the same, centre both sides' features: --scaling.center="
+        "[image,text], in Python ScaleFeatures(center=('image', 'text'))",
         OddDataWarning,
         stacklevel=2,
     )
