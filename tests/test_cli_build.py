@@ -180,14 +180,60 @@ def test_rows_that_come_later_are_added_to_a_built_run(built, tmp_path, capsys):
         before = len(HammingIndex.open(store))
         words = [str(run), items, f"--ids={tmp_path}/ids.txt", f"--out={store}", *OWN]
         assert main(["encode", *words]) == 0
-        assert main(["store", "update", str(store), f"--metadata={tmp_path}/new.csv"]) == 0
-        index = HammingIndex.open(store)
-        assert len(index) == before + 1 and index.metadata(["N-1"])["price"] == [9.5]
+        assert len(HammingIndex.open(store)) == before + 1
+    assert main(["store", "update", str(run), f"--metadata={tmp_path}/new.csv"]) == 0
+    for modality in given:
+        index = HammingIndex.open(run / "catalog" / f"{modality}.store")
+        assert index.metadata(["N-1"])["price"] == [9.5]
     capsys.readouterr()
     asked = ["search", str(run), "--text=red", "--json", "--k=50", "--where=id = 'N-1'", *OWN]
     assert main(asked) == 0
     answers = json.loads(capsys.readouterr().out)["answers"]
     assert [answer["id"] for answer in answers] == ["N-1"]
+
+
+def test_both_stores_of_a_run_change_alike(built, tmp_path, monkeypatch, capsys):
+    run = shutil.copytree(built[1], tmp_path / "run")
+    table, ids = tmp_path / "new.csv", tmp_path / "ids.txt"
+
+    def stores():
+        return [HammingIndex.open(run / "catalog" / f"{m}.store") for m in ("image", "text")]
+
+    table.write_text("id,price,labels\ns0,7.5,\ns24,1,x;y\n")  # s24 has a picture alone
+    assert main(["store", "update", str(run), f"--metadata={table}"]) == 0
+    assert capsys.readouterr().out == "2 items changed, in each store that has them\n"
+    image, text = stores()
+    assert image.metadata(["s0", "s24"])["price"] == [7.5, 1.0]
+    assert text.metadata(["s0", "s1"])["price"] == [7.5, 0.5] and not text.contains(["s24"])[0]
+    table.write_text("id,price\ns0,8\nnone,1\n")
+    assert main(["store", "update", str(run), f"--metadata={table}"]) == 1
+    assert "'none' is not in the database" in capsys.readouterr().err
+    table.write_text("id,price\ns0,8\ns0,1\n")
+    assert main(["store", "update", str(run), f"--metadata={table}"]) == 1
+    assert "an id is given twice" in capsys.readouterr().err
+    assert [store.metadata(["s0"])["price"] for store in stores()] == [[7.5], [7.5]]
+    ids.write_text("s0\ns24\n")
+    assert main(["store", "delete", str(run / "catalog"), f"--ids={ids}"]) == 0
+    said = "image: 2 of 28 items deleted\ntext: 1 of 26 items deleted\n"
+    assert capsys.readouterr().out == said
+    assert main(["store", "delete", str(run), "--where=price >= 14"]) == 0  # a text alone is one
+    said = "image: 0 of 26 items deleted\ntext: 2 of 25 items deleted\n"
+    assert capsys.readouterr().out == said
+    save, calls = HammingIndex.save, []
+
+    def full(index):
+        calls.append(index)
+        if len(calls) == 2:  # the second store, once
+            raise OSError("disk full")
+        save(index)
+
+    monkeypatch.setattr(HammingIndex, "save", full)
+    assert main(["store", "delete", str(run), "--where=id = 's1'"]) == 1
+    assert all(store.contains(["s1"])[0] for store in stores())
+    capsys.readouterr()
+    assert main(["store", "delete", str(run / "catalog" / "image.store"), "--where=id = 's1'"]) == 0
+    assert f"to change both: pyg-hash store delete {run}\n" in capsys.readouterr().err
+    assert [store.contains(["s1"])[0] for store in stores()] == [False, True]
 
 
 def test_stopped_anywhere_it_goes_on(built, shop, monkeypatch, capsys):

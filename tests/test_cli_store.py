@@ -34,7 +34,7 @@ def store(request, tmp_path):
 def test_items_are_listed(store, capsys):
     assert main(["store", "list", str(store), "--where=year > 2000 or tags has 'a'", "--json"]) == 0
     said = capsys.readouterr()
-    assert said.err == "pyg-hash: 3 of 3 that pass the filter, of 4 items\n"
+    assert said.err == "pyg-hash: 3 of those that pass the filter, of 4 items\n"
     found = [json.loads(line) for line in said.out.splitlines()]
     assert [str(row["id"]) for row in found] == ["0", "1", "3"]
     assert found[0] | {"id": 0} == {
@@ -48,7 +48,7 @@ def test_items_are_listed(store, capsys):
     ]
     assert "x" * 39 + "…" in out[2] and out[3] == "2 of 4 items"
     assert main(["store", "list", str(store), "--where=label = 'it''s'", "--limit=0"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "0 of 1 that pass the filter, of 4 items"
+    assert capsys.readouterr().out.splitlines()[-1] == "0 of those that pass the filter, of 4 items"
 
 
 def test_items_are_deleted(store, tmp_path, capsys):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from pyg_hash.cli.options import Command, UsageError, option, say
 
 if TYPE_CHECKING:
     from pyg_hash.index import CodeStore
+    from pyg_hash.serve import SearchEngine
 
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 _WORDS = {bool: "true or false", int: "an integer", float: "a number"}
@@ -21,7 +24,12 @@ _WORDS = {bool: "true or false", int: "an integer", float: "a number"}
 class StoreCommand(Command):
     """A command about a store."""
 
-    store: str = option(MISSING, "NAME.store, NAME.lance, NAME.db or http://HOST:PORT", ["store"])
+    store: str = option(
+        MISSING,
+        "NAME.store, NAME.lance, NAME.db or http://HOST:PORT; to delete and update also a run that "
+        "build made, whose two stores change alike",
+        ["store"],
+    )
 
 
 class ListItems(StoreCommand):
@@ -40,10 +48,8 @@ class ListItems(StoreCommand):
             fields = store.metadata(ids)
             columns = {"id": ids, **fields}
             rows = [{name: values[i] for name, values in columns.items()} for i in range(len(ids))]
-            total, passing = len(store), ""
-            if self.where is not None:
-                passing = f"{len(store.list(self.where, 0, total)):,} that pass the filter, of "
-            said = f"{len(rows):,} of {passing}{total:,} items"
+            of = "" if self.where is None else "of those that pass the filter, "
+            said = f"{len(rows):,} {of}of {len(store):,} items"
             if self.json:
                 print("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), end="")
                 say(said)  # not among the objects
@@ -61,16 +67,23 @@ class DeleteItems(StoreCommand):
     def _execute(self) -> None:
         if (self.ids is None) == (self.where is None):
             raise UsageError("items: give either --ids FILE or --where FILTER")
-        with opened(self.store) as store:
-            before = len(store)
+        with to_change(self.store, "delete") as (stores, engine):
+            before = [len(store) for store in stores]
             if self.ids is None:
-                names = store.list(self.where, 0, before).tolist()
+                found = [store.list(self.where, 0, len(store)).tolist() for store in stores]
+                names = [*dict.fromkeys(chain(*found))]
             else:
                 lines = enumerate(lines_of(self.ids), 1)
-                names = [id_of(store, line, f"ids: {self.ids}:{n}") for n, line in lines]
-            store.remove(names)
-            store.save()
-            print(f"{before - len(store):,} of {before:,} items deleted")
+                names = [id_of(stores[0], line, f"ids: {self.ids}:{n}") for n, line in lines]
+            if engine is not None:
+                engine.remove(names)
+                stores = [*engine.indexes.values()]  # they may be new ones
+            else:
+                stores[0].remove(names)
+                stores[0].save()
+            kinds = [""] if engine is None else [f"{modality}: " for modality in engine.indexes]
+            for kind, count, store in zip(kinds, before, stores, strict=True):
+                print(f"{kind}{count - len(store):,} of {count:,} items deleted")
 
 
 class UpdateItems(StoreCommand):
@@ -83,9 +96,17 @@ class UpdateItems(StoreCommand):
     )
 
     def _execute(self) -> None:
-        with opened(self.store) as store:
+        with to_change(self.store, "update") as ((store, *_), engine):
             groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-            for row in rows_of(self.metadata, store):
+            given = list(rows_of(self.metadata, store))
+            if engine is not None:
+                new = {row.pop("id"): row for row in given}
+                if len(new) < len(given):
+                    raise ValueError(f"metadata: {self.metadata}: an id is given twice")
+                engine.update(new)
+                print(f"{len(new):,} items changed, in each store that has them")
+                return
+            for row in given:
                 groups.setdefault(tuple(row), []).append(row)
             count = 0
             for (_, *names), rows in groups.items():
@@ -108,6 +129,34 @@ def opened(address: str) -> CodeStore:
         )
     found: CodeStore = kind.open(address)
     return found
+
+
+@contextmanager
+def to_change(address: str, what: str) -> Iterator[tuple[list[CodeStore], SearchEngine | None]]:
+    """The store at an address; or a run's two, and the engine that changes them alike."""
+    from pyg_hash.recipes import method
+    from pyg_hash.runs import CATALOG, Run
+
+    path = Path(address)
+    run = Run(path.parent if path.name == CATALOG else path)
+    if not run.has_catalog:
+        run = Run(path.parent.parent)
+        if run.has_catalog and path.parent.name == CATALOG:
+            say(f"note: the other store stays; to change both: pyg-hash store {what} {run.path}")
+        with opened(address) as store:
+            yield [store], None
+        return
+    from pyg_hash.serve import SearchEngine
+    from pyg_hash.typing import MODALITIES
+
+    model = method(run.config()["model"]).load(run.path / "model")
+    engine = SearchEngine(model, {m: run.catalog(m) for m in MODALITIES}, {})
+    try:
+        engine.recover()
+        yield [*engine.indexes.values()], engine
+    finally:
+        for store in engine.indexes.values():
+            store.close()
 
 
 def cell(value: Any, width: int = 40) -> str:

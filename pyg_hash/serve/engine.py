@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -417,6 +418,20 @@ class SearchEngine:
             for index, some in there.items():
                 index.remove(some)
         return len(keys)
+
+    def update(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        """Change fields of items, by id, and save; codes and fields that are not named stay.
+
+        ``QueryError``: an id is not there, or a value is not kept; nothing is changed.
+        """
+        with self._changing([*rows]) as (keys, _):
+            new, names = dict(zip(keys, rows.values(), strict=True)), {*chain(*rows.values())}
+            there = {index: _present(index, keys) for index in self._each()}
+            if gone := set(keys).difference(*there.values()):
+                raise QueryError(f"item: {min(gone)!r} is not in the database", 404)
+            for index, some in there.items():
+                values = {key: {**own, **new[key]} for key, own in _values(index, some).items()}
+                index.update(some, {n: [values[key].get(n) for key in some] for n in names})
 
     @contextmanager
     def _changing(
