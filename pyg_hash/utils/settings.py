@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from pyg_hash.utils.checks import keywords_of
-
 
 class SettingError(ValueError):
     """A setting, or a value of one, that does not exist; the command line's exit status 2."""
@@ -32,6 +30,8 @@ def check_options(
     kind: type, options: Iterable[str], argument: str, taken: Iterable[str] = ()
 ) -> None:
     """Raise ``SettingError`` unless all options are keywords of ``kind``, and not ``taken``."""
+    from pyg_hash.utils.checks import keywords_of  # torch, which --help does without
+
     allowed = [name for name in keywords_of(kind) if name not in set(taken)]
     unknown = [name for name in options if name not in allowed]
     if unknown:
