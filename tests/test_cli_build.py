@@ -236,6 +236,23 @@ def test_both_stores_of_a_run_change_alike(built, tmp_path, monkeypatch, capsys)
     assert [store.contains(["s1"])[0] for store in stores()] == [False, True]
 
 
+def test_a_report_says_how_many_pictures_have_moved(built, tmp_path, capsys):
+    shop, run, _ = built
+    words = ["report", str(run), f"--out={tmp_path}/report.html", "--points=5"]
+    (shop / "moved").mkdir()
+    (shop / "1.png").rename(shop / "moved" / "1.png")
+    try:
+        assert main(words) == 0
+        said = capsys.readouterr().err
+        assert f"1 of 24 pictures are not there (first: {shop}/1.png); if they have" in said
+        assert main([*words, f"--images_root={shop}/moved"]) == 0
+        assert "note: 23 of 24 pictures are not there" in capsys.readouterr().err
+    finally:
+        (shop / "moved" / "1.png").rename(shop / "1.png")
+    assert main(words) == 0
+    assert "not there" not in capsys.readouterr().err
+
+
 def test_stopped_anywhere_it_goes_on(built, shop, monkeypatch, capsys):
     """What was encoded is not encoded again, and the result is that of a run in one go."""
     monkeypatch.setattr(catalogue, "SHARD", {"image": 5, "text": 5})

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyg_hash.cli import build
-from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_out, check_positive, option
+from pyg_hash.cli.options import (
+    Command,
+    TrainConfig,
+    UsageError,
+    check_out,
+    check_positive,
+    option,
+    say,
+)
 from pyg_hash.runs import RECORD, Run
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checks import check_seed
@@ -135,12 +143,19 @@ class Report(DataCommand, build.PictureCommand):
         model = build.load_model(run, config)
         dataset = build.build_dataset(config)
         notes = build.check_data(run, dataset, force=self.force)
+        items = run.items(self.images_root)
+        paths = [path for path in items.image_paths if path]
+        if gone := [path for path in paths if not Path(path).is_file()]:
+            say(
+                f"note: {len(gone):,} of {len(paths):,} pictures are not there (first: {gone[0]}); "
+                "if they have moved, give --images_root DIR"
+            )
         about = About(
             title=f"{type(model).__name__} on {Path(config.dataset).name}"
             + "".join(f" ({note})" for note in notes),
             settings=asdict(config),
             history=run.history(),
-            items=run.items(self.images_root),
+            items=items,
             class_names=dataset.class_names,
         )
         options = {"num_queries": self.queries, "points": self.points, "seed": self.seed}
