@@ -16,11 +16,13 @@ import torch
 from small import graph_for, model_for
 
 from pyg_hash.cli import main
+from pyg_hash.cli.encode import ascii_names
 from pyg_hash.codes import pack_bits
+from pyg_hash.index import CodeStore, HammingIndex
 from pyg_hash.models import CCA, MCGCN, TaughtHash
 from pyg_hash.models.onnx import export_onnx
 from pyg_hash.runs import Run
-from pyg_hash.stores import FaissStore, export_codes, read_codes
+from pyg_hash.stores import FaissStore, MilvusStore, export_codes, read_codes
 from pyg_hash.stores.export import FORMATS
 from pyg_hash.typing import binarize
 
@@ -250,3 +252,34 @@ def test_run_with_a_catalogue(taught_run, tmp_path):
     out = tmp_path / "run" / "export"
     assert (out / "image.csv").read_text().split() == ["id,code,year", f"a,{'0' * 20},1999"]
     assert not (out / "text.csv").exists()
+
+
+def test_a_collection_gets_names_that_it_can_have(tmp_path, monkeypatch, capsys):
+    """In place of a server an index in memory, which holds to the names of databases."""
+    path, made = tmp_path / "a.store", []
+    with HammingIndex.create(
+        path, 8, ids=str, fields={"Größe": int, "Gro_e": int, "a": str}
+    ) as own:
+        values = {"Größe": [1, 2], "Gro_e": [3, None], "a": ["x", "y"]}
+        own.add(torch.ones(2, 8, dtype=torch.int8), ["p", "q"], values)
+        own.save()
+
+    class Narrow(HammingIndex):
+        _field_name = CodeStore._field_name
+
+        def save(self):
+            made.append((self.fields, self.metadata(["p", "q"])))
+
+    monkeypatch.setattr(
+        MilvusStore, "create", lambda uri, bits, *, name, **about: Narrow(bits, **about)
+    )
+    assert main(["export", str(path), "--to=milvus", "--out=http://localhost:1"]) == 0
+    assert "fields that a collection cannot name: Größe as Groe" in capsys.readouterr().err
+    kept = {"Groe": [1, 2], "Gro_e": [3, None], "a": ["x", "y"]}
+    assert made == [({"Groe": int, "Gro_e": int, "a": str}, kept)]
+    assert list(ascii_names(["Größe", "Groe", "Preis (€)", "größe"]).values()) == [
+        "Groe",
+        "Groe_",
+        "Preis",
+        "groe",
+    ]

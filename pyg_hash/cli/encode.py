@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pyg_hash.cli import build
-from pyg_hash.cli.options import UsageError, check_out, option
+from pyg_hash.cli.options import UsageError, check_out, option, say
 from pyg_hash.cli.store import lines_of
 from pyg_hash.runs import Run
 from pyg_hash.typing import MODALITIES, TEXT, Modality, binarize
+from pyg_hash.utils.checks import field_name
 from pyg_hash.utils.files import atomic_path
 from pyg_hash.utils.hdf5 import new_hdf5
 from pyg_hash.utils.settings import find
@@ -129,6 +132,18 @@ class Encode(build.NewItemsCommand):
                 more += f", {known} replaced" if known else ""
                 where += f" ({len(store)} items)"
             print(f"{items.modality}: {len(found.kept)} codes{bits}{more} -> {where}")
+
+
+def ascii_names(fields: Iterable[str]) -> dict[str, str]:
+    """Names of fields in letters, digits and ``_`` of ASCII, each another."""
+    called: dict[str, str] = {}
+    for field in fields:
+        plain = unicodedata.normalize("NFKD", field).encode("ascii", "ignore").decode()
+        name = field_name(plain)[:60]
+        while name in called.values():
+            name += "_"
+        called[field] = name
+    return called
 
 
 def check_unique(items: build.NewItems) -> None:
@@ -272,10 +287,14 @@ class Export(build.PictureCommand):
 
             from pyg_hash.stores import MilvusStore
 
-            about: Any = {"ids": store.id_type, "fields": store.fields, "model": store.model}
+            called = ascii_names(store.fields)
+            kinds = {called[field]: kind for field, kind in store.fields.items()}
+            if other := [f"{field} as {own}" for field, own in called.items() if field != own]:
+                say(f"note: fields that a collection cannot name: {', '.join(other)}")
+            about: Any = {"ids": store.id_type, "fields": kinds, "model": store.model}
             with MilvusStore.create(out, store.num_bits, name=name or "codes", **about) as new:
                 for codes, ids in store.items(_ROWS):
-                    kept = store.metadata(ids) if store.fields else None
+                    kept = {called[f]: values for f, values in store.metadata(ids).items()}
                     new.add(torch.from_numpy(codes), ids, kept)
                 new.save()
         else:
