@@ -15,6 +15,7 @@ import yaml
 from small import assert_same_codes
 
 from pyg_hash.cli import build, main
+from pyg_hash.cli.command import parse
 from pyg_hash.cli.search import short_path
 from pyg_hash.datasets.base import label_names
 from pyg_hash.metrics import evaluate
@@ -102,6 +103,19 @@ def test_options_override_the_config(trained, tmp_path):
     assert main(["train", *arguments, f"--out={out}"]) == 0
     assert len(load_json(out / "history.json")) == 2
     assert load_json(out / "model" / "config.json")["config"]["weights"]["balance"] == 0.5
+
+
+def test_options_two_levels_deep_are_values_where_they_are_json(tmp_path):
+    given = {"a": 0.5, "b": [1, 2], "c": "no", "d": "007", "e": "2020-01-01", "f": True}
+    words = [
+        f"--model_options.x.{k}={v if isinstance(v, str) else json.dumps(v)}"
+        for k, v in given.items()
+    ]
+    args = parse(["train", "--out=x", *words])
+    assert args.train.model_options == {"x": given}
+    (tmp_path / "c.yaml").write_text("model_options: {x: {a: '1.5'}}")
+    args = parse(["train", "--out=x", f"--config={tmp_path}/c.yaml"])
+    assert args.train.model_options == {"x": {"a": "1.5"}}  # as it stands in a file
 
 
 def test_second_training_into_a_run_is_refused(trained, root, capsys):

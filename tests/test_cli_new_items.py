@@ -60,7 +60,7 @@ def test_bad_pictures_are_named_and_the_rest_goes_on(shapes_run, shapes_root, tm
     printed = capsys.readouterr()
     assert printed.out == f"image: 2 codes of 16 bits, 3 skipped -> {out}\n"
     note, *lines = printed.err.splitlines()
-    assert note.endswith(f"note: {tmp_path}: not taken, for they are no picture files: notes.txt")
+    assert note.endswith(f"note: {tmp_path}: not taken, no picture files: notes.txt")
     assert [line.split(": ")[2] for line in lines] == [str(tmp_path / f"{n}.png") for n in "bcd"]
     assert all("cannot be read as a picture" in line for line in lines)
     assert all(line.count(".png") == 1 or "identify" in line for line in lines)
@@ -269,7 +269,7 @@ def test_a_folder_says_what_it_did_not_take(tmp_path, capsys):
     found = [path.rsplit("/", 1)[1] for path in pictures(str(tmp_path)).values]
     assert found == ["a.JPG", "b.jfif", "c.jpe", "d.tif", "e.tiff", "f.avif"]
     assert capsys.readouterr().err.splitlines() == [
-        f"pyg-hash: note: {tmp_path}: not taken, for they are no picture files: g.eps, loop.jpg, "
+        f"pyg-hash: note: {tmp_path}: not taken, no picture files: g.eps, loop.jpg, "
         f"sub; to take pictures in folders too give --images '{tmp_path}/**/*'",
     ]
 

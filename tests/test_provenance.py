@@ -140,18 +140,21 @@ def test_a_store_says_whose_codes_a_forced_put_left_in_it(folder, monkeypatch, c
         given = [f"--features={folder}/some.npy", "--source=text", f"--ids={ids}"]
         return main(["encode", str(folder / run), *given, f"--out={store}", *more])
 
-    def search(run):
-        status = main(["search", *words(folder, run, f"--store={store}", "-k3")])
+    def search(run, *more):
+        status = main(["search", *words(folder, run, f"--store={store}", "-k3"), *more])
         return status, capsys.readouterr().err
 
     assert put("one", list("abcdef")) == 0 and FaissStore.open(store).model == one
     assert put("two", list("abc"), "--force") == 0 and FaissStore.open(store).model == "mixed"
     assert FaissStore.load(store).model == "mixed"  # what journal and file say
-    for run in ("one", "two"):  # said once a process
+    for run in ("one", "two"):
         status, error = search(run)
+        assert status == 1 and "holds codes of several models" in error
+        status, error = search(run, "--force")  # said once a process
         assert status == 0 and ("holds codes of several models" in error) == (run == "one")
-    assert put("one", list("ab")) == 0 and FaissStore.open(store).model == "mixed"
-    assert put("two", list("abcdef")) == 0 and FaissStore.open(store).model == two
+    assert put("one", list("ab")) == put("two", list("abcdef")) == 1
+    assert put("one", list("ab"), "--force") == 0 and FaissStore.open(store).model == "mixed"
+    assert put("two", list("abcdef"), "--force") == 0 and FaissStore.open(store).model == two
     assert search("two")[0] == 0
     status, error = search("one")
     assert status == 1 and "is of another model" in error

@@ -255,6 +255,20 @@ class Other(DJSRH):
         return [LabelRate(0.7)]
 class Wider(MCGCN): ...
 class Plain: ...
+class Given(MCGCN):
+    def __init__(self, num_features, num_bits=16, **more):
+        super().__init__(num_features, num_classes=10, num_bits=num_bits, **more)
+class Base(DJSRH):
+    def __init__(self, num_features, num_classes=3, num_bits=16):
+        super().__init__(num_features, num_bits)
+class Strict(Base):
+    def __init__(self, num_features, num_bits=16, **options):
+        if set(options) - {"alpha"}:
+            raise TypeError(f"unknown {options}")
+        super().__init__(num_features, num_classes=5, num_bits=num_bits)
+class Layers(DJSRH):
+    def __init__(self, num_features, *layers, num_bits=16):
+        super().__init__(num_features, num_bits)
 class Any(MCGCN):
     def __init__(self, *args, extra=0.1, **more):
         super().__init__(*args, **more)
@@ -314,6 +328,14 @@ def test_a_constructor_that_hands_its_keywords_on(own, tmp_path, name):
         assert by_place.config == direct.config
     with pytest.raises(SettingError, match="Any has no option 'unknown'|Named has no option 'un"):
         recipe(f"{own}:{name}", model_options={"unknown": 1})
+
+
+def test_a_constructor_that_gives_its_classes_by_itself(own, tmp_path):
+    for name in ("Given", "Strict"):
+        model, _, _ = trained(recipe(f"{own}:{name}", num_bits=8, epochs=1))
+        assert model.num_bits == 8
+    layers = sys.modules[own].Layers({"image": 3, "text": 4}, 5, 6, num_bits=4)
+    assert layers.config["layers"] == (5, 6)  # or load would give another model, unsaid
 
 
 def test_an_installed_package_brings_a_method(own, monkeypatch):

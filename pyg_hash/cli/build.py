@@ -206,7 +206,7 @@ def pictures(where: str) -> NewItems:
         if left:
             deeper = any(os.path.isdir(os.path.join(where, name)) for name in left)
             say(
-                f"note: {where}: not taken, for they are no picture files: {', '.join(left[:10])}"
+                f"note: {where}: not taken, no picture files: {', '.join(left[:10])}"
                 + f" and {len(left) - 10} more" * (len(left) > 10)
                 + f"; to take pictures in folders too give --images '{where}/**/*'" * deeper
             )

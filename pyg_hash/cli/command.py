@@ -14,7 +14,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,7 @@ def parse(argv: Sequence[str]) -> Namespace:
     if not argv:
         parser.print_help(sys.stderr)
         raise UsageError(f"a command is missing; use one of {', '.join(COMMANDS)}")
+    argv = _gathered(argv)
     try:
         args = parser.parse_args(list(argv))
         if args.command == "train" and args.train.resume and args.train.out:
@@ -159,6 +160,25 @@ def parse(argv: Sequence[str]) -> Namespace:
     if own is not None and ":" in own and own not in [w.removeprefix("--model=") for w in argv]:
         raise UsageError(f"model: code that only a file names is not run; add --model {own}")
     return args
+
+
+def _gathered(argv: Sequence[str]) -> list[str]:
+    """Options two levels deep, of which the parser would keep the last alone, and as a text."""
+    others, deep, words = list[str](), dict[str, Any](), iter(argv)
+    for word in words:
+        named = re.fullmatch(r"--(\w+\.\w+)\.(\w+(?:\.\w+)*)(=.*)?", word, re.DOTALL)
+        text = named and (named[3] or f"={next(words, '')}")[1:]
+        if named is None or text is None:
+            others.append(word)
+            continue
+        *path, last = named[2].split(".")
+        holder = deep.setdefault(named[1], {})
+        for key in path:
+            holder = holder.setdefault(key, {})
+        holder[last] = text
+        with suppress(ValueError):
+            holder[last] = json.loads(text)
+    return [*others, *(f"--{name}={json.dumps(value)}" for name, value in deep.items())]
 
 
 def _plain(message: str) -> str:

@@ -12,7 +12,6 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-import yaml
 from jsonargparse import ArgumentParser, Namespace
 from typing_extensions import Self, dataclass_transform
 
@@ -61,8 +60,7 @@ class Command(ABC):
     @classmethod
     def of(cls, args: Namespace) -> Self:
         """The command with the options of a parsed command line."""
-        own = {f.name: args[f.name] for f in fields(cls)}
-        return cls(**{k: _read_deeper(v) if isinstance(v, dict) else v for k, v in own.items()})
+        return cls(**{f.name: args[f.name] for f in fields(cls)})
 
     def execute(self) -> int:
         """Do what the class says; the exit status."""
@@ -70,19 +68,6 @@ class Command(ABC):
 
     @abstractmethod
     def _execute(self) -> int | None: ...
-
-
-def _read_deeper(options: dict[str, Any], deep: bool = False) -> dict[str, Any]:
-    """Options with what stands two levels deep, which the parser leaves as texts, as values."""
-    read = {}
-    for name, value in options.items():
-        if isinstance(value, dict):
-            value = _read_deeper(value, True)
-        elif deep and isinstance(value, str):
-            with suppress(yaml.YAMLError):
-                value = yaml.safe_load(value)
-        read[name] = value
-    return read
 
 
 def check_positive(**values: int) -> None:

@@ -207,7 +207,8 @@ def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
         line, codes, told = 1, {"code", "relaxed"} - {*store.fields}, set[str]()
         try:
             if ending == ".csv":
-                mark = delimiter(file.readline())
+                head = file.readline()
+                mark = "," if head.startswith("id,") else delimiter(head)
                 file.seek(0)
                 reader = csv.DictReader(file, restkey="", strict=True, delimiter=mark)
             for line, row in enumerate(reader if ending == ".csv" else file, 1):

@@ -65,8 +65,8 @@ class CrossModalDataset(InMemoryDataset):
     Args:
         root: folder of the raw and stored files; None keeps everything in memory.
         transform: applied at every access ``dataset[0]``.
-        pre_transform: applied once, its result is stored under what it is: its ``repr``, and of
-            transforms that are not ours their attributes too, which a ``repr`` may leave out.
+        pre_transform: applied once, its result is stored under what it is: its ``repr``, and the
+            attributes of a transform without a ``repr`` of its own, and of PyG's.
         force_reload: build again what is stored already.
 
     ``ValueError``: what ``pre_transform`` is shows a memory address. ``OSError``: ``root`` cannot
@@ -262,16 +262,23 @@ def _described(transform: Any) -> str:
     def plain(value: Any) -> Any:
         if isinstance(value, Tensor | np.ndarray):
             return digest_of({"x": torch.as_tensor(value)}, "")
+        if isinstance(value, set | frozenset):
+            return sorted(map(repr, value))
         name = f"{type(value).__module__}.{type(value).__qualname__}"
         return [name, vars(value)] if isinstance(value, BaseTransform) else repr(value)
 
-    parts = transform.transforms if isinstance(transform, Compose) else [transform]
-    others = [
-        json.dumps(vars(part), sort_keys=True, default=plain)
-        for part in parts
-        if isinstance(part, BaseTransform) and not type(part).__module__.startswith("pyg_hash.")
-    ]
-    return "; ".join([repr(transform), *others])
+    told = [repr(transform)]
+    for part in transform.transforms if isinstance(transform, Compose) else [transform]:
+        of_pyg = type(part).__module__.startswith("torch_geometric.")  # its repr leaves things out
+        if of_pyg or type(part).__repr__ is BaseTransform.__repr__:
+            try:
+                told.append(json.dumps(vars(part), sort_keys=True, default=plain))
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise ValueError(
+                    f"pre_transform: {part!r} has attributes that cannot be told ({error}); give "
+                    "it a __repr__ with all its arguments, or pass it as transform="
+                ) from error
+    return "; ".join(told)
 
 
 def _load_cache(path: Path, base: Callable[[], HeteroData] | None = None) -> HeteroData:

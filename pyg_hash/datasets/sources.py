@@ -244,7 +244,8 @@ def _table(
     ids = columns[key] if key else range(total)
     source.ids = ["" if value is None else str(value).strip() for value in ids]
     listed: list[str] = []
-    decimal = any(_numbers_with(r",(?!\d{3}$)", values) for values in columns.values())
+    others = [values for name, values in columns.items() if name not in roles.values()]
+    decimal = any(_numbers_with(r",(?!\d{3}$)", values) for values in others)
     for name, values in columns.items():
         if name in roles.values() or isinstance(values, np.ndarray):
             continue
@@ -294,9 +295,10 @@ def _separated(path: Path, encoding: str | None, source: Source) -> dict[str, An
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     rows: list[tuple[int, list[str]]] = []
     try:
+        end = 0
         for row in reader:
-            first = reader.line_num - sum(cell.count("\n") for cell in row)
-            rows.append((first, [cell.strip() for cell in row]))
+            rows.append((end + 1, [cell.strip() for cell in row]))
+            end = reader.line_num
     except csv.Error as error:
         raise ValueError(f"source: {path}: line {reader.line_num}: {error}") from error
     (line, names), *body = [row for row in rows if any(row[1])] or [(0, [])]
@@ -505,7 +507,9 @@ def _fits(value: Any, bits: int) -> bool:
 
 def _numbers_with(mark: str, values: Sequence[Any]) -> bool:
     """Whether the values are texts that look like numbers, some with this pattern in them."""
-    if isinstance(values, np.ndarray) or not all(v is None or isinstance(v, str) for v in values):
+    if isinstance(values, np.ndarray) or not any(isinstance(v, str) and "," in v for v in values):
+        return False
+    if not all(v is None or isinstance(v, str) for v in values):
         return False
     there = [value.strip() for value in values if value and value.strip()]
     return all(map(_MARKED.fullmatch, there)) and any(re.search(mark, value) for value in there)

@@ -107,8 +107,9 @@ def _recorded(init: Callable[..., None]) -> Callable[..., None]:
                     if parameter.kind == parameter.VAR_KEYWORD:
                         given |= given.pop(name)
                     elif parameter.kind == parameter.VAR_POSITIONAL:  # go on to another class
-                        others = (n for n in keywords_of(type(self)) if n not in given)
-                        given |= dict(zip(others, given.pop(name), strict=False))
+                        others = [n for n in keywords_of(type(self)) if n not in given]
+                        if len(others) >= len(given[name]):
+                            given |= dict(zip(others, given.pop(name), strict=False))
                 vars(self)["config"] = dict([*given.items()][1:])
         init(self, *args, **keywords)
 

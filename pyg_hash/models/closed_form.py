@@ -65,9 +65,6 @@ class ClosedFormModel(EncoderHashModel):
     def relaxed_solved(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes ``[n, num_bits]`` of float64 features, once there are parameters."""
 
-    def _check_items(self, data: HeteroData) -> None:
-        check_widths(data, self.num_features)
-
     def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes ``[n, num_bits]``; ``RuntimeError`` if the model is not solved."""
         if not bool(self.is_solved):

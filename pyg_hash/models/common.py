@@ -45,8 +45,11 @@ def check_widths(
 ) -> None:
     """Raise ``ValueError`` unless the features of ``data`` have the widths of a model.
 
-    ``like`` is what they meet in products: ``TypeError`` unless they are of its type.
+    ``like`` is what they meet in products: ``TypeError`` unless they are of its type, or autocast
+    converts them.
     """
+    if like is not None and torch.is_autocast_enabled(like.device.type):
+        like = None
     for modality, expected in num_features.items():
         width, dtype = data[modality].x.size(1), data[modality].x.dtype
         if like is not None and dtype != like.dtype:

@@ -39,7 +39,7 @@ class EncoderHashModel(HashModel):
 
     def _check_items(self, data: HeteroData) -> None:
         """Raise ``ValueError`` unless the model reads ``data``."""
-        check_widths(data, self.num_features, next(self.parameters(), None))
+        check_widths(data, self.num_features)
 
     def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes of new items: those of any item."""

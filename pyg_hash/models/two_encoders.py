@@ -59,6 +59,9 @@ class TwoEncoders(EncoderHashModel):
         super().reset_parameters()
         self.beta = torch.ones_like(self.beta)
 
+    def _check_items(self, data: HeteroData) -> None:
+        check_widths(data, self.num_features, self.beta)
+
     def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
         r"""Relaxed codes :math:`\tanh(\beta Y)` (SGEH Eq. 24), float ``[n, num_bits]``."""
         return torch.tanh(self.beta * self.encoders[modality](x).to(self.beta))

@@ -119,7 +119,15 @@ class Recipe:
             if name in known and self.settings.get(name) is not None:
                 keywords[name] = self.settings[name]
         make: Callable[..., HashModel] = self.kind  # the base does not fix the keywords of models
-        model = make({m: data[m].num_features for m in MODALITIES}, **keywords)
+        widths = {m: data[m].num_features for m in MODALITIES}
+        try:
+            model = make(widths, **keywords)
+        except TypeError as error:  # a class that hands keywords on may give these by itself
+            if " multiple values for " not in str(error):
+                raise
+            known = [*inspect.signature(self.kind).parameters]
+            left = {"num_classes", "seed", "match"} - {*known, *self.settings["model_options"]}
+            model = make(widths, **{k: v for k, v in keywords.items() if k not in left})
         return model.to(data[IMAGE].x.device)
 
     def optimizers(self, model: HashModel) -> Optimizers:

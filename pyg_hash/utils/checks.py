@@ -213,9 +213,12 @@ def check_labels(
 
 
 def keywords_of(kind: type) -> list[str]:
-    """Arguments of a constructor by name, and of those that its ``**more`` goes on to."""
+    """Arguments of a constructor by name, and of those of ours that its ``**more`` goes on to."""
     names: dict[str, None] = {}
-    for init in (vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)):
+    for base in (base for base in kind.__mro__ if "__init__" in vars(base)):
+        if base is not kind and names and not base.__module__.startswith("pyg_hash."):
+            break
+        init = vars(base)["__init__"]
         known = [*inspect.signature(init).parameters.values()][1:]
         names |= {p.name: None for p in known if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
         if not any(p.kind == p.VAR_KEYWORD for p in known):

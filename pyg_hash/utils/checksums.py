@@ -60,7 +60,8 @@ def form_of(path: Path, name: str | None = None) -> str:
         with suppress(OSError), open(path, "rb") as file:
             head = file.read(9)
         found = ".h5" if head.startswith(b"\x89HDF\r\n\x1a\n") else ""
-        ending = ".safetensors" if head[8:] == b"{" else found
+        fits = int.from_bytes(head[:8], "little") < os.path.getsize(path)  # the header's length
+        ending = ".safetensors" if head[8:] == b"{" and fits else found
     return ending
 
 
@@ -98,7 +99,8 @@ def verify(path: str | os.PathLike[str]) -> bool:
         tail = file.read()
     if ending == ".json":  # others write that too, and earlier versions 34
         length, is_sealed = 65, 16 < len(tail) - len(tail.rstrip()) != 34
-        is_sealed |= sum(letter in b" \t" for letter in tail[-65:]) > 48  # a damaged one
+        line = tail[-65:-1]  # of a damaged one too, and more than the indentation of several
+        is_sealed |= b"\n" not in line and sum(letter in b" \t" for letter in line) > 48
     elif not (is_sealed := b"xxh3" in tail):
         _unchecked(path)
     else:

@@ -78,11 +78,13 @@ def check_model(stored: str | None, digest: str, what: str, *, force: bool = Fal
             "is of this one is not checked",
         )
     elif stored == MIXED:
-        say_once(
-            "mixed",
+        told = (
             f"{what}: holds codes of several models, for some were put there under --force; what "
-            "is found among those of another model means nothing; encode all anew into a new store",
+            "is found among those of another model means nothing; encode all anew into a new store"
         )
+        if not force:
+            raise ValueError(f"{told}, or, if you know better, add --force")
+        say_once("mixed", told)
     elif stored != digest and not force:
         raise ValueError(
             f"{what}: is of another model ({stored[:12]}) than this one ({digest[:12]}), and codes "

@@ -2,6 +2,7 @@ import errno
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.transforms import BaseTransform, Compose, NormalizeFeatures
@@ -144,6 +145,21 @@ def test_transforms_of_others_are_told_apart(tmp_path):
     assert len(folders) == 2
     with pytest.raises(ValueError, match="memory address"):
         Tiny(tmp_path, pre_transform=Drop(lambda: 1))
+    cyclic = []
+    cyclic.append(cyclic)
+    for odd in (np.array(["a"]), {1: 2, "x": 3}, cyclic):
+        with pytest.raises(ValueError, match=r"pre_transform: Drop\(\) has attributes that cannot"):
+            Tiny(tmp_path, pre_transform=Drop(odd))
+    told = Tiny(None, pre_transform=Nothing({"ab", "cd", "ef"}))._described
+    assert "'ab'" in told and told.index("'ab'") < told.index("'cd'") < told.index("'ef'")
+
+
+class Nothing(BaseTransform):
+    def __init__(self, values):
+        self.values = values
+
+    def forward(self, data):
+        return data
 
 
 def test_items(tmp_path):

@@ -25,7 +25,7 @@ from pyg_hash.utils.files import (
     save_json,
     save_tensors,
 )
-from pyg_hash.utils.provenance import differences, trained_queries
+from pyg_hash.utils.provenance import differences, stored_files, trained_queries
 
 VALUES = [{}, [], {"a": [1, "ß"]}, [{"epoch": 0}], "text", 3, None]
 
@@ -98,6 +98,18 @@ def test_json_of_any_value(tmp_path, value):
     save_json(tmp_path / "x.json", value)
     assert load_json(tmp_path / "x.json") == value
     assert read_text(tmp_path / "x.json") == json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def test_files_of_others_are_not_taken_for_ours(tmp_path):
+    (tmp_path / "refs.bib").write_text("@article{x, title={y}}")
+    (tmp_path / "intro.tex").write_text("\\section{A}")
+    nested = value = {}
+    for _ in range(9):
+        value["a"] = value = {}
+    for indent in (1, 2, 4):
+        (tmp_path / "x.json").write_text(json.dumps(nested, indent=indent) + "\n")
+        assert stored_files(tmp_path) == [tmp_path / "x.json"]
+        assert not verify(tmp_path / "x.json") and load_json(tmp_path / "x.json") == nested
 
 
 def test_an_edited_file_says_how_it_is_accepted(tmp_path):
