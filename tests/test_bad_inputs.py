@@ -459,6 +459,8 @@ COMMANDS = [  # words, status, message
     (["train", OUT, DATA, "--model=lsh", "--label_rate=1"], 2, "label_rate: LSH has no such"),
     (["train", OUT, DATA, "--model=lsh", "--patience=1", "--val_rate=.5"], 2, "closed form"),
     (["train", OUT, DATA, "--resume"], 2, "resume: .* holds no run"),
+    (["store", "delete", "a.store", "7"], 2, "arguments: 7; 'store delete' knows .*--ids, --where"),
+    (["store", "delete", "{tmp}/a.store", "--ids={tmp}/gone.txt"], 1, "no such"),
     (["train", OUT, "--config={tmp}/gone.yaml"], 2, "gone.yaml"),
     (["train", OUT, "--config={tmp}/bad.yaml"], 2, "bad.yaml|config"),
     (["train", OUT, "--config={tmp}/list.yaml"], 2, "config|list.yaml"),

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,11 @@ def _class(place: str) -> Any:
 
 
 @cache
-def build_parser(command: str) -> tuple[ArgumentParser, ArgumentParser | None]:
-    """The parser of ``pyg-hash``, and that of one subcommand, the only one with options."""
+def build_parser(command: str, of: str = "") -> tuple[ArgumentParser, ArgumentParser | None]:
+    """The parser of ``pyg-hash``, and that of one subcommand, the only one with options.
+
+    Of a command with actions it is that of the action ``of``.
+    """
     set_loader("yaml", _without_aliases, (YAMLError,))  # of --config
     parser = ArgumentParser(
         prog="pyg-hash",
@@ -123,13 +127,18 @@ def build_parser(command: str) -> tuple[ArgumentParser, ArgumentParser | None]:
             continue
         actions = sub.add_subcommands(dest="action", metavar="ACTION")
         for action, (place, *texts) in kind.items():
-            _class(place).add_arguments(added(actions, action, *texts))
+            inner = added(actions, action, *texts)
+            _class(place).add_arguments(inner)
+            wanted = inner if action == of else wanted
     return parser, wanted
 
 
 def parse(argv: Sequence[str]) -> Namespace:
     """Parse a command line; ``UsageError``, of one line, for what it does not know."""
-    parser, own_parser = build_parser(next((word for word in argv if word in COMMANDS), ""))
+    command, action, *_ = [*dropwhile(lambda word: word not in COMMANDS, argv), "", ""]
+    kind = COMMANDS[command][0] if command else ""
+    action = "" if isinstance(kind, str) or action not in kind else action
+    parser, own_parser = build_parser(command, action)
     if not argv:
         parser.print_help(sys.stderr)
         raise UsageError(f"a command is missing; use one of {', '.join(COMMANDS)}")
@@ -154,7 +163,8 @@ def parse(argv: Sequence[str]) -> Namespace:
         message = _plain(str(error))
         if "unrecognized arguments" in message and own_parser is not None:
             known = sorted(o for o in own_parser._option_string_actions if o[:2] == "--")
-            message += f"; '{argv[0]}' knows {', '.join(o for o in known if '+' not in o)}"
+            asked = f"{command} {action}".strip()
+            message += f"; '{asked}' knows {', '.join(o for o in known if '+' not in o)}"
         raise UsageError(message) from error
     own = args.train.model if args.command == "train" else None
     if own is not None and ":" in own and own not in [w.removeprefix("--model=") for w in argv]:

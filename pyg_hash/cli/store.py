@@ -180,7 +180,11 @@ def printed(names: list[str], rows: list[list[str]], right: Collection[str] = ()
 
 def lines_of(path: str) -> list[str]:
     """The ids in a text file."""
-    return Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    try:
+        return Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except FileNotFoundError:
+        told = f"ids: {path}: no such file; give a text file that has an id a line"
+        raise FileNotFoundError(told) from None
 
 
 def id_of(store: CodeStore, text: str, place: str) -> Any:
