@@ -22,6 +22,7 @@ from pyg_hash.metrics import evaluate
 from pyg_hash.runs import PARTS, Run
 from pyg_hash.typing import binarize
 from pyg_hash.utils.files import load_json
+from pyg_hash.utils.settings import SettingError
 
 SETTINGS = ("--dataset=shapes", "--k=3", "--num_bits=16", "--epochs=6", "--label_rate=0.5")
 
@@ -105,14 +106,17 @@ def test_options_override_the_config(trained, tmp_path):
     assert load_json(out / "model" / "config.json")["config"]["weights"]["balance"] == 0.5
 
 
-def test_options_two_levels_deep_are_values_where_they_are_json(tmp_path):
-    given = {"a": 0.5, "b": [1, 2], "c": "no", "d": "007", "e": "2020-01-01", "f": True}
-    words = [
-        f"--model_options.x.{k}={v if isinstance(v, str) else json.dumps(v)}"
-        for k, v in given.items()
-    ]
-    args = parse(["train", "--out=x", *words])
-    assert args.train.model_options == {"x": given}
+def test_options_two_levels_deep_are_read_as_those_of_one(tmp_path):
+    given = {"a": "0.5", "b": "[1, 2]", "c": "no", "d": "x", "e": "2020-01-01", "f": "-1"}
+    flat = parse(["train", "--out=x", *(f"--model_options.{k}={v}" for k, v in given.items())])
+    words = [word for k, v in given.items() for word in (f"--model_options.x.{k}", v)]
+    args = parse(["train", *words, "--out=x", "--lr.image.w", "1e-3"])
+    assert args.train.model_options == {"x": flat.train.model_options}
+    assert args.train.lr == {"image": {"w": 1e-3}} and flat.train.model_options["a"] == 0.5
+    for wrong in (["--model_options.x.a", "--resume"], ["--lr.a.b=1", "--lr.a.b.c=2"]):
+        with pytest.raises(SettingError, match="expected one argument|another option"):
+            parse(["train", "--out=x", *wrong])
+    assert parse(["search", "r", "--text=--a.b.c"]).search.text == "--a.b.c"
     (tmp_path / "c.yaml").write_text("model_options: {x: {a: '1.5'}}")
     args = parse(["train", "--out=x", f"--config={tmp_path}/c.yaml"])
     assert args.train.model_options == {"x": {"a": "1.5"}}  # as it stands in a file

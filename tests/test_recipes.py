@@ -266,6 +266,15 @@ class Strict(Base):
         if set(options) - {"alpha"}:
             raise TypeError(f"unknown {options}")
         super().__init__(num_features, num_classes=5, num_bits=num_bits)
+class Handing(MCGCN):
+    def __init__(self, num_features, *, extra=1, **more):
+        super().__init__(num_features, **more)
+class Through(Handing):
+    def __init__(self, num_features, **more):
+        super().__init__(num_features, extra=3, **more)
+class Twice(MCGCN):
+    def __init__(self, num_features, **more):
+        super().__init__(num_features, reduction="mean", **more)
 class Layers(DJSRH):
     def __init__(self, num_features, *layers, num_bits=16):
         super().__init__(num_features, num_bits)
@@ -331,9 +340,11 @@ def test_a_constructor_that_hands_its_keywords_on(own, tmp_path, name):
 
 
 def test_a_constructor_that_gives_its_classes_by_itself(own, tmp_path):
-    for name in ("Given", "Strict"):
+    for name in ("Given", "Strict", "Through"):
         model, _, _ = trained(recipe(f"{own}:{name}", num_bits=8, epochs=1))
         assert model.num_bits == 8
+    with pytest.raises(TypeError, match="multiple values for keyword argument 'reduction'"):
+        trained(recipe(f"{own}:Twice", num_bits=8, model_options={"reduction": "mean"}))
     layers = sys.modules[own].Layers({"image": 3, "text": 4}, 5, 6, num_bits=4)
     assert layers.config["layers"] == (5, 6)  # or load would give another model, unsaid
 

@@ -95,6 +95,9 @@ def _class(place: str) -> Any:
     return imported(f"pyg_hash.cli.{place}", "command")
 
 
+_MAPPINGS = "model_options|graph_options|dataset_options|loader_options|scaling|optimizer|lr"
+
+
 @cache
 def build_parser(command: str, of: str = "") -> tuple[ArgumentParser, ArgumentParser | None]:
     """The parser of ``pyg-hash``, and that of one subcommand, the only one with options.
@@ -174,21 +177,28 @@ def parse(argv: Sequence[str]) -> Namespace:
 
 def _gathered(argv: Sequence[str]) -> list[str]:
     """Options two levels deep, of which the parser would keep the last alone, and as a text."""
-    others, deep, words = list[str](), dict[str, Any](), iter(argv)
-    for word in words:
-        named = re.fullmatch(r"--(\w+\.\w+)\.(\w+(?:\.\w+)*)(=.*)?", word, re.DOTALL)
-        text = named and (named[3] or f"={next(words, '')}")[1:]
-        if named is None or text is None:
-            others.append(word)
+    found, deep, words = list[str](), dict[str, Any](), [*argv]
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            return [*found, word, *words]
+        named = re.fullmatch(rf"--(({_MAPPINGS})\.\w+)\.(\w+(?:\.\w+)*)(=.*)?", word, re.DOTALL)
+        if named is None or (named[4] is None and (not words or words[0].startswith("--"))):
+            found.append(word)
             continue
-        *path, last = named[2].split(".")
+        text: Any = named[4][1:] if named[4] else words.pop(0)
+        with suppress(YAMLError):
+            text = _without_aliases(text)
+        *path, last = named[3].split(".")
+        if named[1] not in deep:
+            found.append(named[1])
         holder = deep.setdefault(named[1], {})
         for key in path:
-            holder = holder.setdefault(key, {})
+            holder = holder.setdefault(key, {}) if isinstance(holder, dict) else None
+        if not isinstance(holder, dict) or isinstance(holder.get(last), dict):
+            raise UsageError(f"{word}: another option gives a value in the place of these")
         holder[last] = text
-        with suppress(ValueError):
-            holder[last] = json.loads(text)
-    return [*others, *(f"--{name}={json.dumps(value)}" for name, value in deep.items())]
+    return [f"--{w}={json.dumps(deep[w], default=str)}" if w in deep else w for w in found]
 
 
 def _plain(message: str) -> str:

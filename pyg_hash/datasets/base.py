@@ -263,12 +263,16 @@ def _described(transform: Any) -> str:
         if isinstance(value, Tensor | np.ndarray):
             return digest_of({"x": torch.as_tensor(value)}, "")
         if isinstance(value, set | frozenset):
-            return sorted(map(repr, value))
+            return sorted(json.dumps(x, sort_keys=True, default=plain) for x in value)
         name = f"{type(value).__module__}.{type(value).__qualname__}"
         return [name, vars(value)] if isinstance(value, BaseTransform) else repr(value)
 
+    def parts(of: Any) -> list[Any]:
+        inner = of.transforms if isinstance(of, Compose) else []
+        return [part for one in inner for part in parts(one)] if inner else [of]
+
     told = [repr(transform)]
-    for part in transform.transforms if isinstance(transform, Compose) else [transform]:
+    for part in parts(transform):
         of_pyg = type(part).__module__.startswith("torch_geometric.")  # its repr leaves things out
         if of_pyg or type(part).__repr__ is BaseTransform.__repr__:
             try:

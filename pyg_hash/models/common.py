@@ -48,11 +48,10 @@ def check_widths(
     ``like`` is what they meet in products: ``TypeError`` unless they are of its type, or autocast
     converts them.
     """
-    if like is not None and torch.is_autocast_enabled(like.device.type):
-        like = None
+    autocast = like is not None and torch.is_autocast_enabled(like.device.type)
     for modality, expected in num_features.items():
         width, dtype = data[modality].x.size(1), data[modality].x.dtype
-        if like is not None and dtype != like.dtype:
+        if like is not None and dtype != like.dtype and (not autocast or dtype == torch.float64):
             raise TypeError(
                 f"data[{modality!r}].x: is {dtype}, but the model computes in {like.dtype}; use "
                 f"data[{modality!r}].x.to({like.dtype}), or ScaleFeatures(), which gives float32"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -120,14 +121,17 @@ class Recipe:
                 keywords[name] = self.settings[name]
         make: Callable[..., HashModel] = self.kind  # the base does not fix the keywords of models
         widths = {m: data[m].num_features for m in MODALITIES}
+        ours = {"num_classes", "seed", "match"} - {*self.settings["model_options"]}
+        ours -= {*inspect.signature(self.kind).parameters}
+        model = None
         try:
             model = make(widths, **keywords)
         except TypeError as error:  # a class that hands keywords on may give these by itself
-            if " multiple values for " not in str(error):
+            twice = re.search(r"multiple values for keyword argument '(\w+)'", str(error))
+            if twice is None or twice[1] not in ours:
                 raise
-            known = [*inspect.signature(self.kind).parameters]
-            left = {"num_classes", "seed", "match"} - {*known, *self.settings["model_options"]}
-            model = make(widths, **{k: v for k, v in keywords.items() if k not in left})
+        if model is None:
+            model = make(widths, **{k: v for k, v in keywords.items() if k not in ours})
         return model.to(data[IMAGE].x.device)
 
     def optimizers(self, model: HashModel) -> Optimizers:

@@ -216,11 +216,11 @@ def keywords_of(kind: type) -> list[str]:
     """Arguments of a constructor by name, and of those of ours that its ``**more`` goes on to."""
     names: dict[str, None] = {}
     for base in (base for base in kind.__mro__ if "__init__" in vars(base)):
-        if base is not kind and names and not base.__module__.startswith("pyg_hash."):
+        known = [*inspect.signature(vars(base)["__init__"]).parameters.values()][1:]
+        hands_on = any(p.kind == p.VAR_KEYWORD for p in known)
+        if names and not hands_on and not base.__module__.startswith("pyg_hash."):
             break
-        init = vars(base)["__init__"]
-        known = [*inspect.signature(init).parameters.values()][1:]
         names |= {p.name: None for p in known if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-        if not any(p.kind == p.VAR_KEYWORD for p in known):
+        if not hands_on:
             break
     return [*names]

@@ -57,10 +57,11 @@ def form_of(path: Path, name: str | None = None) -> str:
     ending = Path(name or path).suffix.lower()
     if ending not in (".safetensors", ".store", ".json", *ENDINGS):
         head = b""
+        size = 0
         with suppress(OSError), open(path, "rb") as file:
-            head = file.read(9)
+            head, size = file.read(9), os.path.getsize(path)
         found = ".h5" if head.startswith(b"\x89HDF\r\n\x1a\n") else ""
-        fits = int.from_bytes(head[:8], "little") < os.path.getsize(path)  # the header's length
+        fits = int.from_bytes(head[:8], "little") < size  # the header's length
         ending = ".safetensors" if head[8:] == b"{" and fits else found
     return ending
 
@@ -99,8 +100,9 @@ def verify(path: str | os.PathLike[str]) -> bool:
         tail = file.read()
     if ending == ".json":  # others write that too, and earlier versions 34
         length, is_sealed = 65, 16 < len(tail) - len(tail.rstrip()) != 34
-        line = tail[-65:-1]  # of a damaged one too, and more than the indentation of several
-        is_sealed |= b"\n" not in line and sum(letter in b" \t" for letter in line) > 48
+        for at in range(len(tail) - 63 if not is_sealed else 0):  # damaged, or with more behind it
+            line = tail[at : at + 64]
+            is_sealed |= b"\n" not in line and sum(letter in b" \t" for letter in line) > 59
     elif not (is_sealed := b"xxh3" in tail):
         _unchecked(path)
     else:

@@ -100,6 +100,14 @@ def test_json_of_any_value(tmp_path, value):
     assert read_text(tmp_path / "x.json") == json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
+@pytest.mark.parametrize("more", ["x\n", "{}", "}"])
+def test_a_sealed_file_with_more_behind_it_is_damaged(tmp_path, more):
+    path = write(tmp_path / "x.json", "json")
+    path.write_text(path.read_text() + more)
+    with pytest.raises(CorruptFileError):
+        verify(path)
+
+
 def test_files_of_others_are_not_taken_for_ours(tmp_path):
     (tmp_path / "refs.bib").write_text("@article{x, title={y}}")
     (tmp_path / "intro.tex").write_text("\\section{A}")
