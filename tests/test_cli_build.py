@@ -14,6 +14,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from pyg_hash.cli import catalogue, main
@@ -24,7 +25,7 @@ from pyg_hash.features import load_image
 from pyg_hash.index import HammingIndex
 from pyg_hash.runs import Run
 from pyg_hash.typing import binarize
-from pyg_hash.utils.files import load_json
+from pyg_hash.utils.files import load_json, save_json
 
 COLORS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220)}
 QUICK = ["--num_bits=16", "--epochs=3"]
@@ -190,6 +191,22 @@ def test_rows_that_come_later_are_added_to_a_built_run(built, tmp_path, capsys):
     assert main(asked) == 0
     answers = json.loads(capsys.readouterr().out)["answers"]
     assert [answer["id"] for answer in answers] == ["N-1"]
+
+
+@pytest.mark.parametrize("command", [["data", "verify"], ["store", "delete", "--where=id = 's1'"]])
+def test_no_class_that_only_a_run_names_is_imported(built, tmp_path, monkeypatch, capsys, command):
+    run = shutil.copytree(built[1], tmp_path / "run")
+    (tmp_path / "planted_by_others.py").write_text("raise SystemExit('code of a file was run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = Run(run).config()
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "model": "planted_by_others:Hash"}))
+    record = load_json(run / "record.json")
+    save_json(run / "record.json", {k: v for k, v in record.items() if k != "settings"})
+    assert main([*command[:2], str(run), *command[2:]]) == (2 if command[0] == "store" else 0)
+    said = "".join(capsys.readouterr())
+    assert "planted_by_others" not in sys.modules and "code of a file was run" not in said
+    assert "code that only a file names is not run" in said
+    assert HammingIndex.open(run / "catalog" / "text.store").contains(["s1"])[0]
 
 
 def test_both_stores_of_a_run_change_alike(built, tmp_path, monkeypatch, capsys):

@@ -103,10 +103,19 @@ def root_of(config: TrainConfig) -> str | None:
 
 
 def load_model(run: Run, config: TrainConfig | None = None) -> HashModel:
-    """The trained model of a run; ``config`` are its settings, if they are read already."""
+    """The trained model of a run; ``config`` are its settings, if they are read already.
+
+    ``UsageError``: without these, a class that only the run names, whose code is not run.
+    """
     from pyg_hash.recipes import method
 
-    config = config or TrainConfig.from_dict(run.config())
+    if config is None:
+        config = TrainConfig.from_dict(run.config())
+        if ":" in (config.model or ""):
+            raise UsageError(
+                f"model: {run.path} is a run of {config.model}, and code that only a file names is "
+                "not run"
+            )
     kind = method(config.model) if config.model else recipe_of(config).kind
     model = kind.load(run.path / "model")
     if "model" not in run.record():

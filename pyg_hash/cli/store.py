@@ -149,7 +149,10 @@ def to_change(address: str, what: str) -> Iterator[tuple[list[CodeStore], Search
     from pyg_hash.serve import SearchEngine
     from pyg_hash.typing import MODALITIES
 
-    model = method(run.config()["model"]).load(run.path / "model")
+    if ":" in (name := str(run.config()["model"])):  # build trains none of these
+        raise UsageError(f"model: {run.path} is of {name}; code that only a file names is not run")
+    model = method(name).load(run.path / "model")
+    run.check("model", model.digest(), f"model: {run.path / 'model'}")
     engine = SearchEngine(model, {m: run.catalog(m) for m in MODALITIES}, {})
     try:
         engine.recover()
