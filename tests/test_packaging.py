@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+import pyg_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = (
@@ -83,3 +86,9 @@ def test_data_files_are_shipped():
         assert "manifests/*.json" in listed
     for path in (ROOT / "pyg_hash").rglob("*.css"):
         assert f"pyg_hash.{path.parent.name} = {path.name}" in listed
+
+
+def test_the_citation_is_of_this_version_and_names_the_papers():
+    about = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert about["version"] == pyg_hash.__version__
+    assert {paper["notes"] for paper in about["references"]} == {"MCGCN", "SGCH", "GCH", "SGEH"}
