@@ -120,6 +120,27 @@ def test_options_two_levels_deep_are_read_as_those_of_one(tmp_path):
     (tmp_path / "c.yaml").write_text("model_options: {x: {a: '1.5'}}")
     args = parse(["train", "--out=x", f"--config={tmp_path}/c.yaml"])
     assert args.train.model_options == {"x": {"a": "1.5"}}  # as it stands in a file
+    assert parse(["train", "--out=x"]).train.model_options == {}
+
+
+def test_an_option_two_levels_deep_leaves_its_neighbours_in_the_config(tmp_path):
+    (tmp_path / "c.yaml").write_text("model_options: {width: 8, weights: {a: 1, b: 2}, more: null}")
+    given = [
+        f"--config={tmp_path}/c.yaml",
+        "--model_options.weights.b=3",
+        "--model_options.more.c=4",
+    ]
+    args = parse(["train", "--out=x", *given])
+    expected = {"width": 8, "weights": {"a": 1, "b": 3}, "more": {"c": 4}}
+    assert args.train.model_options == expected
+    (tmp_path / "config.yaml").write_text("model: mcgcn\nmodel_options: {weights: {a: 1}}")
+    args = parse(["train", f"--out={tmp_path}", "--resume", "--model_options.weights.b=3"])
+    assert args.train.model_options == {"weights": {"a": 1, "b": 3}}
+    plain = "--model_options.weights={a: 1}"
+    args = parse(["train", "--out=x", plain, "--model_options.weights.b=3"])
+    assert args.train.model_options == {"weights": {"a": 1, "b": 3}}
+    with pytest.raises(SettingError, match="another option"):
+        parse(["train", "--out=x", "--model_options.weights=1", "--model_options.weights.b=3"])
 
 
 def test_second_training_into_a_run_is_refused(trained, root, capsys):

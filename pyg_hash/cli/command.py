@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import copy
 import gc
 import io
 import json
@@ -145,7 +146,7 @@ def parse(argv: Sequence[str]) -> Namespace:
     if not argv:
         parser.print_help(sys.stderr)
         raise UsageError(f"a command is missing; use one of {', '.join(COMMANDS)}")
-    argv = _gathered(argv)
+    argv, deep = _apart(argv) if command == "train" else (argv, [])
     try:
         args = parser.parse_args(list(argv))
         if args.command == "train" and args.train.resume and args.train.out:
@@ -169,36 +170,48 @@ def parse(argv: Sequence[str]) -> Namespace:
             asked = f"{command} {action}".strip()
             message += f"; '{asked}' knows {', '.join(o for o in known if '+' not in o)}"
         raise UsageError(message) from error
+    if deep:
+        _put(args.train, deep)
     own = args.train.model if args.command == "train" else None
     if own is not None and ":" in own and own not in [w.removeprefix("--model=") for w in argv]:
         raise UsageError(f"model: code that only a file names is not run; add --model {own}")
     return args
 
 
-def _gathered(argv: Sequence[str]) -> list[str]:
-    """Options two levels deep, of which the parser would keep the last alone, and as a text."""
-    found, deep, words = list[str](), dict[str, Any](), [*argv]
+Deep = tuple[str, list[str], Any]  # an option as it was given, its names, its value
+
+
+def _apart(argv: Sequence[str]) -> tuple[list[str], list[Deep]]:
+    """Options two levels deep, of which the parser would keep the last alone, stand apart."""
+    found, deep, words = list[str](), list[Deep](), [*argv]
     while words:
         word = words.pop(0)
         if word == "--":
-            return [*found, word, *words]
-        named = re.fullmatch(rf"--(({_MAPPINGS})\.\w+)\.(\w+(?:\.\w+)*)(=.*)?", word, re.DOTALL)
-        if named is None or (named[4] is None and (not words or words[0].startswith("--"))):
+            return [*found, word, *words], deep
+        named = re.fullmatch(rf"--((?:{_MAPPINGS})(?:\.\w+){{2,}})(=.*)?", word, re.DOTALL)
+        if named is None or (named[2] is None and (not words or words[0].startswith("--"))):
             found.append(word)
             continue
-        text: Any = named[4][1:] if named[4] else words.pop(0)
+        value: Any = named[2][1:] if named[2] else words.pop(0)
         with suppress(YAMLError):
-            text = _without_aliases(text)
-        *path, last = named[3].split(".")
-        if named[1] not in deep:
-            found.append(named[1])
-        holder = deep.setdefault(named[1], {})
+            value = _without_aliases(value)
+        deep.append((word, named[1].split("."), value))
+    return found, deep
+
+
+def _put(args: Namespace, deep: list[Deep]) -> None:
+    """Give options two levels deep their places among what a file or other options say."""
+    for option in {names[0] for _, names, _ in deep}:
+        args[option] = copy.deepcopy(args[option])  # may be the parser's own default
+    for word, (*path, last), value in deep:
+        holder: Any = args
         for key in path:
-            holder = holder.setdefault(key, {}) if isinstance(holder, dict) else None
+            if isinstance(holder, dict | Namespace) and holder.get(key) is None:
+                holder[key] = {}
+            holder = holder[key] if isinstance(holder, dict | Namespace) else None
         if not isinstance(holder, dict) or isinstance(holder.get(last), dict):
             raise UsageError(f"{word}: another option gives a value in the place of these")
-        holder[last] = text
-    return [f"--{w}={json.dumps(deep[w], default=str)}" if w in deep else w for w in found]
+        holder[last] = value
 
 
 def _plain(message: str) -> str:
