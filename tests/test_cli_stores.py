@@ -66,6 +66,25 @@ def test_a_store_keeps_growing_and_replaces_what_it_knows(shapes_run, shapes_roo
     )
 
 
+def test_what_others_change_during_the_encoding_stays(
+    shapes_run, shapes_root, store, monkeypatch, capsys
+):
+    each = Coder.each
+
+    def meanwhile(self, items):
+        with FaissStore.open(store) as other:
+            other.remove(other.list(limit=1))
+            other.save()
+        return each(self, items)
+
+    monkeypatch.setattr(Coder, "each", meanwhile)
+    texts = shapes_root / "two.txt"
+    texts.write_text("red box\nblue box\n")
+    total = len(list((shapes_root / "raw").glob("*.png")))
+    assert main(["encode", str(shapes_run), f"--texts={texts}", f"--out={store}"]) == 0
+    assert f"-> {store} ({total + 1} items)" in capsys.readouterr().out
+
+
 def test_what_a_store_cannot_take_is_said_first(shapes_run, shapes_root, store, tmp_path, capsys):
     images, texts = f"--images={shapes_root}/raw", f"--texts={tmp_path}/t.txt"
     (tmp_path / "t.txt").write_text("red box\n")

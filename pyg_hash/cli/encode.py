@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +17,7 @@ from pyg_hash.typing import MODALITIES, TEXT, Modality, binarize
 from pyg_hash.utils.checks import field_name
 from pyg_hash.utils.files import atomic_path
 from pyg_hash.utils.hdf5 import new_hdf5
+from pyg_hash.utils.locks import BusyError
 from pyg_hash.utils.settings import find
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pyg_hash.stores import CodeStore
 
 _ROWS = 10_000  # at a time, into a collection
+_PATIENCE = 60.0  # seconds, with others who change the store
 
 
 class Encode(build.NewItemsCommand):
@@ -90,14 +93,20 @@ class Encode(build.NewItemsCommand):
             check_unique(inputs[0])
         coders = self.coders(run, inputs)
         store: CodeStore | None = None
-        if into_store:
-            store = store_for(self.out, coders[0].model, self.index, self.relaxed, self.force)
-            if inputs[0].bare and len(store):
+
+        def there() -> CodeStore:
+            model = coders[0].model
+            found = store_for(self.out, model, self.index, self.relaxed, self.force)
+            if inputs[0].bare and len(found):
                 raise UsageError(
                     f"ids: {self.features} has none, and its row numbers would replace those of "
                     f"other files in {self.out}, which is not empty; give --ids FILE, or features "
                     "in HDF5 with ids"
                 )
+            return found
+
+        if into_store:
+            store = there()
         relaxed = self.relaxed or (store is not None and store.has_relaxed)
         results = []
         for items, coder in zip(inputs, coders, strict=True):
@@ -118,6 +127,8 @@ class Encode(build.NewItemsCommand):
         digest = coders[0].model.digest()
         if store is None:
             write_codes(self.out, results, relaxed, digest)
+        else:
+            store = to_change_now(store, there)
         for items, found in results:
             bits = "" if found.values is None else f" of {found.values.size(1)} bits"
             more = f", {len(found.problems)} skipped" if found.problems else ""
@@ -215,6 +226,24 @@ def store_for(
         store = kind.create(address, model.num_bits, ids=str, model=model.digest(), **more)
     if relaxed and not store.has_relaxed and (len(store) or kind is not HammingIndex):
         raise UsageError(f"relaxed: {address} keeps codes alone; use a new NAME.store or leave out")
+    return store
+
+
+def to_change_now(store: CodeStore, again: Callable[[], CodeStore]) -> CodeStore:
+    """The store as others have left it meanwhile, locked; ``BusyError``: they go on and on."""
+    from pyg_hash.index import HammingIndex
+
+    until = time.monotonic() + _PATIENCE
+    while isinstance(store, HammingIndex):
+        try:
+            store.lock()
+            break
+        except BusyError:
+            if time.monotonic() > until:
+                raise
+            store.close()
+            time.sleep(0.05)
+            store = again()
     return store
 
 

@@ -223,10 +223,13 @@ class Journal:
 
     def __init__(self, path: Path, mark: str) -> None:
         self._path, self.mark, self.count = path, mark, 0
+        self.listed = 0  # files that were there when it was read
 
     def read(self) -> Iterator[tuple[StoredArrays, dict[str, Any]]]:
         """All changes in turn; ``CorruptFileError``: one is damaged or missing."""
-        for path in _changes(self._path):
+        paths = _changes(self._path)
+        self.listed = len(paths)
+        for path in paths:
             try:
                 arrays, about = read_arrays(path, _LOG, mapped=False)
             except FileNotFoundError:  # cleared: of another mark, or the file is another by now

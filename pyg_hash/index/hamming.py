@@ -192,7 +192,7 @@ class HammingIndex(CodeStore):
     def _read(cls, path: Path, mapped: bool, backend: Backend) -> Self:
         """File and journal, both of one moment."""
         while True:
-            before = state(path)[0]
+            before, number = state(path)
             try:
                 arrays, about = read_arrays(path, "HammingIndex", mapped=mapped)
                 with damaged(path):
@@ -213,8 +213,10 @@ class HammingIndex(CodeStore):
                         with damaged(path):
                             index._late += index._replay(changes, more)
                     index._begin(len(index._items))
-                index._opened = state(path)
-                if index._opened[0] == before:
+                    number = index._journal.listed
+                # what is saved from now on is not in it, and forbids to change it
+                index._opened = before, number
+                if state(path)[0] == before:
                     return index
             except (FileNotFoundError, CorruptFileError):
                 if state(path)[0] == before:

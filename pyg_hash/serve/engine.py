@@ -9,7 +9,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -26,11 +26,12 @@ from pyg_hash.runs import CATALOG, NAME, IncompleteRunError, Run
 from pyg_hash.serve.guard import FORMATS, QueryError
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils.files import bad_text, load_tensors, save_tensors
-from pyg_hash.utils.locks import BusyError
+from pyg_hash.utils.locks import BusyError, Lock
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import decode
 
 _EXAMPLES, _EXAMPLE_LETTERS, _EXAMPLE_ITEMS = 6, 12, 2000
+_PATIENCE = 10.0  # seconds, with another process that changes the same two stores
 _STRETCH = 25  # answers: fewer are the first of these
 OWN = ("text", "image", "labels")  # fields that every answer has by name
 
@@ -100,7 +101,7 @@ class SearchEngine:
         self.model, indexes = self.model.eval(), self.indexes
         self.title, self.notes = self.title or type(self.model).__name__, [*self.notes]
         self.is_one = indexes[IMAGE] is indexes[TEXT]
-        self._turns = _Turns()
+        self._turns, self._changes = _Turns(), threading.Lock()
         self._about: dict[str, Any] | None = None  # until items change
         path = getattr(indexes[IMAGE], "path", None)
         both = all(isinstance(index, HammingIndex) for index in indexes.values())
@@ -445,7 +446,7 @@ class SearchEngine:
                 409,
             )
         pictures: list[Path] = []
-        with self._turns.writing():
+        with self._alone():
             try:
                 self._take_back()
                 self._lock()
@@ -513,9 +514,28 @@ class SearchEngine:
                 index.close()
         self._about = None
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While two stores are not one yet, nobody else changes them, or takes that back.
+
+        ``QueryError``: another process goes on changing them.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(self._changes)
+            if self._before is not None:
+                path = self._before.with_name(f".{self._before.name}.lock")
+                try:
+                    stack.enter_context(Lock(path, f"store: {path.parent}", _PATIENCE))
+                except BusyError as error:
+                    raise QueryError(f"items: {error}", 503) from error
+            stack.enter_context(self._turns.writing())
+            yield
+
     def recover(self) -> None:
         """Take back what a killed process changed in one of two stores; ``OSError``: it cannot."""
-        with self._turns.writing():
+        if self._before is None or not self._before.is_file():
+            return
+        with self._alone():
             try:
                 self._take_back()
             except OSError:

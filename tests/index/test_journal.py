@@ -247,3 +247,28 @@ def test_codes_whose_items_are_gone_do_not_cost_answers(index: Any) -> None:
         store.remove(gone[: 290 if isinstance(index, IVF) else len(gone)].tolist())
     for own, exact in zip(found.search(query, 12), wanted.search(query, 12), strict=True):
         assert torch.equal(own, exact)
+
+
+def test_what_is_saved_while_another_opens_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, read = tmp_path / "a.store", arrays.Journal.read
+    first = filled(path)
+
+    def late(journal: Any) -> Any:
+        """Another process saves just when the journal was read."""
+        yield from read(journal)
+        grow(first, 400)
+        first.save()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(arrays.Journal, "read", late)
+        second = HammingIndex.open(path)
+    with pytest.raises(BusyError, match="was changed by another process since it was opened"):
+        grow(second, 500)
+    grow(first, 410)
+    first.save()
+    second = HammingIndex.open(path)
+    grow(second, 500)
+    second.save()
+    assert all(HammingIndex.open(path).contains(["i400", "i410", "i500"]))

@@ -275,6 +275,33 @@ def test_a_change_is_saved_whole_or_not_at_all(own, tmp_path, monkeypatch):
     assert known(tmp_path, ids) != before
 
 
+def test_two_who_change_a_catalogue_take_turns(own, tmp_path, monkeypatch):
+    """Nobody takes back what another has not finished to save."""
+    engines = [own.app.state.work.engine, open_catalog(own.app.state.work.engine, tmp_path)]
+    saved, unlink, done = threading.Event(), Path.unlink, []
+
+    def slow(path, **more):
+        if path.name.endswith(".before") and not saved.is_set():
+            saved.set()  # both stores are saved, and free again
+            time.sleep(0.3)
+        unlink(path, **more)
+
+    def do(engine, name, year):
+        engine.update({name: {"year": year}})
+        done.append(name)
+
+    monkeypatch.setattr(Path, "unlink", slow)
+    thread = threading.Thread(target=do, args=(engines[0], "set/1", 1))
+    thread.start()
+    assert saved.wait(10)
+    engines[1].recover()  # as of a process that starts now
+    do(engines[1], "set/2", 2)
+    thread.join()
+    assert done == ["set/1", "set/2"]
+    years = HammingIndex.open(tmp_path / "image.store").metadata(["set/1", "set/2"])["year"]
+    assert years == [1, 2]
+
+
 class Killed(BaseException):
     """Nothing after it is done, as of a process that was killed."""
 
