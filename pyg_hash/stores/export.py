@@ -140,7 +140,8 @@ def _faiss(path: Path, all_of: _Export) -> None:
         else:
             index.add(packed)
             names += ids.tolist()
-    faiss.write_index_binary(index, str(path))
+    with open(path, "wb") as file:  # FAISS's own error is one of C++, without the errno
+        faiss.write_index_binary(index, faiss.PyCallbackIOWriter(file.write))
     if all_of.id_type is not int:  # beside it, in the order of FAISS's row numbers
         save_json(all_of.target.with_name(f"{all_of.target.name}.ids.json"), names)
 
