@@ -185,7 +185,7 @@ class Run:
             return None
         try:
             told = dict(load_json(path)["arguments"])
-            words = ["pyg-hash", "build", *told.pop("source"), "--out", str(self.path)]
+            words = ["pyg-hash", "build", *told.pop("source"), "--out", os.path.abspath(self.path)]
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{path}: not what pyg-hash build writes") from error
         for name, value in told.items():

@@ -303,7 +303,8 @@ def test_stopped_anywhere_it_goes_on(built, shop, monkeypatch, capsys):
 
 def test_a_stopped_run_names_the_command_that_finishes_it(shop, monkeypatch, capsys):
     run = shop / "a run"
-    words = [shop / "shop.csv", f"--out={run}", *OWN]
+    words = ["shop.csv", "--out=a run", "--images_root=.", *OWN]
+    monkeypatch.chdir(shop)
 
     def stop(*args, **options):
         raise KeyboardInterrupt
@@ -311,7 +312,7 @@ def test_a_stopped_run_names_the_command_that_finishes_it(shop, monkeypatch, cap
     def refused(status, *words):
         assert main([*map(str, words)]) == status
         error = capsys.readouterr().err
-        assert f"pyg-hash build {shop}/shop.csv --out '{run}' " in error
+        assert f"pyg-hash build {shop}/shop.csv --out '{run}' --images_root={shop} " in error
         return shlex.split(error.partition("with: pyg-hash ")[2])
 
     for place, lacks in (
@@ -322,12 +323,14 @@ def test_a_stopped_run_names_the_command_that_finishes_it(shop, monkeypatch, cap
             patch.setattr(place, stop)
             assert build(*words) == 130
         capsys.readouterr()
-        found = refused(1, "search", run, "--text=red", *OWN)
+        found = refused(1, "search", run.name, "--text=red", *OWN)
         with pytest.raises(FileNotFoundError, match=f"lacks .*{lacks}"):
             Run(run).searched("image")
     refused(1, "export", run, "--to=csv", f"--out={shop}/codes")
     assert refused(2, "train", f"--out={run}", "--resume") == found
     run.rename(shop / "moved")  # its data and its checkpoint go with it
+    (shop / "elsewhere").mkdir()
+    monkeypatch.chdir(shop / "elsewhere")
     assert main([word.replace(str(run), f"{shop}/moved") for word in found]) == 0
     assert len(HammingIndex.open(shop / "moved" / "catalog" / "image.store")) == 28
 

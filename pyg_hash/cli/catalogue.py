@@ -104,8 +104,7 @@ class Build(Command):
         run.lock().release()  # the folder can be written
         with Lock(run.path / ".build.lock", f"out: {run.path}"):
             told = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "out"}
-            told["source"] = [os.path.abspath(path) for path in self.source]
-            about = {"arguments": told, "source": digest_of(source)}
+            about = {"arguments": from_anywhere(told), "source": digest_of(source)}
             if not self._is_done(run, about):
                 if not source.problems:  # refuses before the long look
                     Plan.of(source, self.train_rows, self.seed)
@@ -157,6 +156,7 @@ class Build(Command):
                 raise FileExistsError(f"out: {run.path} holds another run; choose another folder")
             return False
         there = load_json(path)
+        there["arguments"] = from_anywhere(there["arguments"])  # of an earlier version
         changed = [n for n, v in about["arguments"].items() if there["arguments"].get(n) != v]
         begun = (run.path / DATA).is_file()  # before that, all that is there goes by its content
         if begun and (changed or there["source"] != about["source"]):
@@ -350,6 +350,16 @@ class Plan:
     def rows(self) -> Array:
         """The rows of any split."""
         return np.unique(np.concatenate([*self.splits.values()]))
+
+
+def from_anywhere(told: dict[str, Any]) -> dict[str, Any]:
+    """Options with absolute paths, so that the command is the same in any folder."""
+    found = {**told, "source": [os.path.abspath(path) for path in told.get("source", ())]}
+    for name in ("images_root", "image_encoder", "text_encoder"):
+        named = (told.get(name) or "").lower() in ("efficientnet_lite0", "static_words")
+        if not named and os.path.isdir(told.get(name) or ""):
+            found[name] = os.path.abspath(told[name])
+    return found
 
 
 def digest_of(source: Source) -> str:
