@@ -169,13 +169,17 @@ class Verify(Command):
     path: str = option(MISSING, "a file, or a folder: a run, a data set, a store", ["path"])
 
     def _execute(self) -> int:
+        from pyg_hash.index import HammingIndex
+
         counts = {True: 0, False: 0}
-        problems = []
+        problems = list[str]()
         for path in stored_files(Path(self.path)):
             try:
                 counts[verify(path)] += 1
+                if Path(f"{path}.log").is_dir():  # a change may be missing
+                    HammingIndex.open(path).close()
             except CorruptFileError as error:
-                problems.append(f"DAMAGED   {error}")
+                problems += {f"DAMAGED   {error}"}.difference(problems)
         folder = Path(self.path)
         if (folder / RECORD).is_file() and not problems:
             run = Run(folder)

@@ -94,8 +94,9 @@ def check_model(stored: str | None, digest: str, what: str, *, force: bool = Fal
 
 
 def stored_files(path: Path) -> list[Path]:
-    """The files below ``path``, or it alone, of forms that are sealed; at least one."""
-    every = sorted(path.rglob("*")) if path.is_dir() else [path]
+    """The files below ``path``, or it and its journal, of forms that are sealed; at least one."""
+    log = Path(f"{path}.log")
+    every = sorted(path.rglob("*")) if path.is_dir() else [path, *sorted(log.glob("*.store"))]
     found = [file for file in every if file.is_file() and form_of(file)]
     if not found:
         raise FileNotFoundError(f"path: no file that pyg_hash writes at {path}")

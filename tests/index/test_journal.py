@@ -13,6 +13,7 @@ import pytest
 import torch
 from store_cases import random_codes
 
+from pyg_hash.cli import main
 from pyg_hash.codes import binarize, pack_bits
 from pyg_hash.index import HNSW, IVF, Flat, HammingIndex, MultiIndex, arrays
 from pyg_hash.utils.checksums import verify
@@ -272,3 +273,38 @@ def test_what_is_saved_while_another_opens_is_not_written_over(
     grow(second, 500)
     second.save()
     assert all(HammingIndex.open(path).contains(["i400", "i410", "i500"]))
+
+
+def test_verify_reads_the_journal_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, copy = tmp_path / "a.store", tmp_path / "b.store"
+    store = filled(path)
+    for first in (400, 410, 420):
+        grow(store, first)
+        store.save()
+    shutil.copy(path, copy)
+    shutil.copytree(f"{path}.log", f"{copy}.log")
+    assert main(["data", "verify", str(copy)]) == 0
+    assert "4 files are what was written, 0 problems" in capsys.readouterr().out
+    _, two, _ = sorted(Path(f"{copy}.log").iterdir())
+    data = two.read_bytes()
+    two.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert main(["data", "verify", str(copy)]) == 1
+    printed = capsys.readouterr().out
+    assert printed.count(f"DAMAGED   {two}") == 1 and "1 problems" in printed
+    two.unlink()
+    for place in (copy, tmp_path):
+        assert main(["data", "verify", str(place)]) == 1
+        assert "change 2 before it is missing" in capsys.readouterr().out
+
+
+def test_a_backup_of_the_folder_and_then_the_file_has_all_of_before(tmp_path: Path) -> None:
+    path, copy = tmp_path / "a.store", tmp_path / "b.store"
+    store = filled(path)
+    grow(store, 400)
+    store.save()
+    shutil.copytree(f"{path}.log", f"{copy}.log")
+    store.compact()
+    grow(store, 410)
+    store.save()
+    shutil.copy(path, copy)
+    assert len(HammingIndex.open(copy)) == 410
