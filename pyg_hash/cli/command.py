@@ -232,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the console command; ``argv`` are the arguments, by default those of the process.
 
     The status is 0, or 1 for an error in the data or files, 2 for one in the command line, 128 and
-    the number of the signal if stopped: 130 by Ctrl-C.
+    the number of the signal if stopped: 130 by Ctrl-C. ``serve``, stopped in good order, has 0.
     """
     argv = sys.argv[1:] if argv is None else argv
     argv = [re.sub(r"^--[\w-]+", lambda m: f"--{m[0][2:].replace('-', '_')}", x) for x in argv]

@@ -11,8 +11,8 @@ import json
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -40,6 +40,7 @@ from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import UnreadableImageError, jpeg
 from pyg_hash.utils.settings import SettingError
+from pyg_hash.utils.signals import told_to_stop
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -612,7 +613,15 @@ def make_server(
         timeout_keep_alive=limits.idle_timeout,
         timeout_graceful_shutdown=limits.drain,
     )
-    server = app.state.work.server = uvicorn.Server(config)
+
+    class Server(uvicorn.Server):  # type: ignore[misc, unused-ignore]
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Uvicorn's own knows no SIGHUP, and raises them again when all is in order."""
+            with told_to_stop(self.handle_exit):
+                yield
+
+    server = app.state.work.server = Server(config)
     listening.listen(config.backlog)
     return server
 
@@ -625,9 +634,9 @@ def serve(
     ready: Callable[[], None] | None = None,
     **access: Any,
 ) -> None:
-    """Serve the search page until the process is told to stop (Ctrl-C or SIGTERM).
+    """Serve the search page until the process is told to stop (Ctrl-C, SIGTERM or SIGHUP).
 
-    Requests under way are then answered; no new ones are taken.
+    Requests under way are then answered, no new ones are taken, and it returns.
 
     Args:
         engine: what answers.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 
 
 class Stopped(KeyboardInterrupt):
@@ -53,6 +53,13 @@ def stop_after(what: str) -> Iterator[Callable[[], None]]:
     with _handled([*_SIGNALS, signal.SIGINT], note):
         yield check
     check()
+
+
+@contextmanager
+def told_to_stop(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Let a handler hear SIGTERM, SIGHUP and Ctrl-C, of a program that ends by itself then."""
+    with _handled([*_SIGNALS, signal.SIGINT], handler):
+        yield
 
 
 @contextmanager

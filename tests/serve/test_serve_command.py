@@ -93,8 +93,9 @@ class Process:
             return error.code, json.load(error)
 
 
-def test_a_store_a_token_and_the_end(shapes_run, tmp_path, monkeypatch):
-    """A store of the run's codes; what is under way at SIGTERM is answered, and nothing is left."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_store_a_token_and_the_end(shapes_run, tmp_path, monkeypatch, number):
+    """A store of the run's codes; what is under way at the end is answered, and nothing is left."""
     run, temporary, log = Run.open(shapes_run), tmp_path / "tmp", tmp_path / "access.log"
     old = run.index("text")
     store = HammingIndex.create(
@@ -126,10 +127,10 @@ def test_a_store_a_token_and_the_end(shapes_run, tmp_path, monkeypatch):
             head += f"Content-Length: {len(picture)}\r\n\r\n"
             slow.sendall(head.encode() + picture[:20])
             assert server.get("healthz")[0] == 200
-            server.process.send_signal(signal.SIGTERM)
+            server.process.send_signal(number)
             slow.sendall(picture[20:])
             assert slow.recv(100).startswith(b"HTTP/1.1 200")
-        assert server.process.wait(30) == 128 + signal.SIGTERM
+        assert (server.process.wait(30), server.process.stdout.read()) == (0, "")
     assert os.listdir(temporary) == []
     assert len(HammingIndex.open(store.path)) == len(rows) + 1
     lines = [json.loads(line) for line in log.read_text().splitlines()]
