@@ -77,21 +77,21 @@ class FaissIndex(Index, ABC):
 
     @abstractmethod
     def make(self, packed: Bytes) -> Any:
-        """An index without codes, trained on ``packed``; ``ValueError``: too few of them."""
+        """An index without codes, trained on ``packed``."""
 
 
 @dataclass(frozen=True)
 class IVF(FaissIndex):
     """Codes in groups, of which the nearest are searched: approximate."""
 
-    nlist: int | None = None  #: groups; None: ``4 sqrt(n)``, as far as there are 39 codes to each
+    #: groups, no more than codes; None: ``4 sqrt(n)``, as far as there are 39 codes to each
+    nlist: int | None = None
     nprobe: int = 16  #: groups that a query looks into
 
     def make(self, packed: Bytes) -> Any:
         """Groups by k-means."""
         nlist = self.nlist or max(1, min(int(4 * len(packed) ** 0.5), len(packed) // 39))
-        if nlist > len(packed):
-            raise ValueError(f"nlist: {nlist} groups of {len(packed)} codes; use fewer")
+        nlist = min(nlist, len(packed))  # there may be more codes later, or have been
         index = _faiss.load().index_binary_factory(8 * packed.shape[1], f"BIVF{nlist}")
         index.cp.min_points_per_centroid = 1  # few are what the user asked for
         index.nprobe = self.nprobe

@@ -247,10 +247,7 @@ def test_wrong_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ]:
         with pytest.raises(ValueError, match=message):
             make()
-    store = FaissStore.create(path, 8, index=IVF(nlist=10))
-    store.add(random_codes(5, 8), range(5))
-    with pytest.raises(ValueError, match="nlist: 10 groups of 5 codes"):
-        store.search(random_codes(1, 8), 1)
+    store = FaissStore.create(path, 8)
     with pytest.raises(ValueError, match="k: 0 queries"):
         store.measure_recall(random_codes(0, 8), 1)
     with pytest.raises(OSError):
@@ -299,3 +296,21 @@ def test_groups_are_made_again_after_eightfold_growth(tmp_path: Path) -> None:
         store = FaissStore.open(tmp_path / "store")
         assert store.search(codes[:stop], 1)[0].eq(0).float().mean() > 0.9
     assert made == [100, 100, 100, 900, 900]
+
+
+def test_fewer_codes_than_groups(tmp_path):
+    """As many groups as codes, until there are more; a removal can be saved."""
+    codes, query = random_codes(40, 16), random_codes(3, 16)
+    store = FaissStore.create(tmp_path / "s", 16, index=IVF(nlist=8))
+    for rows in (range(3), range(3, 20)):
+        store.add(codes[rows.start : rows.stop], rows)
+        store.save()
+    store.remove(range(15))
+    store.save()
+    exact = FaissStore(16)
+    exact.add(codes[15:20], range(15, 20))
+    for found in (store, FaissStore.open(tmp_path / "s")):
+        assert torch.equal(found.search(query, 5)[0], exact.search(query, 5)[0])
+    store.add(codes[20:], range(20, 40))
+    store.save()
+    assert len(FaissStore.open(tmp_path / "s")) == 25 and len(store.search(query, 9)[1][0]) == 9
