@@ -614,7 +614,7 @@ def make_server(
         timeout_graceful_shutdown=limits.drain,
     )
 
-    class Server(uvicorn.Server):  # type: ignore[misc, unused-ignore]
+    class Server(uvicorn.Server):  # type: ignore[misc, name-defined, unused-ignore]
         @contextmanager
         def capture_signals(self) -> Iterator[None]:
             """Uvicorn's own knows no SIGHUP, and raises them again when all is in order."""
