@@ -165,7 +165,8 @@ def read_arrays(
     if about.get("version") != VERSION:
         raise CorruptFileError(
             f"{path}: has version {about.get('version')!r}, this pyg_hash reads {VERSION}; "
-            "build it again"
+            "remove it and build it again (of a catalogue, what was changed in it since is lost: "
+            "the same pyg-hash build makes the file as of its source)"
         )
     sums = Sums.of(whole, path)
     if sums is not None and not mapped:
