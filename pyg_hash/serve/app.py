@@ -83,9 +83,8 @@ class Refused(TypedDict):
     detail: str
 
 
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Refused} for status in (400, 401, 403, 404, 408, 409, 413, 415, 421, 429, 503)
-}
+_REFUSED = (400, 401, 403, 404, 408, 409, 413, 415, 421, 429, 503, 507)
+REFUSALS: dict[int | str, dict[str, Any]] = {status: {"model": Refused} for status in _REFUSED}
 
 
 class Results(TypedDict):

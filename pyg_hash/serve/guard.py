@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hmac
 import json
 import logging
@@ -49,6 +50,8 @@ HEADERS = {  # of every response: no inline script, no frame, nothing from elsew
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})  # names of this machine to itself
 COOKIE = "pyg_hash_token"  # in which the page keeps the token, where all of the API wants it
 _OPEN = ("/healthz", "/readyz", "/", "/page.css", "/page.js", "/api/session")
+_UNWRITTEN = dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), 503)  # statuses by errno
+_UNWRITTEN |= dict.fromkeys((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)), 507)
 _CLIENTS = 10_000  # whose rates are known
 _SECONDS = "pyg_hash_request_seconds"
 _TIMES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -176,6 +179,10 @@ class Guard:
             # here: the framework would send its own outside of the guard
             if isinstance(error, asyncio.CancelledError):  # the time to stop in is over
                 error = QueryError("stopping: the server ends; try again", 503)
+            elif isinstance(error, OSError) and error.errno in _UNWRITTEN:
+                _log.error("%s %s (request %s): %s", scope["method"], scope["path"], name, error)
+                why = f"the server cannot write: {error.strerror}"
+                error = QueryError(why, _UNWRITTEN[error.errno])
             elif not isinstance(error, QueryError):
                 _log.exception("%s %s (request %s)", scope["method"], scope["path"], name)
                 error = QueryError("the server failed; its log says why", 500)
@@ -316,10 +323,28 @@ class Metrics:
 
 
 def log_access(where: str) -> None:
-    """Write the access log to a file, or ``-`` for the standard error."""
-    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    """Write the access log to a file, or ``-`` for the standard error.
+
+    Lines that cannot be written are dropped, which is said once.
+    """
+
+    class File(WatchedFileHandler):  # others may rotate it
+        def emit(self, record: logging.LogRecord) -> None:
+            try:
+                super().emit(record)
+            except OSError:  # there is no new file
+                self.handleError(record)
+
+    def drop(record: logging.LogRecord) -> None:
+        if not dropped:
+            dropped.append(record)
+            _log.error("access log: cannot be written, lines are dropped: %s", sys.exc_info()[1])
+
+    dropped: list[logging.LogRecord] = []
+    handler: Any = logging.StreamHandler(sys.stderr)
     if where != "-":
-        handler = WatchedFileHandler(where, encoding="utf-8")  # others may rotate it
+        handler = File(where, encoding="utf-8")
+    handler.handleError = drop
     handler.setFormatter(logging.Formatter("%(message)s"))
     access_log.addHandler(handler)
     access_log.setLevel(logging.INFO)

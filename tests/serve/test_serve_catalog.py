@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 import time
@@ -273,6 +274,26 @@ def test_a_change_is_saved_whole_or_not_at_all(own, tmp_path, monkeypatch):
         assert known(tmp_path, ids) == before
     assert engine.add(items, replace=True) == 2  # nothing is left locked
     assert known(tmp_path, ids) != before
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [("ENOSPC", 507), ("EDQUOT", 507), ("EROFS", 503), ("EACCES", 503)]
+)
+def test_a_disk_that_takes_nothing_is_told_in_a_line(own, monkeypatch, capsys, number, status):
+    def full(*_):
+        raise OSError(getattr(errno, number), "no room", "/secret/place")
+
+    monkeypatch.setattr(HammingIndex, "save", full)
+    item = {"id": "a", "text": "red"}
+    for answer in (
+        change(own, "POST", "/api/items", {"items": [item]}),
+        change(own, "DELETE", "/api/item/set%2F2"),
+    ):
+        wanted = {"detail": "the server cannot write: no room"}
+        assert (answer.status, answer.json) == (status, wanted)
+    added, removed = capsys.readouterr().err.splitlines()  # no call stack
+    assert added.startswith("POST /api/items (request ") and "no room" in added
+    assert removed.startswith("DELETE /api/item/set/2 (request ") and "no room" in removed
 
 
 def test_two_who_change_a_catalogue_take_turns(own, tmp_path, monkeypatch):

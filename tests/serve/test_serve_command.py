@@ -138,6 +138,19 @@ def test_a_store_a_token_and_the_end(shapes_run, tmp_path, monkeypatch, number):
     assert lines[1]["id"] == "mine" and lines[1]["path"] == "/api/items"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is full")
+def test_an_access_log_on_a_full_disk_is_said_once(features):
+    with Process(features, "--port=0", "--log=/dev/full") as server:
+        for _ in range(200):  # more than a buffer holds
+            assert server.get("healthz") == (200, {"status": "ok"})
+        server.process.send_signal(signal.SIGTERM)
+        said = server.process.stdout.read()
+        assert server.process.wait(30) == 0
+    assert said == (
+        "access log: cannot be written, lines are dropped: [Errno 28] No space left on device\n"
+    )
+
+
 def test_answers_are_those_of_the_command_line(shapes_run, shapes_root, capsys):
     engine = SearchEngine.of(Run.open(shapes_run), load_model(Run.open(shapes_run)))
     path = shapes_root / "raw" / "blue-card.png"
