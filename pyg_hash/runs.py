@@ -21,6 +21,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import warnings
@@ -445,6 +446,17 @@ class Run:
         Run.open(self.path, need=[f"index_{modality}"])
         items = self.items() if items is None else items
         return with_fields(self.index(modality), items, self.index_file(modality), named=named)
+
+
+def picture_file(image: str, root: str, added: Path) -> str:
+    """Where a picture of a catalogue lies: below ``root``, or, if it was uploaded, in ``added``.
+
+    An uploaded one is known by its name, ``added/`` and a digest, whatever folder stands before.
+    """
+    uploaded = re.fullmatch(r"(?:.*[/\\])?added[/\\]([0-9a-f]{32}\.jpg)", image)
+    if uploaded and (added / uploaded[1]).is_file():
+        return str(added / uploaded[1])
+    return os.path.join(root, image)
 
 
 def _of_modality(index: HammingIndex, modality: Modality, what: str) -> HammingIndex:

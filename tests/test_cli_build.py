@@ -174,7 +174,10 @@ def test_rows_that_come_later_are_added_to_a_built_run(built, tmp_path, capsys):
     Image.new("RGB", (16, 16), (200, 10, 10)).save(tmp_path / "new" / "n1.png")
     (tmp_path / "ids.txt").write_text("N-1\n")
     (tmp_path / "texts.txt").write_text("red cup\n")
-    (tmp_path / "new.csv").write_text("id;text;price\nN-1;red cup;9.5\n")
+    sent = f"catalog/added/{'0a' * 16}.jpg"  # as serve keeps a picture; before, with its folder
+    (run / sent).parent.mkdir()
+    (run / sent).touch()
+    (tmp_path / "new.csv").write_text(f"id;text;price;image\nN-1;red cup;9.5;/gone/{sent}\n")
     given = {"image": f"--images={tmp_path}/new", "text": f"--texts={tmp_path}/texts.txt"}
     for modality, items in given.items():
         store = run / "catalog" / f"{modality}.store"
@@ -190,7 +193,7 @@ def test_rows_that_come_later_are_added_to_a_built_run(built, tmp_path, capsys):
     asked = ["search", str(run), "--text=red", "--json", "--k=50", "--where=id = 'N-1'", *OWN]
     assert main(asked) == 0
     answers = json.loads(capsys.readouterr().out)["answers"]
-    assert [answer["id"] for answer in answers] == ["N-1"]
+    assert [(answer["id"], answer["path"]) for answer in answers] == [("N-1", f"{run}/{sent}")]
 
 
 @pytest.mark.parametrize("command", [["data", "verify"], ["store", "delete", "--where=id = 's1'"]])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from time import perf_counter
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pyg_hash.cli import build
 from pyg_hash.cli.options import UsageError, check_positive, option, say
 from pyg_hash.cli.store import cell, printed
-from pyg_hash.runs import Run
+from pyg_hash.runs import CATALOG, Run, picture_file
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 from pyg_hash.utils.optional import require
 
@@ -158,7 +157,8 @@ class Search(SearchCommand, build.NewItemsCommand):
             if self.store is not None:
                 metadata = {name: (item | metadata)[name] for name in index.fields}
             else:
-                path = item["image"] and os.path.join(root, item["image"])
+                added = run.path.absolute() / CATALOG / "added"
+                path = item["image"] and picture_file(item["image"], root, added)
                 answer["name"] = item["text"] or item["id"]
                 answer |= {"labels": item["labels"] or [], "path": path}
             if metadata or (self.store is None and run.has_catalog):

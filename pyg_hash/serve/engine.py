@@ -22,7 +22,7 @@ from torch import Tensor
 from pyg_hash.index import HammingIndex
 from pyg_hash.index.base import CodeStore
 from pyg_hash.models import HashModel
-from pyg_hash.runs import CATALOG, NAME, IncompleteRunError, Run
+from pyg_hash.runs import CATALOG, NAME, IncompleteRunError, Run, picture_file
 from pyg_hash.serve.guard import FORMATS, QueryError
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils.files import bad_text, load_tensors, save_tensors
@@ -342,7 +342,7 @@ class SearchEngine:
         path = self.describe(row)["image"]
         if not path:
             raise QueryError(f"item: {row} has no picture", 404)
-        path = os.path.abspath(os.path.join(self.images_root or "", path))
+        path = os.path.abspath(picture_file(path, self.images_root or "", self.added or Path()))
         places = [os.path.abspath(place) for place in (self.images_root, self.added) if place]
         anywhere = self.images_root is None  # the owner's own paths
         if not anywhere and not any(Path(path).is_relative_to(place) for place in places):
@@ -461,7 +461,7 @@ class SearchEngine:
                             path.parent.mkdir(parents=True, exist_ok=True)
                             pictures.append(path)
                             path.write_bytes(item.picture)
-                        values[key]["image"] = str(path)
+                        values[key]["image"] = f"added/{path.name}"  # wherever it moves
                 yield keys, values
                 if self._before and before:  # not sooner: a refused change writes nothing
                     save_tensors(self._before, *before)

@@ -197,6 +197,25 @@ def test_adding_and_removing_survive_a_restart(own, tmp_path):
     assert fresh.get("/api/item/set%2F2").status == 404
 
 
+@pytest.mark.parametrize("root", ["pictures", None])
+def test_a_picture_that_was_sent_moves_with_the_catalogue(tmp_path, root):
+    (old := tmp_path / "old").mkdir()
+    engine = make_catalog(old)
+    client = Client(engine, token=TOKEN)
+    items = [{"id": name, "image": b64encode(png("blue")).decode()} for name in ("a", "b")]
+    assert change(client, "POST", "/api/items", {"items": items}).status == 200
+    (value,) = engine.indexes["image"].metadata(["a"])["image"]
+    assert value.startswith("added/") and (old / value).is_file()
+    engine.indexes["image"].update(["b"], {"image": [str(old / value)]})  # of an earlier version
+    engine.indexes["image"].save()
+    moved = open_catalog(engine, old.rename(tmp_path / "new"))
+    moved.images_root = root and str(tmp_path / root)
+    for name in ("a", "b"):
+        assert moved.picture_path(name) == str(tmp_path / "new" / value)
+    moved.indexes["image"].update(["b"], {"image": ["added/" + "0" * 32 + ".jpg"]})  # not there
+    assert Client(moved).get("/api/item/b/picture").status == 404
+
+
 @pytest.mark.parametrize(
     ("item", "status", "message"),
     [
