@@ -98,6 +98,13 @@ def odd_columns(low: Tensor, high: Tensor, name: str) -> list[str]:
             f"wide as the median column (first: {int(far.nonzero()[0])}) and decide every "
             "distance; bring columns to one scale"
         )
+    far = outlying(torch.maximum(low.abs(), high.abs()).double()) & ~far & ~constant
+    if far.any():
+        lines.append(
+            f"{name}: {int(far.sum()):,} of {len(width):,} columns are over {OUTLYING:g} times as "
+            f"far from 0 as the median column (first: {int(far.nonzero()[0])}) and make all "
+            "cosines alike; subtract their means"
+        )
     return lines
 
 

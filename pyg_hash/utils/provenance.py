@@ -14,7 +14,8 @@ from pyg_hash.utils.digests import SAME, row_prints, same_rows
 
 _MASKS = ("train", "labeled", "query", "database", "val")
 MIXED = "mixed"  # in place of a digest: codes of several models
-_CLOSE = 1e-4  # of the mean print: what another processor may round otherwise
+_CLOSE = 1e-4  # of the spread of prints: what another processor may round otherwise
+_TURN = 0.7548776662466927  # what two numbers of a pair are made one with
 
 
 def data_rows(prints: Mapping[str, Tensor], data: Any) -> dict[str, Tensor]:
@@ -50,7 +51,7 @@ def differences(stored: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> list
             if gone or come:
                 found[f"{what}: {gone:,} rows are no longer in it and {come:,} are new"] = None
             continue
-        other = int(((old - new).abs() > _CLOSE * old.abs().mean().clamp(min=1e-12)).sum())
+        other = int(((old - new).abs() > _CLOSE * _spread(old)[1]).sum())
         if other:
             found[f"{what}: those of {other:,} of {len(old):,} rows are others"] = None
     return list(found)
@@ -58,12 +59,27 @@ def differences(stored: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> list
 
 def trained_queries(stored: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> int:
     """How many queries of now were training rows then, whatever their row is now."""
-    first, second = (m for m in stored if "." not in m)
-    train = stored[f"{first}.train"]
-    place = same_rows(now[first][now[f"{first}.query"]], stored[first][train])
-    other = now[second][now[f"{first}.query"]]
-    far = (stored[second][train][place] - other).abs() > SAME * (1 + other.abs())
-    return int(((place >= 0) & ~far).sum())
+    modalities = [m for m in stored if "." not in m]
+    train, query = stored[f"{modalities[0]}.train"], now[f"{modalities[0]}.query"]
+    sides = []
+    for m in modalities:
+        middle, spread = _spread(stored[m])
+        sides.append([(x - middle) / spread for x in (stored[m][train], now[m][query])])
+    (a, own_a), (b, own_b) = sides
+    # one number for both sides: a picture may be in several pairs, and a text too
+    place = same_rows(own_a + _TURN * own_b, a + _TURN * b)
+    same = place >= 0
+    for known, own in sides:
+        same &= (known[place] - own).abs() <= SAME * (1 + own.abs())
+    return int(same.sum())
+
+
+def _spread(prints: Tensor) -> tuple[Tensor, Tensor]:
+    """Middle and spread of prints, whatever a column far from 0 or an outlying row does to them."""
+    middle = prints.median()
+    far = (prints - middle).abs()
+    spread = far.median() if bool(far.median() > 0) else far.mean()
+    return middle, spread.clamp(min=1e-12)
 
 
 def check_model(stored: str | None, digest: str, what: str, *, force: bool = False) -> None:

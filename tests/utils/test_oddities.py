@@ -43,6 +43,10 @@ def zero_query(values):
     values["image"][80] = 0
 
 
+def far_column(values):
+    values["image"][:, 2] += 1e6
+
+
 def long_row(values):
     values["text"][5] *= 1e3
 
@@ -57,6 +61,7 @@ def every_class(values):
 
 CASES = {
     wide_column: "image: 1 of 12 columns are over 20 times as wide as the median column",
+    far_column: "image: 1 of 12 columns are over 20 times as far from 0 as the median column",
     constant_column: "text: 1 of 10 columns are constant",
     zero_row: "image: 1 zero rows have no cosine (first: row 7)",
     zero_query: "image: 1 zero rows have no cosine (first: row 80)",

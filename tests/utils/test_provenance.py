@@ -231,6 +231,34 @@ def test_differences_and_trained_queries():
     ]
 
 
+@pytest.mark.parametrize("odd", ["column", "row"])
+def test_what_lies_far_off_hides_no_difference(odd):
+    draw = torch.Generator().manual_seed(0)
+    image, text = torch.randn(60, 5, generator=draw), torch.randn(60, 4, generator=draw)
+    image[(slice(None), 2) if odd == "column" else (7, slice(None))] += 1e6
+    train = torch.arange(60) < 40
+    stored = rows(image, text, train)
+    assert differences(stored, rows(image * (1 + 1e-8), text, train)) == []
+    order = torch.arange(60).roll(1)
+    assert differences(stored, rows(image[order], text, train)) == [
+        "image features: those of 60 of 60 rows are others"
+    ]
+    order = torch.randperm(60, generator=draw)
+    now = rows(image[order], text[order], train)
+    assert trained_queries(stored, now) == int((order[40:] < 40).sum())
+
+
+def test_pairs_of_one_picture_with_several_texts():
+    draw = torch.Generator().manual_seed(0)
+    image = torch.randn(20, 5, generator=draw).repeat_interleave(5, 0)
+    text, train = torch.randn(100, 4, generator=draw), torch.arange(100) < 60
+    order = torch.arange(99, -1, -1)
+    now = rows(image[order], text[order], train)  # queries are rows 39 .. 0 of then
+    assert trained_queries(rows(image, text, train), now) == 40
+    shifted = text[order].roll(5, 0)  # the pictures alone are known
+    assert trained_queries(rows(image, text, train), rows(image[order], shifted, train)) == 0
+
+
 def test_digests_of_tensors():
     x = {"a": torch.arange(3), "b": torch.ones(2)}
     assert digest_of(x) == digest_of(dict(reversed(x.items())))
