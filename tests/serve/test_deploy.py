@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import yaml
@@ -36,6 +37,11 @@ def test_the_dockerfile_builds_what_is_there():
     assert by_name["USER"] != "root" and json.loads(by_name["ENTRYPOINT"]) == ["pyg-hash"]
     args = parse(json.loads(by_name["CMD"]))
     assert args.serve.host == "0.0.0.0" and str(args.serve.port) == by_name["EXPOSE"]
+    shown = re.sub(r" \\\n# +", " ", DOCKERFILE[: DOCKERFILE.index("FROM")])
+    *_, words = [shlex.split(line) for line in shown.splitlines() if "docker run" in line]
+    args = parse(words[words.index("pyg-hash") + 1 :]).serve  # of a run without its pictures
+    mounted = [v.split(":")[1] for at, v in enumerate(words) if words[at - 1] == "-v"]
+    assert mounted == [args.run, args.images_root] and args.host == "0.0.0.0"
     check = json.loads(by_name["HEALTHCHECK"].partition("CMD ")[2])
     assert compile(check[2], "check", "exec") and ":8765/readyz" in check[2]
 
@@ -49,6 +55,9 @@ def test_the_compose_file_is_whole():
         assert (ROOT / "deploy" / service["build"]["context"]).resolve() == ROOT
         assert (ROOT / service["build"]["dockerfile"]).is_file()
         args = parse(service["command"])
+        pictures = args.serve.images_root if name == "page" else args.encode.images
+        targets = [re.sub(r"\$\{.*?\}", "", volume).split(":")[1] for volume in service["volumes"]]
+        assert targets == ["/run-folder", pictures]
         where = args.serve.store if name == "page" else args.encode.out
         assert where == "http://milvus:19530" and set(service["depends_on"]) <= set(services)
         assert service["read_only"] and service["cap_drop"] == ["ALL"]
