@@ -7,6 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -308,6 +309,7 @@ class CodeStore(ABC):
         """
         scope, packed = self._scope(self._tree(where)), self._packed_codes(codes)
         check_positive_int(k, "k")
+        k = int(k)  # FAISS does not take NumPy's
         distances = np.full((len(packed), k), -1, np.int32)
         ids = np.full((len(packed), k), -1 if self.id_type is int else None, self._id_dtype)
         if rescore is None:
@@ -324,7 +326,9 @@ class CodeStore(ABC):
         check_relaxed(rescore, "rescore", (len(packed), self.num_bits))
         asked = exact_queries(rescore.cpu()).numpy()
         scores = np.full((len(packed), k), -np.inf)
-        for row, far, names in self._shortlists(scope, packed, oversample * k):
+        for row, far, names in self._shortlists(
+            scope, packed, min(int(oversample) * k, len(self) or 1)
+        ):
             places, score = best(asked[row], far, *self._codes_of(names), k)
             distances[row, : len(places)] = far[places]
             ids[row, : len(places)] = self._ids_of(names[places])
@@ -364,7 +368,7 @@ class CodeStore(ABC):
             ``[m]``. The matches of query i are ``limits[i]:limits[i + 1]``, nearest first.
         """
         scope, packed = self._scope(self._tree(where)), self._packed_codes(codes)
-        _check_radius(radius, "radius")
+        radius = _radius(radius, "radius")
         query, far, names = self._found(scope, packed, None, min(radius, self.num_bits))
         counts = np.bincount(query, minlength=len(packed))
         if self._most is not None and counts.max(initial=0) >= self._most:
@@ -380,8 +384,7 @@ class CodeStore(ABC):
         scope, packed = self._scope(self._tree(where)), self._packed_codes(codes)
         counts = torch.zeros(len(packed), dtype=torch.int64)
         for row, radius in enumerate(distances.tolist()):
-            _check_radius(radius, "distances")
-            far = self._found(scope, packed[row : row + 1], None, radius).distances
+            far = self._found(scope, packed[row : row + 1], None, _radius(radius, "distances"))[1]
             counts[row] = int((far == radius).sum())
         return counts
 
@@ -555,11 +558,12 @@ class CodeStore(ABC):
         return {**about, "model": self.model}
 
 
-def _check_radius(radius: Any, name: str) -> None:
-    if isinstance(radius, bool) or not isinstance(radius, int):
+def _radius(radius: Any, name: str) -> int:
+    if isinstance(radius, bool) or not isinstance(radius, Integral):
         raise TypeError(f"{name}: expected an integer, got {radius!r}")
     if radius < 0:
         raise ValueError(f"{name}: expected 0 or more, got {radius}")
+    return int(radius)
 
 
 def arguments(about: Any) -> dict[str, Any]:

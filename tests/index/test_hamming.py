@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from store_cases import random_codes
@@ -89,6 +90,19 @@ def test_range_search_includes_the_radius(backend: Any) -> None:
             got = list(zip(distances[part].tolist(), found[part].tolist(), strict=True))
             assert got == [pair for pair in want[i] if pair[0] <= radius]
         assert (int(distances[0]), int(found[0])) == (0, int(ids[17]))
+
+
+def test_integers_of_numpy_and_beyond_the_size(backend: Any) -> None:
+    codes = random_codes(20, 16)
+    index = HammingIndex(16, backend=backend)
+    index.add(codes)
+    for kind in (np.int64, np.int32, np.uint8):
+        for got, wanted in zip(index.search(codes, kind(3)), index.search(codes, 3), strict=True):
+            assert torch.equal(got, wanted)
+        pairs = zip(index.range_search(codes, kind(4)), index.range_search(codes, 4), strict=True)
+        assert all(torch.equal(got, wanted) for got, wanted in pairs)
+    every = index.search(codes, 5, rescore=codes.float(), oversample=10**30)
+    assert torch.equal(every.scores, index.search(codes, 5, rescore=codes.float(), oversample=4)[2])
 
 
 def test_remove_and_default_ids(backend: Any) -> None:
