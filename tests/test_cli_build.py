@@ -185,6 +185,17 @@ def test_rows_that_come_later_are_added_to_a_built_run(built, tmp_path, capsys):
         words = [str(run), items, f"--ids={tmp_path}/ids.txt", f"--out={store}", *OWN]
         assert main(["encode", *words]) == 0
         assert len(HammingIndex.open(store)) == before + 1
+    assert f"note: 1 of 1 pictures lie outside of {shop}, the" in capsys.readouterr().err
+    assert HammingIndex.open(store).metadata(["N-1"])["text"] == ["red cup"]
+    (tmp_path / "ids.txt").write_text("s1\n")  # again, as build has it
+    store = run / "catalog" / "image.store"
+    before = HammingIndex.open(store).metadata(["s1"])
+    words = [f"--images={shop}/1.png", f"--ids={tmp_path}/ids.txt", f"--out={store}", *OWN]
+    assert main(["encode", str(run), *words]) == 0 and "note" not in capsys.readouterr().err
+    assert HammingIndex.open(store).metadata(["s1"]) == before
+    found = HammingIndex.open(store).metadata(["N-1"])
+    assert found["image"] == [f"{tmp_path}/new/n1.png"] and found["text"] == [None]
+    assert before["image"] == ["1.png"]
     assert main(["store", "update", str(run), f"--metadata={tmp_path}/new.csv"]) == 0
     for modality in given:
         index = HammingIndex.open(run / "catalog" / f"{modality}.store")

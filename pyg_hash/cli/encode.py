@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import unicodedata
 from collections.abc import Callable, Iterable
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pyg_hash.cli import build
 from pyg_hash.cli.options import UsageError, check_out, option, say
 from pyg_hash.cli.store import lines_of
-from pyg_hash.runs import Run
-from pyg_hash.typing import MODALITIES, TEXT, Modality, binarize
+from pyg_hash.runs import CATALOG, Run
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
 from pyg_hash.utils.checks import field_name
 from pyg_hash.utils.files import atomic_path
 from pyg_hash.utils.hdf5 import new_hdf5
@@ -136,13 +137,33 @@ class Encode(build.NewItemsCommand):
             if store is not None:
                 assert found.values is not None
                 names, own = [items.ids[row] for row in found.kept], found.values
+                kept = self._kept(items, found.kept, run) if raw else {}
+                kept = {n: values for n, values in kept.items() if store.fields.get(n) is str}
                 known = store.replace(
-                    binarize(own), names, relaxed=own if relaxed else None, model=digest
+                    binarize(own), names, kept, relaxed=own if relaxed else None, model=digest
                 )
                 store.save()
                 more += f", {known} replaced" if known else ""
                 where += f" ({len(store)} items)"
             print(f"{items.modality}: {len(found.kept)} codes{bits}{more} -> {where}")
+
+    def _kept(self, items: build.NewItems, rows: list[int], run: Run) -> dict[str, list[str]]:
+        """What a store with such a field keeps of raw items, in a catalogue as ``build`` does."""
+        values: list[str] = [items.values[row] for row in rows]
+        if items.modality == TEXT:
+            return {TEXT: values}
+        values = [os.path.abspath(p).encode(errors="backslashreplace").decode() for p in values]
+        if run.has_catalog and Path(self.out).resolve().parent == (run.path / CATALOG).resolve():
+            root = run.pictures_root()
+            inside = [root != "" and Path(path).is_relative_to(root) for path in values]
+            if not all(inside):
+                say(
+                    f"note: {inside.count(False)} of {len(inside)} pictures lie outside of "
+                    f"{root or 'any folder'}, the catalogue's images_root: serve does not show them"
+                )
+            both = zip(values, inside, strict=True)
+            values = [os.path.relpath(path, root) if within else path for path, within in both]
+        return {IMAGE: values}
 
 
 def ascii_names(fields: Iterable[str]) -> dict[str, str]:
