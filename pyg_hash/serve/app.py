@@ -11,8 +11,8 @@ import json
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -40,7 +40,7 @@ from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import UnreadableImageError, jpeg
 from pyg_hash.utils.settings import SettingError
-from pyg_hash.utils.signals import told_to_stop
+from pyg_hash.utils.signals import handled
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -612,15 +612,9 @@ def make_server(
         timeout_keep_alive=limits.idle_timeout,
         timeout_graceful_shutdown=limits.drain,
     )
-
-    class Server(uvicorn.Server):  # type: ignore[misc, name-defined, unused-ignore]
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            """Uvicorn's own knows no SIGHUP, and raises them again when all is in order."""
-            with told_to_stop(self.handle_exit):
-                yield
-
-    server = app.state.work.server = Server(config)
+    server = app.state.work.server = uvicorn.Server(config)
+    # its own knows no SIGHUP, and raises them again when all is in order
+    server.capture_signals = partial(handled, server.handle_exit)
     listening.listen(config.backlog)
     return server
 

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import cache
 from itertools import islice
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
@@ -335,16 +336,14 @@ def log_access(where: str) -> None:
             except OSError:  # there is no new file
                 self.handleError(record)
 
-    def drop(record: logging.LogRecord) -> None:
-        if not dropped:
-            dropped.append(record)
-            _log.error("access log: cannot be written, lines are dropped: %s", sys.exc_info()[1])
+    @cache
+    def say() -> None:
+        _log.error("access log: cannot be written, lines are dropped: %s", sys.exc_info()[1])
 
-    dropped: list[logging.LogRecord] = []
     handler: Any = logging.StreamHandler(sys.stderr)
     if where != "-":
         handler = File(where, encoding="utf-8")
-    handler.handleError = drop
+    handler.handleError = lambda record: say()
     handler.setFormatter(logging.Formatter("%(message)s"))
     access_log.addHandler(handler)
     access_log.setLevel(logging.INFO)

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,7 +30,7 @@ def stoppable() -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         raise Stopped(number)
 
-    with _handled(_SIGNALS, stop):
+    with handled(stop, _SIGNALS):
         yield
 
 
@@ -52,20 +52,15 @@ def stop_after(what: str) -> Iterator[Callable[[], None]]:
         if noted:
             raise Stopped(noted[0])
 
-    with _handled([*_SIGNALS, signal.SIGINT], note):
+    with handled(note):
         yield check
     check()
 
 
 @contextmanager
-def told_to_stop(handler: Callable[[int, Any], None]) -> Iterator[None]:
-    """Let a handler hear SIGTERM, SIGHUP and Ctrl-C, of a program that ends by itself then."""
-    with _handled([*_SIGNALS, signal.SIGINT], handler):
-        yield
-
-
-@contextmanager
-def _handled(numbers: list[Any], handler: Callable[[int, Any], None]) -> Iterator[None]:
+def handled(
+    handler: Callable[[int, Any], None], numbers: Sequence[Any] = (*_SIGNALS, signal.SIGINT)
+) -> Iterator[None]:
     """Have a handler for signals, unless they are ignored (nohup) or this is no main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
