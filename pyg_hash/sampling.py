@@ -60,7 +60,7 @@ class InstanceLoader(NodeLoader):
         data: what training sees: ``model.training_view(data)``.
         num_neighbors: see :class:`InstanceSampler`, as ``num_members``.
         num_members: labelled instances that stand for all in a batch.
-        seeds: nodes to train on, bool ``[N]`` or int64 ``[n]``; None takes all.
+        seeds: nodes of ``data`` to train on, bool ``[N]`` or int64 ``[n]``; None takes all.
         cell_size: seeds of a batch come in cells of so many neighbours (:class:`CellShuffle`);
             1 draws each by itself. Cells of 100 need several times fewer nodes a seed, so that an
             epoch is as much cheaper; but a cell is no sample of all nodes: keep several in a batch.
@@ -70,7 +70,7 @@ class InstanceLoader(NodeLoader):
             ``generator`` (of the order alone; neighbours are drawn by torch's global one), ...
 
     Raises:
-        TypeError, ValueError: see :class:`InstanceSampler`; no seeds; cells without ``shuffle``.
+        TypeError, ValueError: see :class:`InstanceSampler`; unfit seeds; cells without ``shuffle``.
     """
 
     def __init__(
@@ -88,12 +88,19 @@ class InstanceLoader(NodeLoader):
         if cell_size > 1 and not shuffle:
             raise ValueError("cell_size: cells are drawn in random order; add shuffle=True")
         sampler = InstanceSampler(data, num_neighbors, num_members)
+        num_nodes = data[IMAGE].x.size(0)
+        where = f"but data, the training view, has {num_nodes} nodes"
         if seeds is None:
-            seeds = torch.arange(data[IMAGE].x.size(0))
+            seeds = torch.arange(num_nodes)
         elif seeds.dtype == torch.bool:
+            if len(seeds) != num_nodes:
+                raise ValueError(f"seeds: a mask of {len(seeds)}, {where}")
             seeds = seeds.nonzero().flatten()
         if seeds.numel() == 0:
             raise ValueError("seeds: none, so that there is nothing to train on")
+        low, high = int(seeds.min()), int(seeds.max())
+        if low < 0 or high >= num_nodes:
+            raise ValueError(f"seeds: rows {low} to {high}, {where}")
         if cell_size > 1:
             rank = close_order(sampler.graph.start, sampler.graph.source).argsort()
             order = rank[seeds.cpu()].argsort()

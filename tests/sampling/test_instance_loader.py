@@ -307,6 +307,10 @@ def test_training_descends_the_whole_loss(kind):
         ({"num_neighbors": [3, 1.5]}, TypeError, r"num_neighbors\[1\]"),
         ({"num_members": 0}, ValueError, "num_members"),
         ({"seeds": torch.zeros(48, dtype=torch.bool)}, ValueError, "seeds: none"),
+        ({"seeds": torch.ones(60) > 0}, ValueError, "seeds: a mask of 60, .* 48 nodes"),
+        ({"seeds": torch.ones(3) > 0}, ValueError, "seeds: a mask of 3, .* 48 nodes"),
+        ({"seeds": torch.tensor([1, 48])}, ValueError, "seeds: rows 1 to 48, .* 48 nodes"),
+        ({"seeds": torch.tensor([-1, 2])}, ValueError, "seeds: rows -1 to 2, .* 48 nodes"),
     ],
 )
 def test_arguments(change, error, message):
