@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
     from torch_geometric.data.storage import EdgeStorage
 
-__all__ = ["GraphOperator", "Place", "SparseMap", "protocol"]
+__all__ = ["GraphOperator", "Place", "SparseMap", "graph_operator", "protocol"]
 
 PROTOCOLS: dict[str, tuple[str, str]] = {
     "inductive": ("train", "train"),
@@ -144,6 +144,8 @@ class GraphOperator(SparseMap):
 
     ``A`` holds weighted edges (target = row), ``P M P^T`` the label cliques of
     :class:`LabelHub`, which stay factored, ``S`` the self-loops, and ``D`` the row sums of all.
+    ``P M P^T`` joins labelled nodes to themselves too: :func:`graph_operator`, which makes the
+    operator of a ``HeteroData``, takes that off ``S``.
 
     Args:
         edge_index: int64 ``[2, E]``: source, target.
@@ -395,6 +397,8 @@ def graph_operator(data: HeteroData, modality: Modality | None = None) -> GraphO
     """One modality's graph, MCGCN Eq. 1, as an operator on ``[N, f]``.
 
     Without a modality it is the cross-modal graph, MCGCN Eq. 2, on ``[2N, f]``: images, then texts.
+    ``self_loop`` and the pairs' edges say all of a node with itself and its pair: what hubs add
+    there is taken off. ``ValueError``: edges are missing.
     """
     joint = modality is None
     _check_edges(data, joint=joint)
