@@ -17,7 +17,7 @@ from pyg_hash.metrics.counts import Ranking, normalised_gain, tied_at
 from pyg_hash.metrics.mean_ap import Denominator, Ties, check_definition, mean_average_precision
 from pyg_hash.metrics.scored import expected_recall, pair_places
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
-from pyg_hash.utils.checks import check_choice, check_labels
+from pyg_hash.utils.checks import check_choice, check_labels, check_mask
 from pyg_hash.utils.oddities import (
     CollapseWarning,
     OddDataWarning,
@@ -236,6 +236,7 @@ def evaluate(
         reads = getattr(model, "reads_labels", True) and "y" in data[IMAGE]
         read = int((used & train).sum()) if reads else 0
         share = read / max(int(train.sum()), 1)
+    learnt = 0 if train is None else max(int(train[rows].sum()) for rows, _ in parts.values())
     named = "" if relevance == "y" else f", relevance={relevance}"
     return Evaluation(
         **maps,
@@ -252,7 +253,8 @@ def evaluate(
         pair_recall=recalls,
         ndcg=graded,
         codes={m: judged[m] for m in MODALITIES},
-        notes=[f"{unjudged} queries have no label: mAP and NDCG are of the other {num_judged}"]
+        notes=[f"training rows among the queries: {learnt:,} of them"] * bool(learnt)
+        + [f"{unjudged} queries have no label: mAP and NDCG are of the other {num_judged}"]
         * bool(unjudged),
     )
 
@@ -294,6 +296,7 @@ def _rows(data: HeteroData, modality: Modality, split: str) -> tuple[Tensor, Ten
         if key not in store:
             hint = "; apply ValidationSplit" if key == "val_mask" else ""
             raise ValueError(f"data[{modality!r}]: has no {key}{hint}")
+        check_mask(store[key], f"data[{modality!r}].{key}")
     query, database = store[name], store.database_mask
     if split == "val":
         database = database & ~query

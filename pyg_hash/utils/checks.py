@@ -184,6 +184,13 @@ def check_same_rows(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
         )
 
 
+def check_mask(x: Any, name: str) -> None:
+    """Raise ``TypeError`` unless ``x`` is a tensor, bool ``[N]``."""
+    if not isinstance(x, Tensor) or x.dtype != torch.bool or x.dim() != 1:
+        got = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{name}: expected a bool tensor [N], got {got}")
+
+
 def check_labels(
     y: Tensor, name: str, *, num_rows: int | None = None, num_classes: int | None = None
 ) -> None:

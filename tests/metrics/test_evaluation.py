@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -294,6 +295,26 @@ def test_queries_without_a_label_count_for_pairs_alone(data: HeteroData, model: 
     assert of_six.notes == [] and found.pair_recall != of_six.pair_recall
     for name in ("i2t", "t2i", "i2i", "t2t", "ndcg"):
         assert getattr(found, name) == pytest.approx(getattr(of_six, name))
+
+
+@pytest.mark.parametrize("split", ["query", "val"])
+def test_training_rows_among_the_queries_are_noted(
+    data: HeteroData, model: Remembered, split: Any
+) -> None:
+    want = evaluate(model, data, split=split)
+    assert want.notes == []  # training rows of the database are none of them
+    for modality in MODALITIES:
+        data[modality].train_mask = (torch.arange(60) >= 7) & (torch.arange(60) < 12)
+    found = evaluate(model, data, split=split)
+    learnt = {"query": 3, "val": 2}[split]
+    assert found.notes == [f"training rows among the queries: {learnt} of them"]
+    assert replace(found, notes=[]) == want
+
+
+def test_masks_that_are_none_are_named(data: HeteroData, model: Remembered) -> None:
+    data["text"].query_mask = data["text"].query_mask.long()
+    with pytest.raises(TypeError, match=r"\['text'\].query_mask: expected a bool .*int64"):
+        evaluate(model, data)
 
 
 def test_codes_are_listed_as_the_modalities_are(data: HeteroData, model: Remembered) -> None:
