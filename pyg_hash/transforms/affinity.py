@@ -27,14 +27,14 @@ from torch_geometric.transforms import BaseTransform
 from tqdm.auto import tqdm
 
 from pyg_hash.knn import knn
-from pyg_hash.typing import AFFINITY, IMAGE, MODALITIES, PAIR, TEXT
+from pyg_hash.transforms.masks import check_pairs
+from pyg_hash.typing import AFFINITY, IMAGE, MODALITIES, PAIR
 from pyg_hash.utils.checks import (
     check_choice,
     check_features,
     check_positive,
     check_positive_int,
     check_positive_ints,
-    check_same_rows,
 )
 
 __all__ = [
@@ -566,7 +566,7 @@ class UnifiedAffinity(BaseTransform):
         """Return ``data`` with the affinity graph."""
         if "affinity" in data:
             raise ValueError("UnifiedAffinity: the affinity graph exists already; apply it once")
-        check_same_rows(data[IMAGE].x, data[TEXT].x, "data['image'].x", "data['text'].x")
+        check_pairs(data, "train_mask")
         settings = dict(vars(self))
         if self.num_clusters is None:
             settings["num_clusters"] = int(data.num_classes if "num_classes" in data else 0)

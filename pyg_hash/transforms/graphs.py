@@ -16,7 +16,7 @@ from torch_geometric.utils import coalesce
 from pyg_hash.graph import PROTOCOLS, edge_weights, joint_edges, through_hubs
 from pyg_hash.knn import knn, recall
 from pyg_hash.knn.knn import check_backend
-from pyg_hash.transforms.masks import require_labels
+from pyg_hash.transforms.masks import check_pairs, require_labels
 from pyg_hash.typing import (
     CLASS,
     IMAGE,
@@ -28,7 +28,6 @@ from pyg_hash.typing import (
     MODALITIES,
     NEAREST,
     OVERLAP,
-    TEXT,
     Metric,
     Modality,
 )
@@ -38,7 +37,6 @@ from pyg_hash.utils.checks import (
     check_labels,
     check_nonzero_rows,
     check_positive_int,
-    check_same_rows,
     check_weight,
 )
 
@@ -76,7 +74,7 @@ class IntraKNN(BaseTransform):
             measured on 256 nodes. New items get their true neighbours.
 
     ``ValueError``: NaN or inf features, zero vectors under cosine, ``k`` not smaller than the
-    number of anchors, image and text rows that do not match.
+    number of anchors, image and text rows, or masks of them, that do not match.
     """
 
     k: int = 20
@@ -110,7 +108,7 @@ class IntraKNN(BaseTransform):
         """Return ``data`` with intra edges and ``anchor_mask`` in both modalities."""
         if "graph" in data:
             raise ValueError("IntraKNN: the graph exists already; start from data without one")
-        check_same_rows(data[IMAGE].x, data[TEXT].x, "data['image'].x", "data['text'].x")
+        check_pairs(data, "train_mask")
         found = {}
         for modality in MODALITIES:
             store = data[modality]
@@ -191,7 +189,8 @@ class InterKNN(BaseTransform):
             protocol.
         pair_edges: which images and texts of the same instance are joined, with weight 1:
             ``'all'`` anchors (default), only ``'labeled'`` ones (the paper read literally:
-            a labelled node has the same label as itself), or ``'none'``.
+            a labelled node has the same label as itself), or ``'none'``. The pairs of
+            ``'labeled'`` come with :class:`LabelHub`; before it none is joined.
     """
 
     anchors: str | None = None
@@ -320,6 +319,7 @@ class LabelHub(BaseTransform):
         if "self_loops" in data.graph:
             raise ValueError(f"{name}: label edges exist already; apply it once")
         require_labels(data, name)
+        check_pairs(data, "train_mask", "labeled_mask", "num_classes")
         store = data[IMAGE]
         labeled = store.labeled_mask
         if bool((labeled & ~store.train_mask).any()):
@@ -430,6 +430,7 @@ class SGCHGraph(BaseTransform):
         if "graph" in data:
             raise ValueError("SGCHGraph: the graph exists already; start from data without one")
         require_labels(data, "SGCHGraph")
+        check_pairs(data, "train_mask", "labeled_mask", "num_classes")
         for step in self._steps():
             data = step(data)
         reach = "train"  # in the paper no edge leads across the modalities, whatever the anchors

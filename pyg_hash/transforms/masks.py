@@ -10,7 +10,15 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.typing import IMAGE, MODALITIES
-from pyg_hash.utils.checks import check_fraction, check_seed
+from pyg_hash.utils.checks import (
+    check_fraction,
+    check_mask,
+    check_positive_int,
+    check_same_rows,
+    check_seed,
+)
+
+PAIR_MASKS = ("train_mask", "labeled_mask", "val_mask")  # both sides have the same
 
 
 def stratified_sample(
@@ -71,6 +79,7 @@ class LabelRate(BaseTransform):
         store = data[IMAGE]
         if "graph" in data and "self_loops" in data.graph:
             raise ValueError("LabelRate: label edges exist already; apply it before LabelHub")
+        check_pairs(data, "train_mask")
         mask = torch.zeros_like(store.train_mask)
         if self.rate > 0:
             require_labels(data, type(self).__name__)
@@ -110,6 +119,7 @@ class ValidationSplit(BaseTransform):
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with ``val_mask`` and smaller ``train_mask`` and ``labeled_mask``."""
+        check_pairs(data, "train_mask", "labeled_mask")
         store = data[IMAGE]
         if "y" not in store or not bool(store.labeled_mask.any()):
             raise ValueError(
@@ -152,3 +162,29 @@ def require_labels(data: HeteroData, name: str) -> None:
             f"{name}: the data set has no labels to learn from; add them, or choose a method that "
             "needs none: TaughtHash at label rate 0, or SGEH without this transform"
         )
+
+
+def check_pairs(data: HeteroData, *needed: str) -> None:
+    """Raise unless ``data`` has ``x`` and what is ``needed``, and row i of both sides is a pair.
+
+    All have as many rows, masks are bool ``[N]``, and both sides have the same :data:`PAIR_MASKS`,
+    and the same labels under ``labeled_mask``.
+    """
+    if "num_classes" in needed:
+        check_positive_int(getattr(data, "num_classes", None), "data.num_classes")
+    for key in ("x", *PAIR_MASKS, "y"):
+        sides = {f"data[{m!r}].{key}": data[m].get(key) for m in MODALITIES}
+        if key not in ("x", *needed):
+            sides = {name: value for name, value in sides.items() if value is not None}
+        for name, value in sides.items():
+            if key in PAIR_MASKS:
+                check_mask(value, name)
+            elif not isinstance(value, Tensor):
+                raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+            check_same_rows(data[IMAGE].x, value, "data['image'].x", name)
+        read = data[IMAGE].get("labeled_mask", slice(0)) if key == "y" else slice(None)
+        one, *others = [value[read] for value in sides.values()] or [torch.empty(0)]
+        for other in others if key != "x" else ():
+            if one.shape != other.shape or not bool((one == other).all()):
+                both = " and ".join(sides)
+                raise ValueError(f"{both}: differ, but row i of both is a pair; make them the same")

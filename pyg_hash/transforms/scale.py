@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
+from pyg_hash.transforms.masks import check_pairs
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT
 from pyg_hash.utils.checks import (
     check_choice,
@@ -103,11 +104,13 @@ class ScaleFeatures(BaseTransform):
             raise ValueError("ScaleFeatures: the features are scaled already; apply it once")
         if "graph" in data or "affinity" in data:
             raise ValueError("ScaleFeatures: the graph exists already; apply it before the graph")
+        for modality in MODALITIES:
+            check_features(data[modality].get("x"), f"data['{modality}'].x")
+        check_pairs(data, "train_mask")
         fitted: dict[str, dict[str, Any]] = {}
         odd: list[str] = []
         for modality in MODALITIES:
             store = data[modality]
-            check_features(store.x, f"data['{modality}'].x")
             if not bool(store.train_mask.any()):
                 raise ValueError("train_mask: no training node to fit the scaling on")
             x = store.x if store.x.dtype == torch.float32 else store.x.float()

@@ -5,11 +5,11 @@ import sys
 
 import pytest
 import torch
-from small import adam, assert_same_state, small_graph, small_model
+from small import adam, assert_same_state, graph_for, model_for, small_graph, small_model
 from toy import toy_data
 
 from pyg_hash.metrics import evaluate
-from pyg_hash.models import HashModel, Objective
+from pyg_hash.models import MCGCN, SGCH, HashModel, Objective, TaughtHash
 from pyg_hash.training import fit
 from pyg_hash.typing import HashOutput
 
@@ -234,6 +234,35 @@ def test_what_needs_more_than_a_step_is_refused(data):
         fit(model, data, adam(model), epochs=1, progress=False, schedulers=[plateau])
     with pytest.raises(TypeError, match="optimizer: LBFGS"):
         fit(model, data, torch.optim.LBFGS(model.parameters()), epochs=1, progress=False)
+
+
+def test_a_scheduler_of_another_optimizer_is_refused(data):
+    model = small_model(data)
+    ours, other = adam(model), adam(model)
+    steps = [torch.optim.lr_scheduler.StepLR(each, 1, 0.1) for each in (ours, other)]
+    with pytest.raises(ValueError, match="schedulers: .* another optimizer"):
+        fit(model, data, ours, epochs=1, progress=False, schedulers=steps)
+    chained = torch.optim.lr_scheduler.ChainedScheduler(steps[:1])
+    fit(model, data, ours, epochs=1, progress=False, schedulers=[chained])
+    assert ours.param_groups[0]["lr"] == pytest.approx(0.1 * other.param_groups[0]["initial_lr"])
+
+
+@pytest.mark.parametrize("kind", [MCGCN, SGCH, TaughtHash])
+@pytest.mark.parametrize("name", ["train_mask", "labeled_mask", "y"])
+def test_sides_that_contradict_each_other_are_refused(kind, name):
+    data = graph_for(kind)
+    model = model_for(kind, data)
+    other = data["text"][name].clone()
+    other[:2] = ~other[:2] if name != "y" else other[:2] + 1
+    data["text"][name] = other
+    with pytest.raises(ValueError, match=rf"'image'\].{name} and data\['text'\].{name}: differ"):
+        train(model, data)
+
+
+def test_labels_that_are_not_read_may_differ():
+    data = small_graph()
+    data["text"].y = torch.where(data["text"].labeled_mask, data["text"].y, -1)
+    train(small_model(data), data)
 
 
 def test_a_part_of_the_parameters_may_be_trained(data):

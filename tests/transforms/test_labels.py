@@ -11,6 +11,7 @@ from toy import toy_data
 from pyg_hash.graph import graph_operator
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 from pyg_hash.transforms.graphs import _sharing, label_sets
+from pyg_hash.typing import MODALITIES
 
 FORMS = [LabelHub, LabelCliques]
 
@@ -237,18 +238,19 @@ def test_order_and_input(form):
 @pytest.mark.parametrize("form", FORMS)
 def test_labels_that_are_none(form):
     graph = IntraKNN(k=3)(toy_data())
-    graph["image"].labeled_mask = torch.ones(60, dtype=torch.bool)
+    for m in MODALITIES:
+        graph[m].labeled_mask = torch.ones(60, dtype=torch.bool)
     with pytest.raises(ValueError, match="labelled nodes must be training nodes"):
         form()(graph)
     for value in (-1, 4):
         graph = IntraKNN(k=3)(toy_data())
-        graph["image"].y = graph["image"].y.clone()
+        graph["text"].y = graph["image"].y = graph["image"].y.clone()
         graph["image"].y[59] = value  # nobody reads a query's label
         form()(graph)
         graph["image"].y[5] = value
         with pytest.raises(ValueError, match="y: class indices run from"):
             form()(graph)
     hot = IntraKNN(k=3)(toy_data(multi_label=True))
-    hot["image"].y = hot["image"].y * 0.5
+    hot["text"].y = hot["image"].y = hot["image"].y * 0.5
     with pytest.raises(ValueError, match="y: multi-hot labels must be 0 or 1"):
         form()(hot)

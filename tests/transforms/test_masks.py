@@ -2,12 +2,22 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.testing import withCUDA
 from toy import toy_data
 
-from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate, ValidationSplit
+from pyg_hash.transforms import (
+    InterKNN,
+    IntraKNN,
+    LabelHub,
+    LabelRate,
+    ScaleFeatures,
+    SGCHGraph,
+    UnifiedAffinity,
+    ValidationSplit,
+)
 from pyg_hash.transforms.masks import stratified_sample
 
 
@@ -121,6 +131,58 @@ def test_data_without_labels(transform, message):
         del data[m].y
     with pytest.raises(ValueError, match=message):
         transform(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("train_mask", None, TypeError, r"\['text'\].train_mask: expected a bool tensor \[N\]"),
+        ("train_mask", torch.ones(60).long(), TypeError, r"train_mask: .*bool.*got torch.int64"),
+        ("train_mask", torch.arange(9), TypeError, r"train_mask: .*bool.*got torch.int64 \[9\]"),
+        ("train_mask", np.ones(60, bool), TypeError, r"train_mask: .*bool.*got ndarray"),
+        ("train_mask", torch.ones(60, 1) > 0, TypeError, r"train_mask: .*got torch.bool \[60, 1\]"),
+        ("train_mask", torch.ones(50) > 0, ValueError, r"\['text'\].train_mask: 60 and 50 rows"),
+        ("train_mask", torch.ones(60) > 0, ValueError, r"\['text'\].train_mask: differ, but row i"),
+        ("x", None, TypeError, r"\['text'\].x: expected a .*tensor.*, got NoneType"),
+        ("x", np.ones((60, 9)), TypeError, r"\['text'\].x: expected a .*tensor.*, got ndarray"),
+        ("x", torch.ones(50, 9), ValueError, r"\['text'\].x: 60 and 50 rows"),
+        ("y", torch.arange(60) // 30, ValueError, r"\['text'\].y: differ, but row i"),
+        ("labeled_mask", torch.arange(60), TypeError, r"\['text'\].labeled_mask: expected a bool"),
+    ],
+)
+@pytest.mark.parametrize(
+    "transform",
+    [
+        IntraKNN(3),
+        LabelRate(0.3),
+        SGCHGraph(3),
+        ScaleFeatures(),
+        UnifiedAffinity(2, progress=False),
+        ValidationSplit(0.3),
+    ],
+)
+def test_data_that_are_no_pairs_are_named_at_every_door(transform, name, value, error, message):
+    data = toy_data()
+    data["text"][name] = value
+    with pytest.raises(error, match=message):
+        transform(data)
+    if value is None:
+        del data["text"][name]
+        with pytest.raises(error, match=message):
+            transform(data)
+
+
+@pytest.mark.parametrize("transform", [LabelHub(), SGCHGraph(3)])
+def test_label_edges_name_what_they_miss(transform):
+    for name, message in (
+        ("num_classes", "data.num_classes: expected a positive integer, got None"),
+        ("labeled_mask", r"\['image'\].labeled_mask: expected a bool tensor \[N\]"),
+    ):
+        data = toy_data() if isinstance(transform, SGCHGraph) else IntraKNN(3)(toy_data())
+        for store in [data] if name == "num_classes" else [data["image"], data["text"]]:
+            delattr(store, name)
+        with pytest.raises(TypeError, match=message):
+            transform(data)
 
 
 def test_labels_do_not_change_under_label_edges():

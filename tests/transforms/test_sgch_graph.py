@@ -229,7 +229,8 @@ def test_input_errors():
     with pytest.raises(ValueError, match="SGCHGraph: the data set has no labels"):
         SGCHGraph(3)(bare)
     wrong = toy_data()
-    wrong["image"].labeled_mask = torch.ones(60, dtype=torch.bool)
+    for m in MODALITIES:
+        wrong[m].labeled_mask = torch.ones(60, dtype=torch.bool)
     with pytest.raises(ValueError, match="labelled nodes must be training nodes"):
         SGCHGraph(3)(wrong)
     wrong = toy_data()

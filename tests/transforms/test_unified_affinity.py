@@ -99,7 +99,8 @@ def test_only_training_rows_of_any_order():
     assert torch.equal(found[PAIR].cluster >= 0, keep)
     alone = toy_data(noise=0.8)
     for m in ("image", "text"):
-        alone[m].x = alone[m].x[keep]
+        for name in ("x", "y", "labeled_mask"):
+            alone[m][name] = alone[m][name][keep]
         alone[m].train_mask = torch.ones(int(keep.sum()), dtype=torch.bool)
     part = build(data=alone)
     torch.testing.assert_close(dense(found)[keep][:, keep], dense(part), rtol=0, atol=1e-6)
