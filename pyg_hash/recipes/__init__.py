@@ -345,6 +345,11 @@ def _optimizer(options: Settings) -> tuple[Any, dict[str, Any]]:
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise SettingError(f"optimizer: torch.optim has no optimiser {name!r}")
     check_options(kind, keywords, "optimizer", {"params", "lr"})
+    if keywords:  # what it takes, only it knows
+        try:
+            kind([torch.zeros(1, 1, requires_grad=True)], **{"lr": 1e-3, **keywords})
+        except Exception as error:
+            raise SettingError(f"optimizer: {name} cannot have {keywords} ({error})") from error
     return kind, keywords
 
 
