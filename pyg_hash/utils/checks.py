@@ -213,6 +213,8 @@ def check_labels(
                 f"outside 0{top}; renumber them or raise num_classes"
             )
         return
+    if y.size(1) == 0:
+        raise ValueError(f"{name}: has no class at all, shape {list(y.shape)}; leave it out")
     if num_classes is not None and y.size(1) != num_classes:
         raise ValueError(f"{name}: has {y.size(1)} columns, expected {num_classes} classes")
     if not bool(((y == 0) | (y == 1)).all()):
