@@ -210,7 +210,7 @@ def test_rescored_order_equals_brute_force(case: Case, folder: Path, id_type: ty
     near, scores = distances_between(binarize(query), codes), query.double() @ codes.double().T
     with case.create(folder, 13, ids=id_type) as store:
         store.add(codes, names)
-        for k, oversample in ((3, 1), (10, 4), (240, 1)):
+        for k, oversample in ((3, 1), (10, 4), (240, 1), (10, 10**30)):
             if k < 240 and isinstance(getattr(store, "index", None), IVF):
                 continue  # cuts ties at the edge as it likes
             found = store.search(binarize(query), k, rescore=query, oversample=oversample)
