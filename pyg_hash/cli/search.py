@@ -13,6 +13,7 @@ from pyg_hash.cli.options import UsageError, check_positive, option, say
 from pyg_hash.cli.store import cell, printed
 from pyg_hash.runs import CATALOG, Run, picture_file
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
+from pyg_hash.utils.files import no_file
 from pyg_hash.utils.optional import require
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Search(SearchCommand, build.NewItemsCommand):
         queries = self._queries()
         run = self.opened()
         if self.image is not None and not Path(self.image).is_file():
-            raise FileNotFoundError(f"image: {self.image}: no such file")
+            raise FileNotFoundError(f"image: {self.image}: {no_file(self.image)}")
         (coder,) = self.coders(run, [queries])
         from pyg_hash.features import UnreadableImageError
         from pyg_hash.serve.engine import SearchEngine, Wanted
@@ -224,11 +225,12 @@ class Serve(SearchCommand):
     def _execute(self) -> None:
         from pyg_hash.serve import Limits, SearchEngine, serve
         from pyg_hash.serve.app import address_of, is_loopback, listen
-        from pyg_hash.serve.guard import log_access
+        from pyg_hash.serve.guard import check_proxy, log_access
 
         check_positive(threads=self.threads, oversample=self.oversample)
         if self.rate is not None and not 0 <= self.rate < 1e9:
             raise UsageError(f"rate: expected 0 or more requests a second, got {self.rate}")
+        check_proxy(self.proxy)
         token = self._token()
         for module in ("fastapi", "uvicorn"):
             require(module, module, extra="serve")  # before the work, not after it
@@ -275,7 +277,11 @@ class Serve(SearchCommand):
             if self.private:
                 raise UsageError("private: needs a token; give --token_file FILE")
             return None
-        token = Path(self.token_file).read_text(encoding="utf-8", errors="replace").strip()
+        try:
+            with open(self.token_file, encoding="utf-8", errors="replace") as file:
+                token = file.read(1 << 16).strip()  # a device may have no end
+        except OSError as error:
+            raise OSError(f"token_file: {self.token_file}: {error.strerror or error}") from error
         if len(token) < 16 or not re.fullmatch(r"[A-Za-z0-9._~+/=-]+", token):
             raise ValueError(
                 f"token_file: {self.token_file} holds no token; write at least 16 letters and "

@@ -35,6 +35,7 @@ from pyg_hash.serve.guard import (
     Pictures,
     QueryError,
     Worker,
+    check_proxy,
 )
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.optional import require
@@ -593,6 +594,7 @@ def make_server(
     **access: Any,
 ) -> Any:
     """The ``uvicorn.Server`` of :func:`serve`, with its arguments, not running yet."""
+    check_proxy(proxy)
     uvicorn = require("uvicorn", "uvicorn", extra="serve")
     limits = limits or Limits()
     hosts = {*LOOPBACK, listening.getsockname()[0]} if is_loopback(listening) else None
@@ -638,10 +640,11 @@ def serve(
         limits: of connections, uploads, waiting and time.
         ready: called just before the first request can be answered.
         **access: ``token`` and ``private`` of :func:`create_app`; ``proxy``, the address of a
-            proxy whose word on who the client is is taken.
+            proxy (of IP) whose word on who the client is is taken.
 
     Raises:
         ImportError: uvicorn, FastAPI or Pillow is not installed.
+        ValueError: ``proxy`` is no address.
     """
     server = make_server(engine, listening, limits=limits, **access)
     if ready is not None:

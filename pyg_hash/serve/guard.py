@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hmac
+import ipaddress
 import json
 import logging
 import os
@@ -29,6 +30,7 @@ from urllib.parse import unquote_to_bytes
 from pyg_hash.utils.checks import check_number, check_positive_int
 from pyg_hash.utils.guarded import Guarded
 from pyg_hash.utils.pictures import MAX_PIXELS, MAX_SCANS, UnreadableImageError
+from pyg_hash.utils.settings import SettingError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -348,6 +350,15 @@ def log_access(where: str) -> None:
     access_log.addHandler(handler)
     access_log.setLevel(logging.INFO)
     access_log.propagate = False
+
+
+def check_proxy(proxy: str | None) -> None:
+    """Raise ``SettingError`` unless it is ``*``, or addresses and networks of IP, by commas."""
+    for one in () if proxy in (None, "*") else str(proxy).split(","):
+        try:
+            ipaddress.ip_network(one.strip())
+        except ValueError as error:
+            raise SettingError(f"proxy: {error}; give the IP address of yours") from error
 
 
 def _client(scope: Scope) -> str:

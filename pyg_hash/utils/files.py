@@ -125,6 +125,11 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         pass
 
 
+def no_file(path: str | os.PathLike[str], kind: str = "file") -> str:
+    """Why ``path`` does not name a file that can be read: nothing is there, or another thing."""
+    return "no regular file" if os.path.exists(path) else f"no such {kind}"
+
+
 def check_path(value: object, name: str = "path") -> None:
     """Raise ``TypeError`` unless ``value`` can name a file or folder."""
     if not isinstance(value, str | os.PathLike):
@@ -241,7 +246,7 @@ def load_tensors(
 ) -> tuple[dict[str, Tensor], Any]:
     """Read what :func:`save_tensors` wrote; ``check=False``: its digest is compared elsewhere."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: {no_file(path)}")
     if check:
         verify_tensors(Path(path))
     try:
