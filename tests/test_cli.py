@@ -101,6 +101,8 @@ def test_options_override_the_config(trained, tmp_path):
         "--model_options.weights.balance=0.5",  # two levels deep
         "--model_options.hidden_channels=[8, 8]",
     ]
+    for order in (arguments, arguments[::-1], ["--epochs=2", *arguments[0].split("="), "--lr=1"]):
+        assert parse(["train", *order, "--out=x"]).train.epochs == 2  # wherever --config stands
     assert main(["train", *arguments, f"--out={out}"]) == 0
     assert len(load_json(out / "history.json")) == 2
     assert load_json(out / "model" / "config.json")["config"]["weights"]["balance"] == 0.5

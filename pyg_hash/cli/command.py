@@ -182,12 +182,14 @@ Deep = tuple[str, list[str], Any]  # an option as it was given, its names, its v
 
 
 def _apart(argv: Sequence[str]) -> tuple[list[str], list[Deep]]:
-    """Options two levels deep, of which the parser would keep the last alone, stand apart."""
-    found, deep, words = list[str](), list[Deep](), [*argv]
-    while words:
+    """Options two levels deep stand apart, as the parser keeps the last; files of them first."""
+    found, deep, words, files = list[str](), list[Deep](), [*argv], list[str]()
+    while words and words[0] != "--":
         word = words.pop(0)
-        if word == "--":
-            return [*found, word, *words], deep
+        if re.match("--config(=|$)", word):
+            files += [word, *words[: "=" not in word]]  # what stands later wins
+            del words[: "=" not in word]
+            continue
         named = re.fullmatch(rf"--((?:{_MAPPINGS})(?:\.\w+){{2,}})(=.*)?", word, re.DOTALL)
         if named is None or (named[2] is None and (not words or words[0].startswith("--"))):
             found.append(word)
@@ -196,7 +198,8 @@ def _apart(argv: Sequence[str]) -> tuple[list[str], list[Deep]]:
         with suppress(YAMLError):
             value = _without_aliases(value)
         deep.append((word, named[1].split("."), value))
-    return found, deep
+    at = found.index("train") + 1
+    return [*found[:at], *files, *found[at:], *words], deep
 
 
 def _put(args: Namespace, deep: list[Deep]) -> None:
@@ -329,8 +332,10 @@ def _show_ours_in_one_line() -> None:
 
 def _told(error: Exception) -> str:
     """What the user reads of an error."""
-    if isinstance(error, MemoryError):
-        return f"not enough memory ({error or 'out of memory'}); use fewer or narrower rows"
+    told = str(error).partition("\n")[0] or "out of memory"
+    torchs = isinstance(error, RuntimeError) and re.search("(allocate|out of|enough) memory", told)
+    if isinstance(error, MemoryError) or torchs:
+        return f"not enough memory ({told}); use fewer or narrower rows, or shorter codes"
     ours = (ValueError, TypeError, OSError, ImportError, RuntimeError, ArithmeticError)
     if isinstance(error, ours) and str(error):
         return str(error)

@@ -20,6 +20,7 @@ from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.settings import SettingError
 
 _ENDS = 1 << 16
+_PLACES = {"run", "out", "path", "file", "files", "source", "store", "images_root"}
 UsageError = SettingError  # the command line asks for something that does not exist; exit status 2
 
 
@@ -59,8 +60,14 @@ class Command(ABC):
 
     @classmethod
     def of(cls, args: Namespace) -> Self:
-        """The command with the options of a parsed command line."""
-        return cls(**{f.name: args[f.name] for f in fields(cls)})
+        """The command with the options of a parsed command line; ``UsageError``: no such place."""
+        values = {f.name: args[f.name] for f in fields(cls)}
+        for name, value in values.items():
+            if value in ("", [""]) and name in _PLACES:  # it would be the current folder
+                raise UsageError(f"{name}: is empty; name a file or folder")
+            if isinstance(value, str) and "\0" in value:
+                raise UsageError(f"{name}: contains a NUL character; remove it")
+        return cls(**values)
 
     def execute(self) -> int:
         """Do what the class says; the exit status."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import cycle, repeat
+from typing import Any, TypeVar, cast
 
 
 class SettingError(ValueError):
@@ -42,14 +43,23 @@ def check_options(
 
 
 def check_yaml(text: str) -> None:
-    """Raise ``yaml.YAMLError`` for damage, deep nesting, and aliases: few lines for gigabytes."""
+    """Raise ``yaml.YAMLError`` for damage, a key twice, deep nesting, aliases (few lines, much)."""
     import yaml  # few files need it
 
-    depth = 0
+    around: list[Iterator[set[str] | None]] = [repeat(None)]  # of each: its keys, if one is next
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.events.AliasEvent):
             raise yaml.YAMLError(f"the alias *{event.anchor}; write its value out")
-        depth += isinstance(event, yaml.events.CollectionStartEvent)
-        depth -= isinstance(event, yaml.events.CollectionEndEvent)
-        if depth > 50:
+        if isinstance(event, yaml.events.NodeEvent):
+            keys, mark = next(around[-1]), cast(Any, event.start_mark)
+            if keys is not None and isinstance(event, yaml.events.ScalarEvent):
+                if event.value in keys:
+                    raise yaml.YAMLError(f"line {mark.line + 1}: the key {event.value!r} twice")
+                keys.add(event.value)
+        if isinstance(event, yaml.events.CollectionStartEvent):
+            mapping = isinstance(event, yaml.events.MappingStartEvent)
+            around.append(cycle((set(), None)) if mapping else repeat(None))
+        elif isinstance(event, yaml.events.CollectionEndEvent):
+            around.pop()
+        if len(around) > 51:
             raise yaml.YAMLError("more than 50 mappings and lists in one another")
