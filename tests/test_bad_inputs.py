@@ -116,6 +116,8 @@ WRITE = [
     ({"labels": Y + 1, "class_names": list("abc")}, "labels: class indices run to 3.*subtract 1"),
     ({"labels": Y + 7, "class_names": list("abc")}, "outside 0..2"),
     ({"labels": np.eye(3)[Y], "class_names": ["a"]}, "labels: has 3 columns, expected 1"),
+    ({"labels": [[]] * N}, "labels: has no class at all"),
+    ({"labels": np.zeros((N, 0), np.uint8)}, "labels: has no class at all"),
     ({"labels": [[1, 2], [3]] * 6}, "labels: rows of different lengths"),
     ({"class_names": "abc"}, "class_names: expected a list of texts"),
     ({"class_names": ["a", "a", "b"]}, "class_names: 'a' occurs more than once"),
@@ -202,6 +204,7 @@ FILES = [  # entry, content (None: removed), message
     ("labels", np.full((N, 2), NAN), "must be 0 or 1"),
     ("labels", np.zeros((N, 2, 2)), "labels: "),
     ("labels", 3, "shape|labels"),
+    ("labels", np.zeros((N, 0)), "has no class at all"),
     ("class_names", ["a"], r"outside 0\.\.0"),
     ("class_names", [1, 2, 3], "class_names: expected a list of strings"),
     ("class_names", "abc", "class_names: expected a list of strings"),
@@ -421,6 +424,7 @@ EVALUATE = [
 ]
 
 OUT, DATA = "--out={tmp}/run", "--dataset={tmp}/good.h5"
+ROWS = ["encode", "{tmp}/done", "--out={tmp}/o.h5", "--features={tmp}/x4.npy", "--source=image"]
 COMMANDS = [  # words, status, message
     ([], 2, "a command is missing"),
     (["trian"], 2, "'trian'"),
@@ -451,6 +455,31 @@ COMMANDS = [  # words, status, message
     (["train", OUT, DATA, "--metric=cos"], 2, "--metric"),
     (["train", OUT, DATA, "--optimizer={{name: Best}}"], 2, "optimizer: torch.optim"),
     (["train", OUT, DATA, "--optimizer=SGD"], 2, "optimizer"),
+    (
+        ["train", OUT, DATA, "--optimizer={{name: SGD, momentum: x}}"],
+        2,
+        "optimizer: SGD .*momentum",
+    ),
+    (["train", OUT, DATA, "--optimizer={{betas: 3}}"], 2, "optimizer: Adam cannot have .*betas"),
+    (["train", OUT, DATA, "--optimizer={{eps: 1, eps: 2}}"], 2, "--optimizer"),
+    (["train", OUT, DATA, "--model=lsh", f"--num_bits={10**14}"], 1, "not enough memory"),
+    (["train", "--out=", DATA], 2, "out: is empty"),
+    (["train", "--out={tmp}/n\0", DATA], 2, "out: contains a NUL"),
+    (["train", OUT, "--config={tmp}/twice.yaml"], 2, "line 3: the key 'a' twice"),
+    (["build", "", "--out={tmp}/b"], 2, "source: is empty"),
+    (["data", "verify", ""], 2, "path: is empty"),
+    (["search", "", "--text=a"], 2, "run: is empty"),
+    (["serve", ""], 2, "run: is empty"),
+    (["serve", "{tmp}/done", "--proxy=nope!"], 2, "proxy: 'nope!'"),
+    (
+        ["serve", "{tmp}/done", "--proxy=10.0.0.0/8,10.0.0.1/8"],
+        2,
+        "proxy: 10.0.0.1/8 has host bits",
+    ),
+    (["serve", "{tmp}/done", "--token_file={tmp}/gone"], 1, "token_file: .*gone: No such"),
+    ([*ROWS, "--ids={tmp}/binary.npy"], 1, "ids: .*binary.npy is not UTF-8"),
+    ([*ROWS, "--ids={tmp}"], 1, "ids: .*: no regular file"),
+    (["store", "delete", "{tmp}/a.store", "--ids={tmp}/binary.npy"], 1, "binary.npy is not UTF-8"),
     (["train", OUT, DATA, "--scaling.norm=-1"], 2, "norm: "),
     (["train", OUT, DATA, "--scaling.x=1"], 2, "scaling: ScaleFeatures has no option"),
     (["train", OUT, DATA, "--graph_options.x=1"], 2, "graph_options"),
@@ -508,7 +537,10 @@ COMMANDS = [  # words, status, message
         1,
         "texts: .*gone: no",
     ),
-    (["encode", "{tmp}/done", "--out={tmp}/o.h5", "--texts={tmp}"], 1, "texts: .*no such file"),
+    (["encode", "{tmp}/done", "--out={tmp}/o.h5", "--texts={tmp}"], 1, "texts: .*no regular file"),
+    (["encode", "{tmp}/done", "--out={tmp}/o.h5", "--texts=/dev/null"], 1, "texts: .*no regular"),
+    (["encode", "{tmp}/done", "--out={tmp}/o.h5", "--features=/dev/zero"], 1, "no regular file"),
+    (["search", "{tmp}/done", "--image=/dev/zero"], 1, "image: /dev/zero: no regular file"),
     (["report", "{tmp}/done", "--seed=-1"], 2, "seed: expected an integer from 0"),
     (["export", "{tmp}/done"], 2, "required: to"),
     (["export", "{tmp}/gone", "--to=csv"], 1, "run: .*gone is no folder"),
@@ -595,7 +627,7 @@ COMMANDS = [  # words, status, message
     (["data"], 2, "check"),
     (["data", "check"], 2, "file"),
     (["data", "check", "{tmp}/gone.h5"], 1, "no such feature file"),
-    (["data", "check", "{tmp}"], 1, "no such feature file"),
+    (["data", "check", "{tmp}"], 1, "no regular file"),
     (["data", "check", "{tmp}/empty"], 1, "not an HDF5 file"),
     (["data", "check", "{tmp}/cut.h5"], 1, "truncated or damaged"),
     (["data", "check", "{tmp}/x.npz"], 1, "not an HDF5 file"),
@@ -622,11 +654,13 @@ def folder(tmp_path_factory):
     np.save(tmp / "nan.npy", np.full((2, 3), NAN))
     (tmp / "binary.npy").write_bytes(bytes(range(256)))
     (tmp / "bad.yaml").write_text("a: [1, 2")
+    (tmp / "twice.yaml").write_text("a: {a: {b: 1}, b: [a, a]}\nb: 2\na: 3\n")
     (tmp / "list.yaml").write_text("- 1\n- 2\n")
     (tmp / "text.txt").write_text("just words\n")
     (tmp / "utf16.txt").write_bytes("words\n".encode("utf-16"))
     (tmp / "empty").touch()
     (tmp / "empties").mkdir()
+    HammingIndex.create(tmp / "a.store", 8).save()
     words = [f"--dataset={tmp}/good.h5", f"--out={tmp}/done", "--model=lsh", "--num_bits=4"]
     assert quiet(words, "train")[0] == 0
     return tmp
@@ -710,6 +744,7 @@ def test_commands(words, status, message, folder):
     found, error = quiet([word.format(tmp=folder) for word in words])
     assert found == status, error
     assert "Traceback" not in error and "(unexpected;" not in error
+    assert status != 2 or not (folder / "run").exists()
     line = error.splitlines()[-1]
     assert line.startswith("pyg-hash: error: ") and re.search(message, line), error
     assert not (folder / "o.h5").exists()

@@ -16,7 +16,7 @@ from pyg_hash.cli.store import opened
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checksums import say_once
-from pyg_hash.utils.files import CorruptFileError, bad_text
+from pyg_hash.utils.files import CorruptFileError, bad_text, no_file
 from pyg_hash.utils.optional import imported
 from pyg_hash.utils.provenance import check_model, data_rows, differences, trained_queries
 from pyg_hash.utils.settings import check_options, find
@@ -239,7 +239,7 @@ def _printable(path: str) -> str:
 def text_lines(path: str) -> NewItems:
     """The lines of a UTF-8 file; blank ones and those in another encoding are problems."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"texts: {path}: no such file; give a text file, one text a line")
+        raise FileNotFoundError(f"texts: {path}: {no_file(path)}; give a text file, a text a line")
     content = Path(path).read_bytes()
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ValueError(f"texts: {path} is UTF-16; save it as UTF-8")
@@ -272,7 +272,7 @@ def feature_rows(path: str, source: Modality | None) -> list[NewItems]:
 
     ending = Path(path).suffix.lower()
     if not Path(path).is_file():
-        raise FileNotFoundError(f"features: {path}: no such file")
+        raise FileNotFoundError(f"features: {path}: {no_file(path)}")
     if ending in (".npz", ".csv", ".tsv", ".txt", ".json", ".pkl", ".pt", ".mat", ".parquet"):
         raise UsageError(
             f"features: {path}: {ending} is not read; give .npy (numpy.save), or the .h5 that "

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyg_hash.cli.options import Command, UsageError, option, say
+from pyg_hash.utils.files import no_file
 
 if TYPE_CHECKING:
     from pyg_hash.index import CodeStore
@@ -185,8 +186,11 @@ def lines_of(path: str) -> list[str]:
     """The ids in a text file."""
     try:
         return Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except FileNotFoundError:
-        told = f"ids: {path}: no such file; give a text file that has an id a line"
+    except UnicodeDecodeError as error:
+        told = f"ids: {path} is not UTF-8 (byte {error.start}: {error.reason}); save it as UTF-8"
+        raise ValueError(told) from error
+    except (FileNotFoundError, IsADirectoryError):
+        told = f"ids: {path}: {no_file(path)}; give a text file that has an id a line"
         raise FileNotFoundError(told) from None
 
 
@@ -208,7 +212,7 @@ def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
     if ending not in (".csv", ".jsonl"):
         raise UsageError(f"metadata: {path} ends with {ending!r}; use FILE.csv or FILE.jsonl")
     if not Path(path).is_file():
-        raise FileNotFoundError(f"metadata: {path}: no such file")
+        raise FileNotFoundError(f"metadata: {path}: {no_file(path)}")
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader: Any = None
         line, codes, told = 1, {"code", "relaxed"} - {*store.fields}, set[str]()

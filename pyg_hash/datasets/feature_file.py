@@ -25,7 +25,7 @@ from pyg_hash.features.base import ENCODER_FILE
 from pyg_hash.typing import MODALITIES, Modality
 from pyg_hash.utils.checks import check_labels
 from pyg_hash.utils.checksums import form_of, verify
-from pyg_hash.utils.files import CorruptFileError, check_path, digest_of_folder, sha256
+from pyg_hash.utils.files import CorruptFileError, check_path, digest_of_folder, no_file, sha256
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.oddities import (
     judged_rows,
@@ -55,7 +55,8 @@ def open_feature_file(path: str | os.PathLike[str]) -> Iterator[Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such feature file; write it with write_feature_file")
+        told = no_file(path, "feature file")
+        raise FileNotFoundError(f"{path}: {told}; write it with write_feature_file")
     state, problem = os.stat(path), None
     try:
         now = (state.st_size, state.st_mtime_ns, state.st_ctime_ns)

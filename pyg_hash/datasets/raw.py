@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from pyg_hash.datasets.build import row_chunks
-from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError, no_file
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.matlab import read_matlab
 
@@ -116,7 +116,7 @@ def read_variables(path: Path, only: str | None = None) -> list[Variable]:
     kind. ``CorruptFileError``: it is damaged, found now or when a variable is read.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: {no_file(path)}")
     ending = path.suffix.lower()
     if ending in PICKLES:
         raise ContentError(f"{path}: is a pickle; {_NO_PICKLE}")

@@ -465,7 +465,7 @@ def _places(values: Sequence[Any], root: Path, path: Path, source: Source) -> li
     """Where the pictures lie."""
     places: list[str | None] = []
     for row, value in enumerate(values):
-        if value is not None and not isinstance(value, str):
+        if value is not None and (not isinstance(value, str) or "\0" in value):
             wrong = f"expected the name of a picture, got {value!r:.40}"
             source.problems[f"{path.name}, {source.place(row)}"] = wrong
             value = None

@@ -21,7 +21,7 @@ from xxhash import xxh3_64_hexdigest
 from pyg_hash.codes import num_bytes
 from pyg_hash.utils.checksums import verify
 from pyg_hash.utils.faiss import load as load_faiss
-from pyg_hash.utils.files import CorruptFileError, atomic_path, save_json
+from pyg_hash.utils.files import CorruptFileError, atomic_path, no_file, save_json
 from pyg_hash.utils.hdf5 import new_hdf5, open_hdf5
 from pyg_hash.utils.optional import require
 
@@ -259,7 +259,7 @@ def read_codes(path: str | os.PathLike[str]) -> ExportedCodes:
     """
     reader = _format(path, _READERS)
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: {no_file(path)}")
     if reader is _read_parquet:
         load_pyarrow()
     sealed = reader is not _read_parquet and verify(path)  # its pages have checksums of their own
