@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small import relaxed_of_new
 
-from pyg_hash.cli import main
+from pyg_hash.cli import build, main
 from pyg_hash.cli.build import Coder, load_model
 from pyg_hash.runs import Run
 from pyg_hash.stores import FaissStore, MultiIndex
@@ -83,6 +83,42 @@ def test_what_others_change_during_the_encoding_stays(
     total = len(list((shapes_root / "raw").glob("*.png")))
     assert main(["encode", str(shapes_run), f"--texts={texts}", f"--out={store}"]) == 0
     assert f"-> {store} ({total + 1} items)" in capsys.readouterr().out
+
+
+def test_a_store_that_another_made_during_the_encoding(
+    shapes_run, shapes_root, tmp_path, monkeypatch, capsys
+):
+    path, open_store = str(tmp_path / "new.store"), build.open_store
+    texts = {name: shapes_root / f"{name}.txt" for name in ("red", "blue", "green")}
+    for name, file in texts.items():
+        file.write_text(f"{name} box\n")
+    words = {name: ["encode", str(shapes_run), f"--texts={t}"] for name, t in texts.items()}
+
+    def late(address, *more):
+        """Both found no store, and the other one was first to save, with relaxed codes."""
+        try:
+            return open_store(address, *more)
+        except FileNotFoundError:
+            monkeypatch.setattr(build, "open_store", open_store)
+            assert main([*words["red"], "--relaxed", f"--out={path}"]) == 0
+            raise
+
+    monkeypatch.setattr(build, "open_store", late)
+    assert main([*words["blue"], f"--out={path}"]) == 0
+    each = Coder.each
+
+    def meanwhile(self, items):
+        monkeypatch.setattr(Coder, "each", each)
+        assert main([*words["red"], "--relaxed", f"--out={path}2.store"]) == 0
+        return each(self, items)
+
+    monkeypatch.setattr(Coder, "each", meanwhile)
+    assert main([*words["green"], f"--out={path}2.store"]) == 0
+    assert "(2 items)" in capsys.readouterr().out
+    for name in (path, f"{path}2.store"):
+        assert len(FaissStore.open(name)) == 2 and FaissStore.open(name).has_relaxed
+    (tmp_path / "dangling.store").symlink_to(tmp_path / "nothing")
+    assert main([*words["blue"], f"--out={tmp_path}/dangling.store"]) in (0, 1)
 
 
 def test_what_a_store_cannot_take_is_said_first(shapes_run, shapes_root, store, tmp_path, capsys):

@@ -130,6 +130,7 @@ class Encode(build.NewItemsCommand):
             write_codes(self.out, results, relaxed, digest)
         else:
             store = to_change_now(store, there)
+            relaxed = relaxed or store.has_relaxed  # by now
         for items, found in results:
             bits = "" if found.values is None else f" of {found.values.size(1)} bits"
             more = f", {len(found.problems)} skipped" if found.problems else ""
@@ -244,7 +245,14 @@ def store_for(
                 "under string ids alone: choose another store, or add them from Python"
             )
     except FileNotFoundError:
-        store = kind.create(address, model.num_bits, ids=str, model=model.digest(), **more)
+        about = {"ids": str, "model": model.digest(), **more}
+        try:
+            store = kind.create(address, model.num_bits, **about)
+        except FileExistsError:
+            if not Path(address).is_file():
+                raise
+            # made since
+            return store_for(address, model, index, relaxed, force)
     if relaxed and not store.has_relaxed and (len(store) or kind is not HammingIndex):
         raise UsageError(f"relaxed: {address} keeps codes alone; use a new NAME.store or leave out")
     return store
@@ -254,14 +262,17 @@ def to_change_now(store: CodeStore, again: Callable[[], CodeStore]) -> CodeStore
     """The store as others have left it meanwhile, locked; ``BusyError``: they go on and on."""
     from pyg_hash.index import HammingIndex
 
-    until = time.monotonic() + _PATIENCE
+    until, said = time.monotonic() + _PATIENCE, False
     while isinstance(store, HammingIndex):
         try:
             store.lock()
             break
-        except BusyError:
+        except BusyError as error:
             if time.monotonic() > until:
                 raise
+            if not said:
+                say(f"waiting: {error}")
+            said = True
             store.close()
             time.sleep(0.05)
             store = again()

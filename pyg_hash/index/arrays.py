@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from pyg_hash.utils.checksums import Sums, parsed
 from pyg_hash.utils.files import CorruptFileError, sync_folder, write_parts
 
 Array = NDArray[Any]
-State = tuple[tuple[int, int, int] | None, int]  # tells one content of a file from another
+State = tuple[tuple[int, ...] | None, tuple[int, ...]]  # tells one content of a file from another
 VERSION = 3
 _LOG = "HammingIndex.log"
 _NAMES = {"I64": "<i8", "F64": "<f8", "I32": "<i4", "U8": "|u1", "I8": "|i1"}
@@ -206,8 +206,30 @@ def state(path: str | os.PathLike[str]) -> State:
     try:
         now = os.stat(path)
     except FileNotFoundError:
-        return None, 0
-    return (now.st_ino, now.st_size, now.st_mtime_ns), len(_changes(path))
+        return None, ()
+    return (now.st_ino, now.st_size, now.st_mtime_ns), _last(_changes(path))
+
+
+def _last(changes: list[Path]) -> tuple[int, ...]:
+    """How many changes there are, and which is the last: a killed process may have left others."""
+    with suppress(FileNotFoundError, IndexError):
+        now = os.stat(changes[-1])
+        return len(changes), now.st_ino, now.st_mtime_ns
+    return ()
+
+
+def check_journal(path: Path) -> None:
+    """Raise ``CorruptFileError`` if a change of a file is damaged or missing."""
+    while True:
+        before = state(path)[0]
+        try:
+            mark = read_arrays(path, "HammingIndex", mapped=True)[1]["mark"]
+            for _ in Journal(path, str(mark)).read():
+                pass
+            return
+        except (FileNotFoundError, CorruptFileError):
+            if state(path)[0] == before:
+                raise
 
 
 def clear(path: str | os.PathLike[str]) -> None:
@@ -224,12 +246,12 @@ class Journal:
 
     def __init__(self, path: Path, mark: str) -> None:
         self._path, self.mark, self.count = path, mark, 0
-        self.listed = 0  # files that were there when it was read
+        self.listed: tuple[int, ...] = ()  # what was there when it was read
 
     def read(self) -> Iterator[tuple[StoredArrays, dict[str, Any]]]:
         """All changes in turn; ``CorruptFileError``: one is damaged or missing."""
         paths = _changes(self._path)
-        self.listed = len(paths)
+        self.listed = _last(paths)
         for path in paths:
             try:
                 arrays, about = read_arrays(path, _LOG, mapped=False)

@@ -118,7 +118,7 @@ class HammingIndex(CodeStore):
         self._next_id = 0
         self._late = 0  # rows that the journal changed
         self._journal: Journal | None = None  # of a file that can have one
-        self._opened: State = None, 0
+        self._opened: State = None, ()
         self._lock: Lock | None = None
         self._clear()
 
@@ -192,7 +192,7 @@ class HammingIndex(CodeStore):
     def _read(cls, path: Path, mapped: bool, backend: Backend) -> Self:
         """File and journal, both of one moment."""
         while True:
-            before, number = state(path)
+            before, listed = state(path)
             try:
                 arrays, about = read_arrays(path, "HammingIndex", mapped=mapped)
                 with damaged(path):
@@ -213,9 +213,9 @@ class HammingIndex(CodeStore):
                         with damaged(path):
                             index._late += index._replay(changes, more)
                     index._begin(len(index._items))
-                    number = index._journal.listed
+                    listed = index._journal.listed
                 # what is saved from now on is not in it, and forbids to change it
-                index._opened = before, number
+                index._opened = before, listed
                 if state(path)[0] == before:
                     return index
             except (FileNotFoundError, CorruptFileError):

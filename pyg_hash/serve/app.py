@@ -180,6 +180,8 @@ class Work:
     def __init__(self, engine: SearchEngine, limits: Limits) -> None:
         self.engine, self.limits = engine, limits
         self.worker, self.pictures = Worker(limits), Pictures(limits)
+        # one at a time, and no search waits with one that waits for another process
+        self.changes = Worker(limits, threads=1)
 
         def crowded() -> bool:
             return self.worker.pending > limits.threads
@@ -192,12 +194,12 @@ class Work:
 
     def close(self) -> None:
         """End all threads and processes."""
-        for pool in (self.worker, self.pictures, *self.batches.values()):
+        for pool in (self.worker, self.changes, self.pictures, *self.batches.values()):
             pool.close()
 
     def gauges(self) -> dict[str, float]:
         """Values for Prometheus."""
-        pools = {"models": self.worker, "pictures": self.pictures}
+        pools = {"models": self.worker, "pictures": self.pictures, "changes": self.changes}
         return {
             **{f'pyg_hash_waiting{{pool="{n}"}}': pool.pending for n, pool in pools.items()},
             **{f'pyg_hash_items{{modality="{m}"}}': len(i) for m, i in self.engine.indexes.items()},
@@ -516,16 +518,16 @@ def _add_items(app: "FastAPI", work: Work) -> None:
     @app.post("/api/items", summary="Add items", **change)
     async def add(given: GivenItems) -> Any:
         new = [await one.made() for one in given.items]
-        replaced = await work.worker.run(partial(engine.add, new, replace=given.replace))
+        replaced = await work.changes.run(partial(engine.add, new, replace=given.replace))
         return _json({"added": len(new) - replaced, "replaced": replaced})
 
     @app.delete("/api/items", summary="Remove items", **change)
     async def remove(id: Annotated[list[str], Query(max_length=limits.batch)]) -> Any:
-        return _json({"removed": await work.worker.run(partial(engine.remove, id))})
+        return _json({"removed": await work.changes.run(partial(engine.remove, id))})
 
     @app.delete(item, summary="Remove an item", **change)
     async def remove_one(key: str) -> Any:
-        return _json({"removed": await work.worker.run(partial(engine.remove, [key]))})
+        return _json({"removed": await work.changes.run(partial(engine.remove, [key]))})
 
 
 def _address(row: Any) -> str:

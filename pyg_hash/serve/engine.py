@@ -31,7 +31,7 @@ from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import decode
 
 _EXAMPLES, _EXAMPLE_LETTERS, _EXAMPLE_ITEMS = 6, 12, 2000
-_PATIENCE = 10.0  # seconds, with another process that changes the same two stores
+_PATIENCE = 5.0  # seconds, with another process that changes the same two stores
 _STRETCH = 25  # answers: fewer are the first of these
 OWN = ("text", "image", "labels")  # fields that every answer has by name
 
@@ -154,7 +154,7 @@ class SearchEngine:
         engine = cls(model, indexes, encoders, notes=notes + lacks, added=added, **more)
         try:
             engine.recover()
-        except OSError as error:
+        except (OSError, QueryError) as error:
             engine.notes = [*engine.notes, f"A change that was interrupted is half done: {error}"]
         return engine
 
@@ -532,7 +532,10 @@ class SearchEngine:
             yield
 
     def recover(self) -> None:
-        """Take back what a killed process changed in one of two stores; ``OSError``: it cannot."""
+        """Take back what a killed process changed in one of two stores.
+
+        ``OSError``: it cannot; ``QueryError``: another process goes on changing them.
+        """
         if self._before is None or not self._before.is_file():
             return
         with self._alone():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -308,3 +309,48 @@ def test_a_backup_of_the_folder_and_then_the_file_has_all_of_before(tmp_path: Pa
     store.save()
     shutil.copy(path, copy)
     assert len(HammingIndex.open(copy)) == 410
+
+
+def test_changes_that_a_killed_process_left_hide_no_other(tmp_path: Path) -> None:
+    """The first change of the new file takes the place of a stale one."""
+    path = tmp_path / "a.store"
+    store = filled(path)
+    grow(store, 400)
+    store.save()
+    shutil.copytree(f"{path}.log", tmp_path / "left")
+    store.compact()
+    shutil.copytree(tmp_path / "left", f"{path}.log")
+    one, two = (HammingIndex.open(path) for _ in range(2))
+    grow(two, 500)
+    two.save()
+    with pytest.raises(BusyError, match="was changed by another process since it was opened"):
+        grow(one, 600)
+    assert HammingIndex.open(path).contains(["i500"]) == [True]
+
+
+def test_verify_beside_a_writer_and_without_faiss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.store"
+    store = filled(path)
+    grow(store, 400)
+    store.save()
+
+    def compacted(*_: Any) -> Any:
+        """As of a process that looked just before the file was written anew."""
+        found = stored_files(path)
+        store.compact()
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pyg_hash.cli.evaluate.stored_files", compacted)
+        assert main(["data", "verify", str(path)]) == 0
+    assert "1 files are what was written, 0 problems" in capsys.readouterr().out
+    other = HammingIndex.create(tmp_path / "b.store", 32, index=IVF(nlist=1))
+    other.add(random_codes(400, 32))
+    other.save()
+    other.add(random_codes(1, 32))
+    other.save()
+    monkeypatch.setattr("pyg_hash.utils.faiss.is_installed", lambda: False)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert main(["data", "verify", str(tmp_path / "b.store")]) == 0

@@ -23,6 +23,7 @@ from pyg_hash.serve import SearchEngine, create_app
 from pyg_hash.serve.engine import NewItem, _Turns
 from pyg_hash.serve.guard import QueryError
 from pyg_hash.typing import MODALITIES
+from pyg_hash.utils.locks import Lock
 
 TOKEN = "a-token-of-tests"
 BEARER = [("authorization", f"Bearer {TOKEN}"), ("content-type", "application/json")]
@@ -340,6 +341,30 @@ def test_two_who_change_a_catalogue_take_turns(own, tmp_path, monkeypatch):
     assert done == ["set/1", "set/2"]
     years = HammingIndex.open(tmp_path / "image.store").metadata(["set/1", "set/2"])["year"]
     assert years == [1, 2]
+
+
+def test_searches_do_not_wait_with_changes_that_wait(own, tmp_path, monkeypatch):
+    monkeypatch.setattr("pyg_hash.serve.engine._PATIENCE", 50.0)
+    engine, statuses = own.app.state.work.engine, []
+
+    def add(name):
+        body = {"items": [{"id": name, "text": "red"}]}
+        statuses.append(change(own, "POST", "/api/items", body).status)
+
+    threads = [threading.Thread(target=add, args=(name,)) for name in "abc"]
+    with Lock(tmp_path / ".image.store.before.lock", "store: x"):
+        for thread in threads:
+            thread.start()
+        assert own.get("/api/search?text=red").status == 200
+        assert statuses == []
+        monkeypatch.setattr("pyg_hash.serve.engine._PATIENCE", 0.1)
+        (tmp_path / "image.store.before").write_bytes(b"")
+        with pytest.raises(QueryError, match="is being changed"):
+            open_catalog(engine, tmp_path).recover()  # SearchEngine.of notes it
+        (tmp_path / "image.store.before").unlink()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200, 200, 200]
 
 
 class Killed(BaseException):
