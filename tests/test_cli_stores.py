@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib.util import find_spec
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import torch
 from small import relaxed_of_new
 
 from pyg_hash.cli import build, main
@@ -64,6 +67,25 @@ def test_a_store_keeps_growing_and_replaces_what_it_knows(shapes_run, shapes_roo
     assert f"text: 2 codes of 16 bits, 1 skipped -> {store} ({total + 2} items)" in (
         capsys.readouterr().out
     )
+
+
+def test_only_empty_fields_are_filled(shapes_run, shapes_root, tmp_path):
+    path, ids, texts = (str(tmp_path / name) for name in ("own.store", "ids.txt", "texts.txt"))
+    with FaissStore.create(path, 16, ids=str, fields={"text": str, "image": str}) as made:
+        own = {"text": ["My title", None], "image": ["https://cdn/x.jpg", None]}
+        made.add(torch.ones(2, 16, dtype=torch.int8), ["a", "b"], own)
+        made.save()
+    Path(ids).write_text("new\nb\na\n")
+    Path(texts).write_text("red box\nblue box\nred tree\n")
+    (tmp_path / "three").mkdir()
+    for number, picture in enumerate(sorted((shapes_root / "raw").glob("*.png"))[:3]):
+        shutil.copy(picture, tmp_path / "three" / f"{number}.png")
+    for items in (f"--texts={texts}", f"--images={tmp_path}/three"):
+        words = [items, f"--ids={ids}", f"--out={path}", "--force"]
+        assert main(["encode", str(shapes_run), *words]) == 0
+    found = FaissStore.open(path).metadata(["new", "b", "a"])
+    assert found["text"] == ["red box", "blue box", "My title"]
+    assert found["image"] == [*(f"{tmp_path}/three/{n}.png" for n in (0, 1)), "https://cdn/x.jpg"]
 
 
 def test_what_others_change_during_the_encoding_stays(

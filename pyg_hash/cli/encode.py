@@ -140,6 +140,11 @@ class Encode(build.NewItemsCommand):
                 names, own = [items.ids[row] for row in found.kept], found.values
                 kept = self._kept(items, found.kept, run) if raw else {}
                 kept = {n: values for n, values in kept.items() if store.fields.get(n) is str}
+                at = [row for row, known in enumerate(store.contains(names)) if kept and known]
+                old = store.metadata([names[row] for row in at])
+                for field, values in kept.items():  # what an item has already is its owner's
+                    for row, value in zip(at, old[field], strict=True):
+                        values[row] = values[row] if value is None else value
                 known = store.replace(
                     binarize(own), names, kept, relaxed=own if relaxed else None, model=digest
                 )
