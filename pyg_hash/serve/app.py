@@ -647,12 +647,15 @@ def serve(
     Raises:
         ImportError: uvicorn, FastAPI or Pillow is not installed.
         ValueError: ``proxy`` is no address.
+        KeyboardInterrupt: a Ctrl-C after that cut off what was under way.
     """
     server = make_server(engine, listening, limits=limits, **access)
     if ready is not None:
         ready()
     try:
         server.run(sockets=[listening])
+        if server.force_exit:
+            raise KeyboardInterrupt
     finally:
         server.config.app.state.work.close()
 

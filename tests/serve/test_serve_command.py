@@ -13,6 +13,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,22 @@ def test_a_store_a_token_and_the_end(shapes_run, tmp_path, monkeypatch, number):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a disk that is full")
+def test_a_second_ctrl_c_is_no_good_order(features):
+    with Process(features, "--port=0", "--proxy=10.0.0.1,", "--images_root=") as server:
+        port = int(server.address.rsplit(":", 1)[1].strip("/"))
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
+            slow.sendall(
+                b"POST /api/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx"
+            )
+            assert server.get("healthz")[0] == 200
+            for _ in range(2):
+                server.process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    server.process.wait(1)
+        assert server.process.wait(5) == 130  # before the ten seconds are over
+        assert server.process.stdout.read().endswith("pyg-hash: stopped\n")
+
+
 def test_an_access_log_on_a_full_disk_is_said_once(features):
     with Process(features, "--port=0", "--log=/dev/full") as server:
         for _ in range(200):  # more than a buffer holds
