@@ -19,6 +19,9 @@ from PIL import Image
 
 from pyg_hash.cli import catalogue, main
 from pyg_hash.cli.build import load_model
+from pyg_hash.cli.catalogue import Build
+from pyg_hash.cli.command import parse
+from pyg_hash.cli.search import Serve
 from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.datasets.sources import Source
 from pyg_hash.features import load_image
@@ -468,6 +471,9 @@ def test_a_wrong_folder_of_pictures_is_named(shop, capsys):
     assert build(*words) == 1
     assert capsys.readouterr().err == "pyg-hash: error: images_root: nope is no folder\n"
     assert not (shop / "run").exists()
+    for kind, words in ((Build, ["build", "x", "--out=y"]), (Serve, ["serve", "x"])):
+        args = parse([*words, "--images_root="])[words[0]]  # a script's variable that is not set
+        assert kind.of(args).images_root is None
 
 
 def test_lines_that_do_not_fit_are_listed_before_too_few_pairs(tmp_path, capsys):

@@ -20,7 +20,7 @@ from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.settings import SettingError
 
 _ENDS = 1 << 16
-_PLACES = {"run", "out", "path", "file", "files", "source", "store", "images_root"}
+_PLACES = {"run", "out", "path", "file", "files", "source", "store"}
 UsageError = SettingError  # the command line asks for something that does not exist; exit status 2
 
 
@@ -62,6 +62,8 @@ class Command(ABC):
     def of(cls, args: Namespace) -> Self:
         """The command with the options of a parsed command line; ``UsageError``: no such place."""
         values = {f.name: args[f.name] for f in fields(cls)}
+        if values.get("images_root") == "":  # a variable of a script that is not set
+            values["images_root"] = None
         for name, value in values.items():
             if value in ("", [""]) and name in _PLACES:  # it would be the current folder
                 raise UsageError(f"{name}: is empty; name a file or folder")

@@ -354,7 +354,7 @@ def log_access(where: str) -> None:
 
 def check_proxy(proxy: str | None) -> None:
     """Raise ``SettingError`` unless it is ``*``, or addresses and networks of IP, by commas."""
-    for one in () if proxy in (None, "*") else str(proxy).split(","):
+    for one in () if proxy in (None, "*") else filter(str.strip, str(proxy).split(",")):
         try:
             ipaddress.ip_network(one.strip())
         except ValueError as error:
