@@ -143,6 +143,23 @@ def test_an_option_two_levels_deep_leaves_its_neighbours_in_the_config(tmp_path)
     assert args.train.model_options == {"weights": {"a": 1, "b": 3}}
     with pytest.raises(SettingError, match="another option"):
         parse(["train", "--out=x", "--model_options.weights=1", "--model_options.weights.b=3"])
+    deep, of = ["--model_options.weights.b", "3"], {"width": 8, "weights": {"a": 1, "b": 3}}
+    for later, expected in [  # a whole one after it wins, also over that of a file
+        (["--model_options={c: 8}"], {"c": 8}),
+        (["--model_options", "{c: 8}", *deep], {"c": 8, "weights": {"b": 3}}),
+        ([plain], {**of, "weights": {"a": 1}, "more": None}),
+        (["--model_options.weights=1"], {**of, "weights": 1, "more": None}),
+        (
+            ["--model_options.weightsbeside=1"],
+            {**of, "weights": {"a": 1, "b": 3}, "more": None, "weightsbeside": 1},
+        ),
+        (
+            ["--model_options.weights.b={c: 1}"],
+            {**of, "weights": {"a": 1, "b": {"c": 1}}, "more": None},
+        ),
+    ]:
+        for words in ([*given[:1], *deep, *later], [*deep, *later, *given[0].split("=")]):
+            assert parse(["train", "--out=x", *words]).train.model_options == expected
 
 
 def test_second_training_into_a_run_is_refused(trained, root, capsys):

@@ -166,6 +166,9 @@ def test_yaml_aliases_are_refused(tmp_path, capsys):
     assert main(["train", "--out", str(tmp_path / "o"), f"--config={tmp_path}/bomb.yaml"]) == 2
     assert "alias" in capsys.readouterr().err
     check_yaml("a: '*not one'\nb: &anchor 3\n")
+    check_yaml("{1: a, '1': b, true: c, 'true': d}")
+    with pytest.raises(yaml.YAMLError, match="line 2: the key '1' twice"):
+        check_yaml("'1': a\n\"1\": b")
 
 
 @pytest.mark.parametrize("name", ["hf-hub:a/b", "hf_hub:a/b", "local-dir:/tmp", "a/b", "..", 3])

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from itertools import dropwhile
 from pathlib import Path
@@ -27,6 +27,7 @@ from yaml import YAMLError
 from pyg_hash import __version__
 from pyg_hash.utils.optional import imported
 from pyg_hash.utils.settings import SettingError as UsageError
+from pyg_hash.utils.settings import check_yaml
 from pyg_hash.utils.signals import Stopped, stoppable
 
 COMMANDS: dict[str, tuple[str | dict[str, tuple[str, str, str]], str]] = {
@@ -86,8 +87,6 @@ _load_yaml = get_loader("yaml")
 
 
 def _without_aliases(text: str) -> Any:
-    from pyg_hash.utils.settings import check_yaml
-
     check_yaml(text)
     return _load_yaml(text)
 
@@ -182,7 +181,7 @@ Deep = tuple[str, list[str], Any]  # an option as it was given, its names, its v
 
 
 def _apart(argv: Sequence[str]) -> tuple[list[str], list[Deep]]:
-    """Options two levels deep stand apart, as the parser keeps the last; files of them first."""
+    """Options two levels deep stand apart, as the parser keeps the last; files come first."""
     found, deep, words, files = list[str](), list[Deep](), [*argv], list[str]()
     while words and words[0] != "--":
         word = words.pop(0)
@@ -190,14 +189,22 @@ def _apart(argv: Sequence[str]) -> tuple[list[str], list[Deep]]:
             files += [word, *words[: "=" not in word]]  # what stands later wins
             del words[: "=" not in word]
             continue
-        named = re.fullmatch(rf"--((?:{_MAPPINGS})(?:\.\w+){{2,}})(=.*)?", word, re.DOTALL)
+        named = re.fullmatch(rf"--((?:{_MAPPINGS})(?:\.\w+)*)(=.*)?", word, re.DOTALL)
         if named is None or (named[2] is None and (not words or words[0].startswith("--"))):
             found.append(word)
             continue
         value: Any = named[2][1:] if named[2] else words.pop(0)
-        with suppress(YAMLError):
+        names = named[1].split(".")
+        deep = [one for one in deep if one[1][: len(names)] != names]  # this one is of the whole
+        if len(names) < 3:
+            found += [word] if named[2] else [word, value]
+        try:
             value = _without_aliases(value)
-        deep.append((word, named[1].split("."), value))
+        except YAMLError as error:  # a text, but not if it meant to be a mapping
+            if str(error).endswith(" twice"):
+                raise UsageError(f"--{named[1]}: {error}") from error
+        if len(names) > 2:
+            deep.append((word, names, value))
     at = found.index("train") + 1
     return [*found[:at], *files, *found[at:], *words], deep
 

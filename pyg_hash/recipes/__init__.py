@@ -345,6 +345,9 @@ def _optimizer(options: Settings) -> tuple[Any, dict[str, Any]]:
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise SettingError(f"optimizer: torch.optim has no optimiser {name!r}")
     check_options(kind, keywords, "optimizer", {"params", "lr"})
+    for key, value in keywords.items():
+        if isinstance(value, Mapping):
+            raise SettingError(f"optimizer: {key} is a mapping; give a value, or a list of them")
     if keywords:  # what it takes, only it knows
         try:
             kind([torch.zeros(1, 1, requires_grad=True)], **{"lr": 1e-3, **keywords})

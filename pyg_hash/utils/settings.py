@@ -46,16 +46,18 @@ def check_yaml(text: str) -> None:
     """Raise ``yaml.YAMLError`` for damage, a key twice, deep nesting, aliases (few lines, much)."""
     import yaml  # few files need it
 
-    around: list[Iterator[set[str] | None]] = [repeat(None)]  # of each: its keys, if one is next
+    resolve: Any = yaml.SafeLoader("").resolve  # 1 is another key than "1"
+    around: list[Iterator[set[Any] | None]] = [repeat(None)]  # of each: its keys, if one is next
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.events.AliasEvent):
             raise yaml.YAMLError(f"the alias *{event.anchor}; write its value out")
         if isinstance(event, yaml.events.NodeEvent):
             keys, mark = next(around[-1]), cast(Any, event.start_mark)
             if keys is not None and isinstance(event, yaml.events.ScalarEvent):
-                if event.value in keys:
+                tag = event.tag or resolve(yaml.ScalarNode, event.value, event.implicit)
+                if (tag, event.value) in keys:
                     raise yaml.YAMLError(f"line {mark.line + 1}: the key {event.value!r} twice")
-                keys.add(event.value)
+                keys.add((tag, event.value))
         if isinstance(event, yaml.events.CollectionStartEvent):
             mapping = isinstance(event, yaml.events.MappingStartEvent)
             around.append(cycle((set(), None)) if mapping else repeat(None))
