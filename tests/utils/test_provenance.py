@@ -248,6 +248,15 @@ def test_what_lies_far_off_hides_no_difference(odd):
     assert trained_queries(stored, now) == int((order[40:] < 40).sum())
 
 
+def test_rounding_of_rows_that_are_all_equal_is_no_difference():
+    x, train = torch.ones(100, 8), torch.arange(100) < 60
+    draw = torch.Generator().manual_seed(0)
+    rounded = x * (1 + 6e-8 * torch.randint(-1, 2, x.shape, generator=draw))
+    assert not torch.equal(x, rounded)
+    assert differences(rows(x, x, train), rows(rounded, rounded, train)) == []
+    assert len(differences(rows(x, x, train), rows(1.01 * x, x, train))) == 1
+
+
 def test_pairs_of_one_picture_with_several_texts():
     draw = torch.Generator().manual_seed(0)
     image = torch.randn(20, 5, generator=draw).repeat_interleave(5, 0)
