@@ -17,7 +17,7 @@ from pyg_hash.metrics.counts import Ranking, normalised_gain, tied_at
 from pyg_hash.metrics.mean_ap import Denominator, Ties, check_definition, mean_average_precision
 from pyg_hash.metrics.scored import expected_recall, pair_places
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
-from pyg_hash.utils.checks import check_choice, check_labels, check_mask
+from pyg_hash.utils.checks import as_mask, check_choice, check_labels, is_mask
 from pyg_hash.utils.oddities import (
     CollapseWarning,
     OddDataWarning,
@@ -230,7 +230,8 @@ def evaluate(
     num_judged, what = len(query[IMAGE]) - unjudged, "labels" if relevance == "y" else relevance
     for line in odd_queries(missed, num_judged, what):
         warnings.warn(line, OddDataWarning, stacklevel=2)
-    train, used = data[IMAGE].get("train_mask"), data[IMAGE].get("labeled_mask")
+    found_masks = (data[IMAGE].get(key) for key in ("train_mask", "labeled_mask"))
+    train, used = (mask.bool() if is_mask(mask) else None for mask in found_masks)
     read = share = None
     if train is not None and used is not None:
         reads = getattr(model, "reads_labels", True) and "y" in data[IMAGE]
@@ -292,12 +293,13 @@ def _rows(data: HeteroData, modality: Modality, split: str) -> tuple[Tensor, Ten
     """Row numbers of the queries and of the database of one modality."""
     store = data[modality]
     name = f"{split}_mask"
+    masks = []
     for key in (name, "database_mask"):
         if key not in store:
             hint = "; apply ValidationSplit" if key == "val_mask" else ""
             raise ValueError(f"data[{modality!r}]: has no {key}{hint}")
-        check_mask(store[key], f"data[{modality!r}].{key}")
-    query, database = store[name], store.database_mask
+        masks.append(as_mask(store[key], f"data[{modality!r}].{key}"))
+    query, database = masks
     if split == "val":
         database = database & ~query
     for mask, key in ((query, name), (database, "database_mask")):

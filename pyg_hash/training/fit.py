@@ -20,7 +20,7 @@ from pyg_hash.models.base import HashModel, Objective
 from pyg_hash.models.batches import Share
 from pyg_hash.training.ranks import Ranks, shared_out
 from pyg_hash.training.state import History, TrainingState
-from pyg_hash.transforms.masks import check_pairs
+from pyg_hash.transforms.masks import as_pairs
 from pyg_hash.typing import IMAGE
 from pyg_hash.utils.checks import check_choice, check_positive_ints
 from pyg_hash.utils.files import check_writable
@@ -125,7 +125,7 @@ def fit(
     _check_loader(model, loader, accumulate * ranks.size)
     if patience is not None and "val_mask" not in data[IMAGE]:
         raise ValueError("patience: the data has no val_mask; add ValidationSplit(0.1) first")
-    check_pairs(data, "train_mask")
+    data = as_pairs(data, "train_mask")
     if not bool(data[IMAGE].train_mask.any()):
         raise ValueError("train_mask: no training node")
     if resume and checkpoint is None:
@@ -137,7 +137,7 @@ def fit(
             "the row of the epoch, or use patience"
         )
     optimizers = _optimizers(model, optimizer)
-    if any(s.optimizer not in optimizers.values() for s in schedulers):
+    if any(getattr(s, "optimizer", None) not in (None, *optimizers.values()) for s in schedulers):
         raise ValueError("schedulers: one is of another optimizer; make it of one given here")
     steps = Steps(loader, accumulate, precision, ranks)
     saves = checkpoint if ranks.is_main else None

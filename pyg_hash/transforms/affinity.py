@@ -27,7 +27,7 @@ from torch_geometric.transforms import BaseTransform
 from tqdm.auto import tqdm
 
 from pyg_hash.knn import knn
-from pyg_hash.transforms.masks import check_pairs
+from pyg_hash.transforms.masks import as_pairs
 from pyg_hash.typing import AFFINITY, IMAGE, MODALITIES, PAIR
 from pyg_hash.utils.checks import (
     check_choice,
@@ -566,7 +566,7 @@ class UnifiedAffinity(BaseTransform):
         """Return ``data`` with the affinity graph."""
         if "affinity" in data:
             raise ValueError("UnifiedAffinity: the affinity graph exists already; apply it once")
-        check_pairs(data, "train_mask")
+        data = as_pairs(data, "train_mask", labels=False)
         settings = dict(vars(self))
         if self.num_clusters is None:
             settings["num_clusters"] = int(data.num_classes if "num_classes" in data else 0)

@@ -16,7 +16,7 @@ from torch_geometric.utils import coalesce
 from pyg_hash.graph import PROTOCOLS, edge_weights, joint_edges, through_hubs
 from pyg_hash.knn import knn, recall
 from pyg_hash.knn.knn import check_backend
-from pyg_hash.transforms.masks import check_pairs, require_labels
+from pyg_hash.transforms.masks import as_pairs, require_labels
 from pyg_hash.typing import (
     CLASS,
     IMAGE,
@@ -108,7 +108,7 @@ class IntraKNN(BaseTransform):
         """Return ``data`` with intra edges and ``anchor_mask`` in both modalities."""
         if "graph" in data:
             raise ValueError("IntraKNN: the graph exists already; start from data without one")
-        check_pairs(data, "train_mask")
+        data = as_pairs(data, "train_mask", labels=False)
         found = {}
         for modality in MODALITIES:
             store = data[modality]
@@ -319,7 +319,7 @@ class LabelHub(BaseTransform):
         if "self_loops" in data.graph:
             raise ValueError(f"{name}: label edges exist already; apply it once")
         require_labels(data, name)
-        check_pairs(data, "train_mask", "labeled_mask", "num_classes")
+        data = as_pairs(data, "train_mask", "labeled_mask", "num_classes")
         store = data[IMAGE]
         labeled = store.labeled_mask
         if bool((labeled & ~store.train_mask).any()):
@@ -430,7 +430,7 @@ class SGCHGraph(BaseTransform):
         if "graph" in data:
             raise ValueError("SGCHGraph: the graph exists already; start from data without one")
         require_labels(data, "SGCHGraph")
-        check_pairs(data, "train_mask", "labeled_mask", "num_classes")
+        data = as_pairs(data, "train_mask", "labeled_mask", "num_classes")
         for step in self._steps():
             data = step(data)
         reach = "train"  # in the paper no edge leads across the modalities, whatever the anchors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -11,8 +12,8 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checks import (
+    as_mask,
     check_fraction,
-    check_mask,
     check_positive_int,
     check_same_rows,
     check_seed,
@@ -76,10 +77,10 @@ class LabelRate(BaseTransform):
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with a new ``labeled_mask`` in both modalities."""
-        store = data[IMAGE]
         if "graph" in data and "self_loops" in data.graph:
             raise ValueError("LabelRate: label edges exist already; apply it before LabelHub")
-        check_pairs(data, "train_mask")
+        data = as_pairs(data, "train_mask", labels=self.rate > 0)
+        store = data[IMAGE]
         mask = torch.zeros_like(store.train_mask)
         if self.rate > 0:
             require_labels(data, type(self).__name__)
@@ -119,7 +120,7 @@ class ValidationSplit(BaseTransform):
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with ``val_mask`` and smaller ``train_mask`` and ``labeled_mask``."""
-        check_pairs(data, "train_mask", "labeled_mask")
+        data = as_pairs(data, "train_mask", "labeled_mask")
         store = data[IMAGE]
         if "y" not in store or not bool(store.labeled_mask.any()):
             raise ValueError(
@@ -164,27 +165,48 @@ def require_labels(data: HeteroData, name: str) -> None:
         )
 
 
-def check_pairs(data: HeteroData, *needed: str) -> None:
-    """Raise unless ``data`` has ``x`` and what is ``needed``, and row i of both sides is a pair.
+def as_pairs(data: HeteroData, *needed: str, labels: bool = True) -> HeteroData:
+    """A copy of ``data`` with bool masks; raise unless row i of both sides is a pair.
 
-    All have as many rows, masks are bool ``[N]``, and both sides have the same :data:`PAIR_MASKS`,
-    and the same labels under ``labeled_mask``.
+    ``x`` and what is ``needed`` is there, with as many rows; a needed mask of images alone becomes
+    that of texts. :data:`PAIR_MASKS` are bool or uint8 ``[N]`` and the same on both sides, as what
+    labels under ``labeled_mask`` mean. If ``labels`` are to be read, they are dense tensors.
     """
+    data = copy.copy(data)
     if "num_classes" in needed:
-        check_positive_int(getattr(data, "num_classes", None), "data.num_classes")
+        if (count := getattr(data, "num_classes", None)) is None:
+            raise TypeError("data.num_classes: is missing; set it to the number of classes")
+        is_scalar = isinstance(count, Tensor) and count.numel() == 1
+        check_positive_int(count.item() if is_scalar else count, "data.num_classes")
     for key in ("x", *PAIR_MASKS, "y"):
-        sides = {f"data[{m!r}].{key}": data[m].get(key) for m in MODALITIES}
-        if key not in ("x", *needed):
-            sides = {name: value for name, value in sides.items() if value is not None}
-        for name, value in sides.items():
+        sides: list[Tensor] = []
+        for m in MODALITIES:
+            name = f"data[{m!r}].{key}"
+            value = data[m].get(key, data[IMAGE].get(key) if key in needed else None)
+            form = getattr(value, "layout", type(value).__name__)
+            if value is None and key in ("x", *needed):
+                raise TypeError(f"{name}: is missing; add it")
+            if value is None or (key == "y" and form != torch.strided and not labels):
+                continue
             if key in PAIR_MASKS:
-                check_mask(value, name)
-            elif not isinstance(value, Tensor):
-                raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+                value = data[m][key] = as_mask(value, name)
+            elif isinstance(form, str) or (key == "y" and form != torch.strided):
+                raise TypeError(f"{name}: expected a dense tensor, got {form}")
             check_same_rows(data[IMAGE].x, value, "data['image'].x", name)
+            sides.append(value)
         read = data[IMAGE].get("labeled_mask", slice(0)) if key == "y" else slice(None)
-        one, *others = [value[read] for value in sides.values()] or [torch.empty(0)]
-        for other in others if key != "x" else ():
-            if one.shape != other.shape or not bool((one == other).all()):
-                both = " and ".join(sides)
-                raise ValueError(f"{both}: differ, but row i of both is a pair; make them the same")
+        if key != "x" and len(sides) == 2 and not _say_the_same(read, *sides):
+            both = " and ".join(f"data[{m!r}].{key}" for m in MODALITIES)
+            raise ValueError(f"{both}: differ, but row i of both is a pair; make them the same")
+    return data
+
+
+def _say_the_same(read: Tensor | slice, one: Tensor, two: Tensor) -> bool:
+    """Whether masks or labels are the same in the rows that are read."""
+    if one.dim() + two.dim() == 3:  # class indices, and zeros and ones
+        index, hot = sorted((one, two), key=Tensor.dim)
+        one, two = index[:, None] == torch.arange(hot.size(1), device=hot.device), hot > 0
+    if one is two or one.shape != two.shape:
+        return one is two
+    same = (one == two)[..., None].flatten(1)  # copies of the rows read would take more memory
+    return bool(same.all(dim=1)[read].all())

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_hash.transforms.masks import check_pairs
+from pyg_hash.transforms.masks import as_pairs
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT
 from pyg_hash.utils.checks import (
     check_choice,
@@ -105,8 +105,9 @@ class ScaleFeatures(BaseTransform):
         if "graph" in data or "affinity" in data:
             raise ValueError("ScaleFeatures: the graph exists already; apply it before the graph")
         for modality in MODALITIES:
-            check_features(data[modality].get("x"), f"data['{modality}'].x")
-        check_pairs(data, "train_mask")
+            if "x" in data[modality]:
+                check_features(data[modality].x, f"data['{modality}'].x")
+        data = as_pairs(data, "train_mask", labels=False)
         fitted: dict[str, dict[str, Any]] = {}
         odd: list[str] = []
         for modality in MODALITIES:

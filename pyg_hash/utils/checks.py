@@ -184,11 +184,17 @@ def check_same_rows(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
         )
 
 
-def check_mask(x: Any, name: str) -> None:
-    """Raise ``TypeError`` unless ``x`` is a tensor, bool ``[N]``."""
-    if not isinstance(x, Tensor) or x.dtype != torch.bool or x.dim() != 1:
+def is_mask(x: Any) -> bool:
+    """Whether ``x`` is a tensor, bool or uint8 ``[N]``."""
+    return isinstance(x, Tensor) and x.dtype in (torch.bool, torch.uint8) and x.dim() == 1
+
+
+def as_mask(x: Any, name: str) -> Tensor:
+    """A mask as bool ``[N]``; ``TypeError`` unless :func:`is_mask`."""
+    if not is_mask(x):
         got = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{name}: expected a bool tensor [N], got {got}")
+    return torch.as_tensor(x, dtype=torch.bool)
 
 
 def check_labels(

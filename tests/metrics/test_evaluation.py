@@ -311,6 +311,23 @@ def test_training_rows_among_the_queries_are_noted(
     assert replace(found, notes=[]) == want
 
 
+@pytest.mark.parametrize("split", ["query", "val"])
+def test_masks_of_bytes_count_and_row_numbers_are_no_mask(
+    data: HeteroData, model: Remembered, split: Any
+) -> None:
+    for store in (data["image"], data["text"]):
+        store.labeled_mask = store.train_mask
+    want = evaluate(model, data, split=split)
+    for store in (data["image"], data["text"]):
+        for key in ("query_mask", "database_mask", "val_mask", "train_mask", "labeled_mask"):
+            store[key] = store[key].byte()
+    assert evaluate(model, data, split=split) == want
+    for store in (data["image"], data["text"]):
+        store.train_mask = store.train_mask.nonzero().flatten()
+    unknown = {"num_labels": None, "label_rate": None}
+    assert evaluate(model, data, split=split) == replace(want, **unknown)
+
+
 def test_masks_that_are_none_are_named(data: HeteroData, model: Remembered) -> None:
     data["text"].query_mask = data["text"].query_mask.long()
     with pytest.raises(TypeError, match=r"\['text'\].query_mask: expected a bool .*int64"):

@@ -1,5 +1,6 @@
 """The training loop: what it does, when it ends, and what it refuses."""
 
+import copy
 import math
 import sys
 
@@ -245,6 +246,55 @@ def test_a_scheduler_of_another_optimizer_is_refused(data):
     chained = torch.optim.lr_scheduler.ChainedScheduler(steps[:1])
     fit(model, data, ours, epochs=1, progress=False, schedulers=[chained])
     assert ours.param_groups[0]["lr"] == pytest.approx(0.1 * other.param_groups[0]["initial_lr"])
+
+
+def test_a_schedule_of_ones_own_needs_no_optimizer(data, tmp_path):
+    class Warm:
+        def __init__(self, optimizer):
+            self.of, self.n = optimizer, 0
+
+        def step(self):
+            self.n += 1
+            for group in self.of.param_groups:
+                group["lr"] = 1e-3 / self.n
+
+        def state_dict(self):
+            return {"n": self.n}
+
+        def load_state_dict(self, state):
+            self.n = state["n"]
+
+    model = small_model(data)
+    ours = adam(model)
+    for epochs in (2, 3):
+        own = Warm(ours)
+        more = {"schedulers": [own], "checkpoint": tmp_path / "x", "resume": True}
+        assert len(fit(model, data, ours, epochs=epochs, progress=False, **more)) == epochs
+        assert own.n == epochs and ours.param_groups[0]["lr"] == 1e-3 / epochs
+
+
+@pytest.mark.parametrize("kind", [MCGCN, SGCH, TaughtHash])
+def test_masks_of_images_alone_or_of_bytes_train_as_those_of_both(kind):
+    graph = graph_for(kind, scale=False)
+    bare, small = copy.copy(graph), copy.copy(graph)
+    for key in ("train_mask", "labeled_mask"):
+        for m in ("image", "text"):
+            small[m][key] = graph[m][key].byte()
+        if kind is TaughtHash:  # the graph of others sets both
+            del bare["text"][key]
+    states = []
+    for each in (graph, bare, small):
+        model = model_for(kind, each)
+        train(model, each, 2)
+        states.append(model.state_dict())
+    for state in states[1:]:
+        assert all(torch.equal(x, states[0][name]) for name, x in state.items())
+    assert small["image"].train_mask.dtype == torch.uint8  # the data stay as they are
+    assert kind is not TaughtHash or "train_mask" not in bare["text"]
+    for y in (graph["image"].y.numpy(), graph["image"].y.to_sparse()):
+        small["image"].y = y
+        with pytest.raises(TypeError, match=r"\['image'\].y: expected a dense tensor, got"):
+            train(model, small, 1)
 
 
 @pytest.mark.parametrize("kind", [MCGCN, SGCH, TaughtHash])

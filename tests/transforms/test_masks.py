@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch_geometric.testing import withCUDA
+from torch_geometric.transforms import Compose
 from toy import toy_data
 
 from pyg_hash.transforms import (
@@ -18,7 +19,7 @@ from pyg_hash.transforms import (
     UnifiedAffinity,
     ValidationSplit,
 )
-from pyg_hash.transforms.masks import stratified_sample
+from pyg_hash.transforms.masks import as_pairs, stratified_sample
 
 
 def unbalanced():
@@ -136,17 +137,18 @@ def test_data_without_labels(transform, message):
 @pytest.mark.parametrize(
     ("name", "value", "error", "message"),
     [
-        ("train_mask", None, TypeError, r"\['text'\].train_mask: expected a bool tensor \[N\]"),
         ("train_mask", torch.ones(60).long(), TypeError, r"train_mask: .*bool.*got torch.int64"),
         ("train_mask", torch.arange(9), TypeError, r"train_mask: .*bool.*got torch.int64 \[9\]"),
         ("train_mask", np.ones(60, bool), TypeError, r"train_mask: .*bool.*got ndarray"),
         ("train_mask", torch.ones(60, 1) > 0, TypeError, r"train_mask: .*got torch.bool \[60, 1\]"),
         ("train_mask", torch.ones(50) > 0, ValueError, r"\['text'\].train_mask: 60 and 50 rows"),
         ("train_mask", torch.ones(60) > 0, ValueError, r"\['text'\].train_mask: differ, but row i"),
-        ("x", None, TypeError, r"\['text'\].x: expected a .*tensor.*, got NoneType"),
+        ("x", None, TypeError, r"\['text'\].x: is missing; add it"),
         ("x", np.ones((60, 9)), TypeError, r"\['text'\].x: expected a .*tensor.*, got ndarray"),
         ("x", torch.ones(50, 9), ValueError, r"\['text'\].x: 60 and 50 rows"),
         ("y", torch.arange(60) // 30, ValueError, r"\['text'\].y: differ, but row i"),
+        ("y", torch.eye(4)[torch.arange(60) // 15], ValueError, r"\['text'\].y: differ, but row i"),
+        ("y", torch.ones(60, 4), ValueError, r"\['text'\].y: differ, but row i"),
         ("labeled_mask", torch.arange(60), TypeError, r"\['text'\].labeled_mask: expected a bool"),
     ],
 )
@@ -172,11 +174,74 @@ def test_data_that_are_no_pairs_are_named_at_every_door(transform, name, value, 
             transform(data)
 
 
+def same_graphs(one, two):
+    """Whether the images of both have the same masks, and all nodes the same edges."""
+    masks = [key for key in one["image"].keys() if key.endswith("_mask")]
+    assert all(torch.equal(one[m][key], two[m][key]) for m in ("image", "text") for key in masks)
+    assert one.edge_types == two.edge_types
+    assert all(torch.equal(one[e].edge_index, two[e].edge_index) for e in one.edge_types)
+
+
+DOORS = {
+    "IntraKNN": IntraKNN(3),
+    "LabelRate": LabelRate(0.3),
+    "LabelHub": Compose([IntraKNN(3), LabelHub()]),
+    "SGCHGraph": SGCHGraph(3),
+    "ScaleFeatures": ScaleFeatures(),
+    "UnifiedAffinity": UnifiedAffinity(2, progress=False),
+    "ValidationSplit": ValidationSplit(0.3),
+}
+READ_NO_LABELS = ("IntraKNN", "ScaleFeatures", "UnifiedAffinity")
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_masks_of_images_alone_are_those_of_both(name):
+    want, data = DOORS[name](toy_data()), toy_data()
+    for key in ("train_mask", "labeled_mask") if name not in READ_NO_LABELS else ("train_mask",):
+        del data["text"][key]
+    same_graphs(want, DOORS[name](data))
+    assert "train_mask" not in data["text"]  # what is given stays as it is
+    del data["image"].train_mask
+    with pytest.raises(TypeError, match=r"\['image'\].train_mask: is missing; add it"):
+        DOORS[name](data)
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_forms_of_masks_and_labels_that_say_the_same(name):
+    want, data = DOORS[name](toy_data()), toy_data()
+    data.num_classes = torch.tensor(4)
+    data["text"].y = torch.nn.functional.one_hot(data["text"].y, 4)
+    data["text"].train_mask = data["text"].train_mask.byte()
+    data["image"].labeled_mask = data["image"].labeled_mask.byte()
+    same_graphs(want, DOORS[name](data))
+
+
+@pytest.mark.parametrize("form", [torch.Tensor.numpy, torch.Tensor.to_sparse])
+@pytest.mark.parametrize("name", DOORS)
+def test_labels_are_tensors_where_they_are_read(name, form):
+    data = toy_data(multi_label=True)
+    for m in ("image", "text"):
+        data[m].y = form(data[m].y)
+    if name in READ_NO_LABELS:
+        same_graphs(DOORS[name](toy_data(multi_label=True)), DOORS[name](data))
+    else:
+        with pytest.raises(TypeError, match=r"\['image'\].y: expected a dense tensor, got "):
+            DOORS[name](data)
+
+
+def test_labels_that_both_sides_share_are_not_compared(monkeypatch):
+    data = toy_data(multi_label=True)
+    read = []
+    monkeypatch.setattr(torch.Tensor, "__eq__", lambda *sides: read.append(sides))
+    as_pairs(data, "train_mask", "labeled_mask")
+    assert read == []
+
+
 @pytest.mark.parametrize("transform", [LabelHub(), SGCHGraph(3)])
 def test_label_edges_name_what_they_miss(transform):
     for name, message in (
-        ("num_classes", "data.num_classes: expected a positive integer, got None"),
-        ("labeled_mask", r"\['image'\].labeled_mask: expected a bool tensor \[N\]"),
+        ("num_classes", "data.num_classes: is missing"),
+        ("labeled_mask", r"\['image'\].labeled_mask: is missing"),
     ):
         data = toy_data() if isinstance(transform, SGCHGraph) else IntraKNN(3)(toy_data())
         for store in [data] if name == "num_classes" else [data["image"], data["text"]]:
