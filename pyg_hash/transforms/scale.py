@@ -116,7 +116,7 @@ class ScaleFeatures(BaseTransform):
                 raise ValueError("train_mask: no training node to fit the scaling on")
             x = store.x if store.x.dtype == torch.float32 else store.x.float()
             usual = _usual(x[store.train_mask], modality)
-            odd += odd_features(x, modality)
+            odd += odd_features(x, modality, centred=modality in self.center)
             scaling = fitted[modality] = {}
             if modality in self.center:
                 scaling["mean"] = usual.mean(dim=0)

@@ -14,6 +14,8 @@ from pyg_hash.typing import IMAGE, MODALITIES
 _BLOCK = 1 << 22  # values in hand at a time
 OUTLYING = 20.0  # times the median
 _SMALLEST, _LARGEST = 1e-15, 1e15  # float32 holds the squares of what is between
+_WIDE = " and decide every distance; bring columns to one scale"
+_FAR = " and make all cosines alike; subtract their means"
 
 
 class OddDataWarning(UserWarning):
@@ -82,39 +84,33 @@ def out_of_range(lengths: Tensor, name: str) -> str:
     )
 
 
-def odd_columns(low: Tensor, high: Tensor, name: str) -> list[str]:
-    """What is odd about columns that run from ``low`` to ``high``, each ``[d]``."""
+def odd_columns(low: Tensor, high: Tensor, name: str, *, centred: bool = False) -> list[str]:
+    """What is odd about columns from ``low`` to ``high``, ``[d]``, to be ``centred`` or not."""
     lines, width = [], high.double() - low.double()
     if (constant := width == 0).all():
         return [f"{name}: all rows are equal, so that nothing can be learnt; give real features"]
-    if constant.any():
-        lines.append(
-            f"{name}: {int(constant.sum()):,} of {len(width):,} columns are constant (first: "
-            f"{int(constant.nonzero()[0])}); they tell nothing, drop them"
-        )
-    if (far := outlying(width)).any():
-        lines.append(
-            f"{name}: {int(far.sum()):,} of {len(width):,} columns are over {OUTLYING:g} times as "
-            f"wide as the median column (first: {int(far.nonzero()[0])}) and decide every "
-            "distance; bring columns to one scale"
-        )
-    far = outlying(torch.maximum(low.abs(), high.abs()).double()) & ~far & ~constant
-    if far.any():
-        lines.append(
-            f"{name}: {int(far.sum()):,} of {len(width):,} columns are over {OUTLYING:g} times as "
-            f"far from 0 as the median column (first: {int(far.nonzero()[0])}) and make all "
-            "cosines alike; subtract their means"
-        )
+    wide, times = outlying(width), f"over {OUTLYING:g} times as"
+    far = outlying(torch.maximum(low.abs(), high.abs()).double()) & ~wide & ~constant
+    for which, what, told in (
+        (constant, "constant", "; they tell nothing, drop them"),
+        (wide, f"{times} wide as the median column", _WIDE),
+        (far & (not centred), f"{times} far from 0 as the median column", _FAR),
+    ):
+        if which.any():
+            lines.append(
+                f"{name}: {int(which.sum()):,} of {len(width):,} columns are {what} (first: "
+                f"{int(which.nonzero()[0])}){told}"
+            )
     return lines
 
 
-def odd_features(x: Tensor, name: str) -> list[str]:
-    """What is odd about the rows and columns of features ``[n, d]``."""
+def odd_features(x: Tensor, name: str, *, centred: bool = False) -> list[str]:
+    """What is odd about the rows and columns of features ``[n, d]``; see :func:`odd_columns`."""
     blocks = torch.split(x, max(1, _BLOCK // x.size(1)))
     low = torch.stack([block.amin(dim=0) for block in blocks]).amin(dim=0)
     high = torch.stack([block.amax(dim=0) for block in blocks]).amax(dim=0)
     lengths = torch.cat([row_lengths(block) for block in blocks])
-    lines = odd_rows(lengths, name) + odd_columns(low, high, name)
+    lines = odd_rows(lengths, name) + odd_columns(low, high, name, centred=centred)
     return lines + zero_rows(lengths, name)
 
 

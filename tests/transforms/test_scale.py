@@ -1,6 +1,7 @@
 """ScaleFeatures: fitted on train alone, exact directions, and the same for new items."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -135,6 +136,18 @@ def test_an_outlier_is_left_out_and_named():
     assert torch.equal(scaled.scaling["image"]["mean"], expected.scaling["image"]["mean"])
     others = torch.arange(60) != rows[3]
     assert torch.equal(scaled["image"].x[others], expected["image"].x[others])
+
+
+@pytest.mark.parametrize("center", [(), ("image",), ("text",)])
+def test_whoever_subtracts_means_is_not_told_to(center):
+    data = toy_data()
+    for m in ("image", "text"):
+        data[m].x[:, 0] += 200
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", OddDataWarning)
+        ScaleFeatures(center=center)(data)
+    assert all("subtract their means" in str(w.message) for w in said)
+    assert {str(w.message).partition(":")[0] for w in said} == {"image", "text"} - {*center}
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

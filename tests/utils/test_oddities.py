@@ -44,7 +44,7 @@ def zero_query(values):
 
 
 def far_column(values):
-    values["image"][:, 2] += 1e6
+    values["text"][:, 2] += 1e6  # which are not centred
 
 
 def long_row(values):
@@ -61,7 +61,7 @@ def every_class(values):
 
 CASES = {
     wide_column: "image: 1 of 12 columns are over 20 times as wide as the median column",
-    far_column: "image: 1 of 12 columns are over 20 times as far from 0 as the median column",
+    far_column: "text: 1 of 10 columns are over 20 times as far from 0 as the median column",
     constant_column: "text: 1 of 10 columns are constant",
     zero_row: "image: 1 zero rows have no cosine (first: row 7)",
     zero_query: "image: 1 zero rows have no cosine (first: row 80)",
@@ -77,6 +77,15 @@ def odd(request, tmp_path):
     values = content()
     request.param(values)
     return write_feature_file(tmp_path / "x.h5", **values), CASES[request.param]
+
+
+def test_train_asks_for_no_centring_where_it_centres(tmp_path, capsys):
+    values = content()
+    values["image"][:, 2] += 1e6
+    file = write_feature_file(tmp_path / "x.h5", **values)
+    words = [f"--dataset={file}", "--model=lsh", "--num_bits=8", f"--out={tmp_path}/out"]
+    assert main(["train", *words]) == 0
+    assert "subtract their means" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", ["mcgcn --epochs=1 --k=3", "lsh"])
