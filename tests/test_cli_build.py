@@ -270,6 +270,33 @@ def test_both_stores_of_a_run_change_alike(built, tmp_path, monkeypatch, capsys)
     assert [store.contains(["s1"])[0] for store in stores()] == [False, True]
 
 
+def test_one_store_is_changed_after_a_killed_change_of_both_is_taken_back(
+    built, tmp_path, monkeypatch, capsys
+):
+    run, table = shutil.copytree(built[1], tmp_path / "run"), tmp_path / "a.csv"
+    store, save = run / "catalog" / "text.store", HammingIndex.save
+    table.write_text("id,price\ns0,1\n")
+
+    class Killed(BaseException):
+        pass
+
+    def dies(index):
+        save(index)
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(HammingIndex, "save", dies)
+        main(["store", "update", str(run), f"--metadata={table}"])
+    assert (run / "catalog" / "image.store.before").is_file()
+    table.write_text("id,price\ns0,2\n")
+    assert main(["store", "update", str(store), f"--metadata={table}"]) == 0
+    assert not list(store.parent.glob("*.before*"))
+    table.write_text("id,price\ns1,3\n")
+    assert main(["store", "update", str(run), f"--metadata={table}"]) == 0
+    assert HammingIndex.open(store).metadata(["s0", "s1"])["price"] == [2.0, 3.0]
+    capsys.readouterr()
+
+
 def test_a_report_says_how_many_pictures_have_moved(built, tmp_path, capsys):
     shop, run, _ = built
     words = ["report", str(run), f"--out={tmp_path}/report.html", "--points=5"]

@@ -11,6 +11,7 @@ import signal
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -331,6 +332,13 @@ def test_a_second_signal_does_not_wait():
     assert reached
     with pytest.raises(Stopped, match="SIGHUP"), stoppable():
         os.kill(os.getpid(), signal.SIGHUP)
+    with pytest.raises(Stopped, match="SIGTERM"), stoppable(), suppress(BaseException):
+        os.kill(os.getpid(), signal.SIGTERM)  # as in a callback, where Python drops it
+    with pytest.raises(Stopped, match="SIGTERM"), stoppable():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException as error:
+            raise RuntimeError("what other code makes of it") from error
 
 
 def test_checkpoint_every_is_an_option_and_no_setting(file, tmp_path, monkeypatch):

@@ -6,13 +6,14 @@ import os
 import time
 import unicodedata
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pyg_hash.cli import build
 from pyg_hash.cli.options import UsageError, check_out, option, say
-from pyg_hash.cli.store import lines_of
+from pyg_hash.cli.store import alone, lines_of
 from pyg_hash.runs import CATALOG, Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
 from pyg_hash.utils.checks import field_name
@@ -126,32 +127,33 @@ class Encode(build.NewItemsCommand):
                 f"{lost} of {total} items could not be encoded; {self.out} was not written"
             )
         digest = coders[0].model.digest()
-        if store is None:
-            write_codes(self.out, results, relaxed, digest)
-        else:
-            store = to_change_now(store, there)
-            relaxed = relaxed or store.has_relaxed  # by now
-        for items, found in results:
-            bits = "" if found.values is None else f" of {found.values.size(1)} bits"
-            more = f", {len(found.problems)} skipped" if found.problems else ""
-            where = self.out
-            if store is not None:
-                assert found.values is not None
-                names, own = [items.ids[row] for row in found.kept], found.values
-                kept = self._kept(items, found.kept, run) if raw else {}
-                kept = {n: values for n, values in kept.items() if store.fields.get(n) is str}
-                at = [row for row, known in enumerate(store.contains(names)) if kept and known]
-                old = store.metadata([names[row] for row in at])
-                for field, values in kept.items():  # what an item has already is its owner's
-                    for row, value in zip(at, old[field], strict=True):
-                        values[row] = values[row] if value is None else value
-                known = store.replace(
-                    binarize(own), names, kept, relaxed=own if relaxed else None, model=digest
-                )
-                store.save()
-                more += f", {known} replaced" if known else ""
-                where += f" ({len(store)} items)"
-            print(f"{items.modality}: {len(found.kept)} codes{bits}{more} -> {where}")
+        with alone(self.out) if into_store else nullcontext():
+            if store is None:
+                write_codes(self.out, results, relaxed, digest)
+            else:
+                store = to_change_now(store, there)
+                relaxed = relaxed or store.has_relaxed  # by now
+            for items, found in results:
+                bits = "" if found.values is None else f" of {found.values.size(1)} bits"
+                more = f", {len(found.problems)} skipped" if found.problems else ""
+                where = self.out
+                if store is not None:
+                    assert found.values is not None
+                    names, own = [items.ids[row] for row in found.kept], found.values
+                    kept = self._kept(items, found.kept, run) if raw else {}
+                    kept = {n: values for n, values in kept.items() if store.fields.get(n) is str}
+                    at = [row for row, known in enumerate(store.contains(names)) if kept and known]
+                    old = store.metadata([names[row] for row in at])
+                    for field, values in kept.items():  # what an item has already is its owner's
+                        for row, value in zip(at, old[field], strict=True):
+                            values[row] = values[row] if value is None else value
+                    known = store.replace(
+                        binarize(own), names, kept, relaxed=own if relaxed else None, model=digest
+                    )
+                    store.save()
+                    more += f", {known} replaced" if known else ""
+                    where += f" ({len(store)} items)"
+                print(f"{items.modality}: {len(found.kept)} codes{bits}{more} -> {where}")
 
     def _kept(self, items: build.NewItems, rows: list[int], run: Run) -> dict[str, list[str]]:
         """What a store with such a field keeps of raw items, in a catalogue as ``build`` does."""

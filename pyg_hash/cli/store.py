@@ -144,7 +144,7 @@ def to_change(address: str, what: str) -> Iterator[tuple[list[CodeStore], Search
         run = Run(path.parent.parent)
         if run.has_catalog and path.parent.name == CATALOG:
             say(f"note: the other store stays; to change both: pyg-hash store {what} {run.path}")
-        with opened(address) as store:
+        with alone(address), opened(address) as store:
             yield [store], None
         return
     from pyg_hash.serve import SearchEngine
@@ -161,6 +161,29 @@ def to_change(address: str, what: str) -> Iterator[tuple[list[CodeStore], Search
     finally:
         for store in engine.indexes.values():
             store.close()
+
+
+@contextmanager
+def alone(address: str) -> Iterator[None]:
+    """While one store of a catalogue is changed, nobody changes both.
+
+    What a killed process left half done of a change of both is taken back first.
+    """
+    from pyg_hash.runs import CATALOG, Run
+    from pyg_hash.typing import IMAGE
+    from pyg_hash.utils.locks import Lock
+
+    folder = Path(address).resolve().parent
+    run = Run(folder.parent)
+    if folder.name != CATALOG or not run.has_catalog:
+        yield
+        return
+    before = Path(f"{run.catalog_file(IMAGE)}.before")
+    if before.is_file():
+        with to_change(str(run.path), ""):
+            pass
+    with Lock(before.with_name(f".{before.name}.lock"), f"store: {folder}", 5.0):
+        yield
 
 
 def cell(value: Any, width: int = 40) -> str:

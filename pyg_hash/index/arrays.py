@@ -198,7 +198,9 @@ def _folder(path: str | os.PathLike[str]) -> Path:
 
 
 def _changes(path: str | os.PathLike[str]) -> list[Path]:
-    return sorted(_folder(path).glob("[0-9]*.store"))
+    with suppress(FileNotFoundError):  # it goes when the file is written anew
+        return sorted(_folder(path).glob("[0-9]*.store"))
+    return []
 
 
 def state(path: str | os.PathLike[str]) -> State:

@@ -8,6 +8,7 @@ import os
 import re
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
@@ -490,17 +491,10 @@ class SearchEngine:
         return list(dict.fromkeys(self.indexes.values()))
 
     def _lock(self) -> None:
-        """Take all locks; what another process has changed is opened again, once."""
-        for again in (False, True):
-            try:
-                for index in self._each():
-                    if isinstance(index, HammingIndex):
-                        index.lock()
-                return
-            except BusyError:
-                if again:
-                    raise
-                self._reopen()
+        """Take all locks; ``BusyError``: somebody has one, or changed a store since it was open."""
+        for index in self._each():
+            if isinstance(index, HammingIndex):
+                index.lock()
 
     def _reopen(self) -> None:
         """Open the stores again, as they were saved."""
@@ -528,8 +522,19 @@ class SearchEngine:
                     stack.enter_context(Lock(path, f"store: {path.parent}", _PATIENCE))
                 except BusyError as error:
                     raise QueryError(f"items: {error}", 503) from error
-            stack.enter_context(self._turns.writing())
-            yield
+            until = time.monotonic() + _PATIENCE
+            while True:  # no search waits while this waits for who changes one store
+                with self._turns.writing():
+                    try:
+                        self._lock()
+                    except BusyError as error:
+                        self._reopen()
+                        if time.monotonic() > until:
+                            raise QueryError(f"items: {error}", 503) from error
+                    else:
+                        yield
+                        return
+                time.sleep(0.05)
 
     def recover(self) -> None:
         """Take back what a killed process changed in one of two stores.
@@ -541,9 +546,8 @@ class SearchEngine:
         with self._alone():
             try:
                 self._take_back()
-            except OSError:
+            finally:
                 self._reopen()  # as they are, and not locked
-                raise
 
     def _take_back(self) -> None:
         if self._before is None or not self._before.is_file():

@@ -25,13 +25,25 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise :class:`Stopped`, so that all that is open is put in order."""
+    """Let SIGTERM and SIGHUP raise :class:`Stopped`, so that all that is open is put in order.
+
+    At the end it is raised again if the code that it met dropped it, or made another error of it.
+    """
+    told: list[int] = []
 
     def stop(number: int, frame: Any) -> None:
+        told.append(number)
         raise Stopped(number)
 
-    with handled(stop, _SIGNALS):
-        yield
+    try:
+        with handled(stop, _SIGNALS):
+            yield
+    except Exception as error:
+        if told:
+            raise Stopped(told[-1]) from error
+        raise
+    if told:
+        raise Stopped(told[-1])
 
 
 @contextmanager

@@ -354,3 +354,15 @@ def test_verify_beside_a_writer_and_without_faiss(
     monkeypatch.setattr("pyg_hash.utils.faiss.is_installed", lambda: False)
     monkeypatch.setitem(sys.modules, "faiss", None)
     assert main(["data", "verify", str(tmp_path / "b.store")]) == 0
+
+
+def test_a_journal_that_goes_while_it_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path / "a.store")
+
+    def gone(folder: Path, pattern: str) -> Any:
+        raise FileNotFoundError(folder)
+
+    monkeypatch.setattr(Path, "glob", gone)
+    assert len(HammingIndex.open(tmp_path / "a.store")) == 400

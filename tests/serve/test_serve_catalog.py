@@ -254,7 +254,8 @@ def test_no_other_file_is_a_picture(tmp_path, path):
     assert client.get("/api/item/set%2F2/picture").status == 200
 
 
-def test_a_store_that_another_process_changes(own, tmp_path):
+def test_a_store_that_another_process_changes(own, tmp_path, monkeypatch):
+    monkeypatch.setattr("pyg_hash.serve.engine._PATIENCE", 0.1)
     with HammingIndex.open(tmp_path / "image.store") as other:
         other.remove(["set/1"])
         item = {"id": "a", "text": "red", "image": b64encode(png()).decode()}
