@@ -27,6 +27,7 @@ from pyg_hash.utils.checks import check_labels
 from pyg_hash.utils.checksums import form_of, verify
 from pyg_hash.utils.files import CorruptFileError, check_path, digest_of_folder, no_file, sha256
 from pyg_hash.utils.hdf5 import open_hdf5
+from pyg_hash.utils.locks import BusyError
 from pyg_hash.utils.oddities import (
     judged_rows,
     odd_columns,
@@ -252,7 +253,8 @@ class FeatureFile(CrossModalDataset):
         root: folder for what is stored; default: ``<path>.cache``.
 
     ``FileNotFoundError``; ``CorruptFileError``: the file is truncated, damaged or no HDF5 file;
-    ``ValueError``: the content breaks a rule; the message names the entry.
+    ``ValueError``: the content breaks a rule; the message names the entry. ``BusyError``: the file
+    is replaced again and again as it is read; or was since, when more is read, such as texts.
     """
 
     stores_base = False
@@ -279,9 +281,35 @@ class FeatureFile(CrossModalDataset):
         super().__init__(folder, transform, pre_transform, force_reload=force_reload)
 
     def settings(self) -> dict[str, Any]:
-        """The file, its size and its time."""
-        size, time = stamp(self.path.parent, self.path.name)
+        """The file, its size and its time when it was read."""
+        _, size, time = self._state
         return {"path": str(self.path), "size": size, "mtime_ns": time}
+
+    def _load_or_build(self, tries: int = 5) -> HeteroData:
+        self._state = self._version()
+        try:
+            return super()._load_or_build()
+        except BusyError:  # from _base: nothing was transformed or stored yet
+            if tries == 1:
+                raise
+        return self._load_or_build(tries - 1)
+
+    def _base(self, *, rebuild: bool = False) -> HeteroData:
+        with self._same_file():
+            return super()._base(rebuild=rebuild)
+
+    def _version(self) -> list[int]:
+        return [self.path.stat().st_ino, *stamp(self.path.parent, self.path.name)]
+
+    @contextmanager
+    def _same_file(self) -> Iterator[None]:
+        """``BusyError``: what the block read may be of another version than the features."""
+        try:
+            yield
+        finally:
+            if self.path.is_file() and self._version() != self._state:
+                told = "was replaced while it was read, or since; open it when nobody writes it"
+                raise BusyError(f"{self.path}: {told}")
 
     def build(self) -> HeteroData:
         """Read and check everything that a model needs."""
@@ -301,17 +329,19 @@ class FeatureFile(CrossModalDataset):
     @property
     def about(self) -> str | None:
         """What the file says of its features; None: nothing."""
-        with open_feature_file(self.path) as file:
+        with self._same_file(), open_feature_file(self.path) as file:
             return read_about(file)
 
     def _encoder(self, modality: Modality) -> Any:
         """What was kept beside the file."""
-        found = stored_encoder(self.path, modality)
+        with self._same_file():
+            found = stored_encoder(self.path, modality)
         return super()._encoder(modality) if found is None else found
 
     def read_items(self) -> Items:
         """Ids, class names, picture paths and texts as stored."""
-        return stored_items(self.path, self.num_classes)
+        with self._same_file():
+            return stored_items(self.path, self.num_classes)
 
 
 def stored_encoder(path: Path, modality: Modality) -> Any:

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from os.path import isfile
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_choice, check_labels, check_positive_int
 from pyg_hash.utils.files import atomic_path, bad_text, check_path, check_writable, digest_of_folder
 from pyg_hash.utils.hdf5 import new_hdf5
-from pyg_hash.utils.locks import replace_folder
+from pyg_hash.utils.locks import Lock, replace_folder
 
 _FILTERS = (None, "gzip", "lzf", *range(10))
 _GROUPS = (list, tuple, set, frozenset)
@@ -82,7 +83,8 @@ def write_feature_file(
         text_encoder: the same, of ``text``.
 
     ``TypeError`` or ``ValueError``: the content breaks rules of the layout, all of which the
-    message lists. ``OSError``: the file cannot be written.
+    message lists. ``OSError``: the file cannot be written. ``BusyError``: another process is
+    writing it with encoders, and some are given.
     """
     content = {name: value for name, value in locals().items() if name != "path"}
     given = {m: content.pop(f"{m}_encoder") for m in MODALITIES}
@@ -99,7 +101,8 @@ def write_feature_file(
                 f"{m}_encoder: makes {encoder.num_features} features, {m} has {width}; give the "
                 "one that made them"
             )
-    return _write(path, checked, encoders)
+    with Lock(Path(f"{path}.lock"), f"path: {path}") if encoders else nullcontext():
+        return _write(path, checked, encoders)
 
 
 def _as_encoder(encoder: Any, modality: Modality) -> Any:
@@ -222,6 +225,7 @@ def encode_feature_file(
     Raises:
         TypeError, ValueError: as of ``write_feature_file``; lists of different lengths, empty
             texts, pictures that do not exist, or items that cannot be encoded, which are listed.
+        BusyError: another process is encoding or writing to ``path``.
     """
     own = {"path", "image", "text", "image_paths", "texts", "image_encoder", "text_encoder"}
     taken = inspect.signature(write_feature_file).parameters
@@ -248,9 +252,10 @@ def encode_feature_file(
     relative = [os.path.relpath(image, Path(path).parent) for image in paths]
     more = {**keywords, **more, "image_paths": relative, "texts": words}
     content = _checked(path, more, len(paths))
-    found = encode_all(batch_size, image=(encoders[IMAGE], paths), text=(encoders[TEXT], words))
-    content |= {name: as_matrix(x, name) for name, x in found.items()}
-    return _write(path, content, encoders)
+    with Lock(Path(f"{path}.lock"), f"path: {path}"):  # a second one is told before it encodes
+        found = encode_all(batch_size, image=(encoders[IMAGE], paths), text=(encoders[TEXT], words))
+        content |= {name: as_matrix(x, name) for name, x in found.items()}
+        return _write(path, content, encoders)
 
 
 # what users hand over; every error names its argument -------------------------------------------

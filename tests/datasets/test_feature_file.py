@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import h5py
 import numpy as np
@@ -11,6 +12,7 @@ from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.datasets import build as build_module
 from pyg_hash.datasets.sources import open_source
 from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.locks import BusyError
 
 N = 8
 TRAIN, QUERY = np.arange(6), np.array([6, 7])
@@ -159,6 +161,59 @@ def test_a_new_version_of_the_file_is_noticed(path, content):
     os.utime(path, ns=(1, 1))
     x = FeatureFile(path, pre_transform=Double())[0]["image"].x
     np.testing.assert_allclose(x.numpy(), (content["image"] + 1) * 2)
+
+
+def replacing(path, versions, monkeypatch):
+    """Put the next of these versions into the file's place before each reading of its features."""
+    build, left = FeatureFile.build, list(versions)
+
+    def late(self):
+        if left:
+            shutil.copy2(left.pop(0), f"{path}.next")
+            os.replace(f"{path}.next", path)
+        return build(self)
+
+    monkeypatch.setattr(FeatureFile, "build", late)
+
+
+@pytest.fixture
+def versions(path, content, tmp_path):
+    found = [tmp_path / f"{number}.h5" for number in range(2)]
+    for number, version in enumerate(found):
+        image = content["image"] + number
+        write_feature_file(version, **{**content, "image": image}, texts=[str(number)] * N)
+        os.utime(version, ns=(number + 1, number + 1))
+    shutil.copy2(found[0], path)
+    return found
+
+
+def test_a_file_replaced_while_read_is_read_again(path, content, versions, monkeypatch):
+    replacing(path, versions[1:], monkeypatch)
+    raced = FeatureFile(path, pre_transform=Double())
+    np.testing.assert_allclose(raced[0]["image"].x.numpy(), (content["image"] + 1) * 2)
+    assert raced.texts == ["1"] * N
+    assert len(list(path.with_name(f"{path.name}.cache").glob("processed/*"))) == 1
+    shutil.copy2(versions[0], path)  # with its size and its time
+    again = FeatureFile(path, pre_transform=Double())
+    np.testing.assert_allclose(again[0]["image"].x.numpy(), content["image"] * 2)
+
+
+def test_a_file_replaced_at_each_reading_is_refused(path, versions, monkeypatch):
+    replacing(path, versions[::-1] * 10, monkeypatch)
+    with pytest.raises(BusyError, match=rf"{path.name}: was replaced while it was read"):
+        FeatureFile(path, pre_transform=Double())
+    assert not list(path.parent.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["texts", "ids", "about", "text_encoder", "row_prints"])
+def test_a_file_replaced_since_gives_nothing_more(path, versions, name, monkeypatch):
+    FeatureFile(path, pre_transform=Double())
+    dataset = FeatureFile(path, pre_transform=Double())
+    monkeypatch.setattr(dataset, "_prints", None)
+    shutil.copy2(versions[1], path)
+    with pytest.raises(BusyError, match="was replaced while it was read, or since"):
+        found = getattr(dataset, name)
+        found()
 
 
 def test_missing_file(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from pyg_hash.features import BagOfWords, OwnEncoder, load_image
 from pyg_hash.runs import Run
 from pyg_hash.serve import SearchEngine
 from pyg_hash.utils.checksums import CorruptFileError
+from pyg_hash.utils.locks import BusyError, replace_folder
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("sklearn")
@@ -69,6 +71,34 @@ def test_features_are_those_of_the_encoders(made):
     assert dataset.texts[3] == texts[3]
     assert [str(p) for p in paths] == [str(p) for p in dataset.image_paths]
     assert dataset.image_encoder().name == "mean_colors"
+
+
+def test_two_at_a_time_do_not_share_the_encoders_folder(made, tmp_path, monkeypatch):
+    _, paths, texts, more = made
+    new, words, told = tmp_path / "new.h5", BagOfWords("count").fit(texts), []
+    encoders = {"image_encoder": OwnEncoder(mean_colors, 9), "text_encoder": words}
+    rows = {"image": mean_colors(paths), "text": words(texts)}
+
+    def second(*args):
+        for change in (
+            lambda: write_feature_file(new, **rows, **encoders, **more),
+            lambda: encode_feature_file(new, images=paths, texts=texts, **encoders, **more),
+        ):
+            with pytest.raises(BusyError, match=rf"path: .*new.h5: is .*process {os.getpid()} on"):
+                change()
+        told.append(write_feature_file(new, **rows, **more))  # it shares nothing
+        return mean_colors(*args) if len(args) == 1 else replace_folder(*args)
+
+    own = {"image_encoder": OwnEncoder(second, 9), "text_encoder": words}
+    encode_feature_file(new, images=paths, texts=texts, batch_size=36, **own, **more)
+    assert len(told) == 1
+    monkeypatch.setattr(sys.modules["pyg_hash.datasets.feature_write"], "replace_folder", second)
+    write_feature_file(new, **rows, **encoders, **more)
+    assert len(told) == 2
+    monkeypatch.undo()
+    encode_feature_file(new, images=paths, texts=texts, **encoders, **more)
+    assert FeatureFile(new).image_encoder().name == "mean_colors"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new.h5", "new.h5.encoders"]
 
 
 def test_a_run_takes_raw_items(made, tmp_path, capsys, monkeypatch):
