@@ -18,9 +18,9 @@ import json
 import os
 import re
 import warnings
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,17 +49,16 @@ def say_once(kind: str, message: str) -> None:
         warnings.warn(message, UncheckedWarning, stacklevel=3)
 
 
-def form_of(path: Path, name: str | None = None) -> str:
+def form_of(path: Path, name: str | None = None, file: BinaryIO | None = None) -> str:
     """The ending, in small letters, of the form that a file is in; empty: none of ours.
 
     ``name`` is what it is to be called. A name that says nothing leaves it to the first bytes.
     """
     ending = Path(name or path).suffix.lower()
     if ending not in (".safetensors", ".store", ".json", *ENDINGS):
-        head = b""
-        size = 0
-        with suppress(OSError), open(path, "rb") as file:
-            head, size = file.read(9), os.path.getsize(path)
+        head, size = b"", 0
+        with suppress(OSError), nullcontext(file) if file else open(path, "rb") as given:
+            size, _, head = given.seek(0, os.SEEK_END), given.seek(0), given.read(9)
         found = ".h5" if head.startswith(b"\x89HDF\r\n\x1a\n") else ""
         fits = int.from_bytes(head[:8], "little") < size  # the header's length
         ending = ".safetensors" if head[8:] == b"{" and fits else found
@@ -70,34 +69,38 @@ def seal(path: Path, name: str) -> None:
     """Append the checksum to a finished file that is to have this name, if that is its form's."""
     ending = form_of(path, name)
     if ending in (".json", *ENDINGS):
-        line = _line(path, os.path.getsize(path), ending)
-        with open(path, "ab") as file:
-            file.write(line)
+        with open(path, "rb+") as file:
+            file.write(_line(file, file.seek(0, os.SEEK_END), ending))
 
 
-def _line(path: Path, size: int, ending: str) -> bytes:
+def _line(file: BinaryIO, size: int, ending: str) -> bytes:
     """The checksum of the first ``size`` bytes of a file, as it is appended to them."""
     total, left = xxh3_64(), size
-    with open(path, "rb") as file:
-        while left > 0 and (block := file.read(min(left, BLOCK))):
-            total.update(block)
-            left -= len(block)
+    file.seek(0)
+    while left > 0 and (block := file.read(min(left, BLOCK))):
+        total.update(block)
+        left -= len(block)
     if ending == ".json":
         bits = f"{total.intdigest():064b}\n"
         return bits.translate({ord("0"): " ", ord("1"): "\t"}).encode()
     return f"\n# xxh3 {total.hexdigest()} xxh3\n".encode()
 
 
-def verify(path: str | os.PathLike[str]) -> bool:
-    """Compare a file's checksum, else ``CorruptFileError``; False: it has none, said once."""
+def verify(path: str | os.PathLike[str], file: Any = None) -> bool:
+    """Compare a file's checksum, else ``CorruptFileError``; False: it has none, said once.
+
+    ``file`` is it, open: a second opening could meet another file.
+    """
+    if file is None:
+        with open(path, "rb") as file:
+            return verify(path, file)
     path = Path(path)
-    ending = form_of(path)
+    ending = form_of(path, file=file)
     if ending not in (".json", *ENDINGS):
-        return verify_tensors(path)
-    with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 96))
-        tail = file.read()
+        return verify_tensors(path, file)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - 96))
+    tail = file.read()
     if ending == ".json":  # others write that too, and earlier versions 34
         length, is_sealed = 65, 16 < len(tail) - len(tail.rstrip()) != 34
         for at in range(len(tail) - 63 if not is_sealed else 0):  # damaged, or with more behind it
@@ -107,14 +110,16 @@ def verify(path: str | os.PathLike[str]) -> bool:
         _unchecked(path)
     else:
         length = 30
-    if is_sealed and not tail.endswith(_line(path, size - length, ending)):
+    if is_sealed and not tail.endswith(_line(file, size - length, ending)):
         raise _damaged(path, "its checksum is that of other bytes")
     return is_sealed
 
 
-def verify_tensors(path: Path) -> bool:
+def verify_tensors(path: Path, file: BinaryIO | None = None) -> bool:
     """:func:`verify` for a safetensors file, whatever its name."""
-    whole = np.memmap(path, mode="r") if os.path.getsize(path) else np.empty(0, np.uint8)
+    with nullcontext(file) if file else open(path, "rb") as given:
+        empty = given.seek(0, os.SEEK_END) == 0
+        whole = np.empty(0, np.uint8) if empty else np.memmap(given, mode="r")
     sums = Sums.of(whole, path)
     if sums is not None:
         sums.check()

@@ -99,6 +99,7 @@ def sync_folder(folder: Path) -> None:
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 _LEFT = re.compile(rf"\..+\.{_HOST}\.(\d+)\.\w+\.tmp")
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.\d+\.\w+\.tmp")  # of any machine
 
 
 @cache
@@ -173,10 +174,11 @@ def save_json(path: str | os.PathLike[str], value: Any) -> None:
 def read_text(path: str | os.PathLike[str]) -> str:
     """The text of a file in UTF-8, its checksum compared if it has one and left out."""
     path = Path(path)
-    text = path.read_text(encoding="utf-8")
     ending = path.suffix.lower()
-    if ending in (".json", ".yaml"):
-        verify(path)
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+        if ending in (".json", ".yaml"):
+            verify(path, file.buffer)
     return text.rstrip(" \t\n") + "\n" if ending == ".json" else text
 
 

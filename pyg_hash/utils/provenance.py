@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from pyg_hash.utils.checksums import form_of, say_once
 from pyg_hash.utils.digests import SAME, row_prints, same_rows
+from pyg_hash.utils.files import TEMPORARY
 
 _MASKS = ("train", "labeled", "query", "database", "val")
 MIXED = "mixed"  # in place of a digest: codes of several models
@@ -112,10 +114,19 @@ def check_model(stored: str | None, digest: str, what: str, *, force: bool = Fal
         )
 
 
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+        raise error
+
+
 def stored_files(path: Path) -> list[Path]:
-    """The files below ``path``, or it and its journal, of forms that are sealed; at least one."""
-    log = Path(f"{path}.log")
-    every = sorted(path.rglob("*")) if path.is_dir() else [path, *sorted(log.glob("*.store"))]
+    """The finished files below ``path``, or it and its journal, of sealed forms; at least one."""
+    named, folder, ending = [path], Path(f"{path}.log"), ".store"
+    if path.is_dir():
+        named, folder, ending = [], path, ""
+    walk = os.walk(folder, onerror=_unless_gone)
+    below = (Path(top, name) for top, _, names in walk for name in names if name.endswith(ending))
+    every = [*named, *sorted(file for file in below if not TEMPORARY.fullmatch(file.name))]
     found = [file for file in every if file.is_file() and form_of(file)]
     if not found:
         raise FileNotFoundError(f"path: no file that pyg_hash writes at {path}")

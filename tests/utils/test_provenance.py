@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import warnings
 
 import h5py
@@ -13,7 +15,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 from xxhash import xxh3_64_hexdigest
 
-from pyg_hash.utils import checksums
+from pyg_hash.utils import checksums, files
 from pyg_hash.utils.checksums import BLOCK, UncheckedWarning, verify, verify_tensors
 from pyg_hash.utils.digests import digest_of, row_prints, same_rows
 from pyg_hash.utils.files import (
@@ -273,3 +275,70 @@ def test_digests_of_tensors():
     assert digest_of(x) == digest_of(dict(reversed(x.items())))
     others = [{"a": x["a"]}, {**x, "b": torch.zeros(2)}, {**x, "b": torch.ones(2).double()}]
     assert len({digest_of(x), digest_of(x, 1), *map(digest_of, others)}) == 5
+
+
+# while others write ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.yaml", "x.h5", "x.safetensors", "x", "x.JSON"])
+def test_a_file_that_is_replaced_meanwhile_is_not_called_damaged(tmp_path, monkeypatch, name):
+    kind = name.partition(".")[2] or "h5"
+    read, kind = (load_json, "json") if kind == "JSON" else (verify, kind)
+    path, other = tmp_path / name, tmp_path / f"other.{kind}"
+    write(path, kind)
+    expected = read(path)
+    if kind == "json":
+        save_json(other, {"b": list(range(99))})
+    elif kind == "safetensors":
+        save_tensors(other, {"y": torch.ones(99)})
+    else:
+        with atomic_path(other) as temporary, h5py.File(temporary, "w") as file:
+            file["y"] = np.ones(99)
+    content, num_opened = other.read_bytes(), []
+
+    def then_replaced(given, *more, **named):
+        file = open(given, *more, **named)  # noqa: SIM115
+        num_opened.append(given)
+        other.write_bytes(content)
+        other.replace(path)
+        return file
+
+    monkeypatch.setattr(checksums, "open", then_replaced, raising=False)
+    monkeypatch.setattr(files, "open", then_replaced, raising=False)
+    assert read(path) == expected
+    assert len(num_opened) == 1 and path.read_bytes() == content
+
+
+def test_what_others_are_writing_is_no_stored_file(tmp_path, monkeypatch):
+    save_json(tmp_path / "a.json", 1)
+    (tmp_path / "gone").mkdir()
+    with atomic_path(tmp_path / "x.safetensors") as mine, atomic_path(tmp_path / "x.h5") as open_h5:
+        with h5py.File(open_h5, "w") as file:
+            file["y"] = np.ones(9)
+        write(tmp_path / "whole.safetensors", "safetensors")
+        half = (tmp_path / "whole.safetensors").read_bytes()[:-1]
+        mine.write_bytes(half)
+        theirs = tmp_path / ".x.safetensors.0123abcd.77.89ab.tmp"
+        theirs.write_bytes(half)
+        (tmp_path / "whole.safetensors").unlink()
+        scandir = os.scandir
+
+        def then_gone(folder):
+            """As of a folder that another process removes after it was listed."""
+            if os.path.basename(folder) == "gone":
+                (tmp_path / "gone").rmdir()
+            return scandir(folder)
+
+        monkeypatch.setattr(os, "scandir", then_gone)
+        assert stored_files(tmp_path) == [tmp_path / "a.json"]
+        assert not (tmp_path / "gone").exists()
+        assert stored_files(theirs) == [theirs]  # it was named
+        (tmp_path / "a.json.log").touch()  # no journal
+        assert stored_files(tmp_path / "a.json") == [tmp_path / "a.json"]
+        monkeypatch.setattr(os, "scandir", fails)
+        with pytest.raises(OSError, match="broken disk"):
+            stored_files(tmp_path)
+
+
+def fails(folder):
+    raise OSError(errno.EIO, "broken disk")
