@@ -206,13 +206,21 @@ class Run:
                     f"out: {self.path} is inside the run {above}; choose another place"
                 )
 
-    def lock(self) -> Lock:
-        """The right to change the folder, which is made; ``BusyError``: another process has it."""
+    def lock(self, *, make: bool = True, wait_s: float = 0.0) -> Lock:
+        """The right to change the folder, which is made unless ``make`` is false.
+
+        ``BusyError``: another process has the right, and keeps it for ``wait_s`` seconds;
+        ``FileNotFoundError``: there is no such folder.
+        """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            if make:
+                self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise type(error)(f"out: cannot write to {self.path}: {error.strerror}") from error
-        return Lock(self.path / ".lock", f"run: {self.path}")
+        lock = Lock(self.path / ".lock", f"run: {self.path}", wait_s)
+        if not self.path.is_dir():
+            raise FileNotFoundError(f"run: {self.path} was moved or removed meanwhile")
+        return lock
 
     def has(self, part: str) -> bool:
         """Whether one part is there."""

@@ -21,6 +21,7 @@ from pyg_hash.stores import FaissStore, read_codes
 from pyg_hash.utils import checksums
 from pyg_hash.utils.digests import digest_of
 from pyg_hash.utils.files import load_json
+from pyg_hash.utils.locks import Lock
 
 N = 120
 
@@ -291,6 +292,36 @@ def test_the_same_data_elsewhere_are_the_same(folder, capsys):
     assert evaluate(folder) == 0
     assert "NOTE" not in capsys.readouterr().out
     assert load_json(folder / "one" / "metrics.json") == before
+
+
+def meanwhile(monkeypatch, change):
+    """Have another process do something when the numbers are to be kept."""
+    lock = Run.lock
+
+    def late(run, **more):
+        change(run)
+        return lock(run, **more)
+
+    monkeypatch.setattr(Run, "lock", late)
+
+
+def test_numbers_are_kept_when_another_process_is_done(folder, monkeypatch):
+    others = []
+    meanwhile(monkeypatch, lambda run: others.append(Lock(run.path / ".lock", "run")))
+    monkeypatch.setattr(
+        "pyg_hash.utils.locks.time.sleep", lambda _: others and others.pop().release()
+    )
+    assert evaluate(folder, "--topk=7") == 0 and not others
+    assert any("topk=7" in name for name in Run(folder / "one").metrics())
+
+
+def test_numbers_of_a_run_that_is_moved_meanwhile_make_no_folder(folder, monkeypatch, capsys):
+    meanwhile(monkeypatch, lambda run: run.path.rename(folder / "moved"))
+    before = load_json(folder / "one" / "metrics.json")
+    assert evaluate(folder, "--topk=7") == 1
+    assert f"run: {folder}/one was moved or removed meanwhile" in capsys.readouterr().err
+    assert not (folder / "one").exists()
+    assert load_json(folder / "moved" / "metrics.json") == before
 
 
 def test_training_rows_among_the_queries(folder, capsys):

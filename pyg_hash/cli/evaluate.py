@@ -29,6 +29,8 @@ from pyg_hash.utils.digests import digest_of
 from pyg_hash.utils.files import CorruptFileError, atomic_path
 from pyg_hash.utils.provenance import stored_files
 
+_PATIENCE_S = 10.0  # with another process that keeps its numbers, or whose training ends
+
 
 class DataCommand(build.RunCommand):
     """A command that reads the data set of a run."""
@@ -96,7 +98,7 @@ class Evaluate(DataCommand):
             name += f" on other data ({of['data'][:12]})"
         print(json.dumps(result.to_dict(), indent=2) if self.json else result)
         try:
-            with run.lock():
+            with run.lock(make=False, wait_s=_PATIENCE_S):
                 run.add_metrics(name, result.to_dict(), **of)
         except OSError as error:
             if error.errno not in (errno.EROFS, errno.EACCES):
