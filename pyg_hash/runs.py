@@ -24,6 +24,7 @@ import os
 import re
 import shlex
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -335,6 +336,21 @@ class Run:
 
     def metrics(self) -> dict[str, Any]:
         """The evaluations by name, as :meth:`add_metrics` kept them; empty: there are none."""
+        files = self.file("metrics"), self.path / RECORD
+
+        def state() -> list[Any]:
+            return [path.is_file() and path.stat().st_mtime_ns for path in files]
+
+        while True:
+            before = state()
+            try:
+                return self._metrics()
+            except ValueError:  # or one is written by now, and the other is not
+                time.sleep(0.1)
+                if state() == before:
+                    raise
+
+    def _metrics(self) -> dict[str, Any]:
         path, known = self.file("metrics"), self.record().get("metrics", {})
         stored: dict[str, Any] = load_json(path) if path.is_file() else {}
         if not isinstance(stored, dict):

@@ -137,3 +137,17 @@ def test_metrics_are_added_and_damaged_ones_replaced(tmp_path):
         run.metrics()
     run.add_metrics("query", {"i2t": 0.6})
     assert run.metrics() == {"query": {"i2t": 0.6}}
+
+
+def test_metrics_of_a_run_that_keeps_some_just_then(tmp_path, monkeypatch):
+    run, left, note = Run.create(tmp_path, CONFIG), [], Run.note
+    run.note(data="a")
+    run.add_metrics("query", {"i2t": 0.5})
+    with monkeypatch.context() as patch:  # one file is written, and the other not yet
+        patch.setattr(Run, "note", lambda self, **more: left.append(more))
+        run.add_metrics("query", {"i2t": 0.6})
+    monkeypatch.setattr("time.sleep", lambda _: left and note(run, **left.pop()))
+    assert run.metrics() == {"query": {"i2t": 0.6}}
+    note(run, metrics={"query": {"values": "of others"}})
+    with pytest.raises(ValueError, match="holds another 'query'"):
+        run.metrics()
