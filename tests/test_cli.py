@@ -125,6 +125,12 @@ def test_options_two_levels_deep_are_read_as_those_of_one(tmp_path):
     assert parse(["train", "--out=x"]).train.model_options == {}
 
 
+@pytest.mark.parametrize("option", ["--optimizer", "--lr", "--model_options"])
+def test_a_value_that_yaml_cannot_make_is_named(option, capsys):
+    assert main(["train", "--out=o", option, "0x_"]) == 2
+    assert option in capsys.readouterr().err
+
+
 def test_an_option_two_levels_deep_leaves_its_neighbours_in_the_config(tmp_path):
     (tmp_path / "c.yaml").write_text("model_options: {width: 8, weights: {a: 1, b: 2}, more: null}")
     given = [

@@ -200,7 +200,8 @@ def _apart(argv: Sequence[str]) -> tuple[list[str], list[Deep]]:
             found += [word] if named[2] else [word, value]
         try:
             value = _without_aliases(value)
-        except YAMLError as error:  # a text, but not if it meant to be a mapping
+        except (YAMLError, LookupError, ValueError) as error:
+            # a text, but not if it meant to be a mapping
             if str(error).endswith(" twice"):
                 raise UsageError(f"--{named[1]}: {error}") from error
         if len(names) > 2:

@@ -304,12 +304,16 @@ class FeatureFile(CrossModalDataset):
     @contextmanager
     def _same_file(self) -> Iterator[None]:
         """``BusyError``: what the block read may be of another version than the features."""
+        failed: Exception | None = None
         try:
             yield
-        finally:
-            if self.path.is_file() and self._version() != self._state:
-                told = "was replaced while it was read, or since; open it when nobody writes it"
-                raise BusyError(f"{self.path}: {told}")
+        except Exception as error:
+            failed = error
+        if self.path.is_file() and self._version() != self._state:
+            told = "was replaced while it was read, or since; open it again when nobody writes it"
+            raise BusyError(f"{self.path}: {told}") from failed
+        if failed is not None:
+            raise failed
 
     def build(self) -> HeteroData:
         """Read and check everything that a model needs."""

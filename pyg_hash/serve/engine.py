@@ -527,8 +527,10 @@ class SearchEngine:
                 with self._turns.writing():
                     try:
                         self._lock()
-                    except BusyError as error:
-                        self._reopen()
+                    except OSError as error:
+                        self._reopen()  # not locked
+                        if not isinstance(error, BusyError):
+                            raise
                         if time.monotonic() > until:
                             raise QueryError(f"items: {error}", 503) from error
                     else:

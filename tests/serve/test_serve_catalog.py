@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import threading
 import time
 from base64 import b64encode
@@ -300,7 +301,10 @@ def test_a_change_is_saved_whole_or_not_at_all(own, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("number", "status"), [("ENOSPC", 507), ("EDQUOT", 507), ("EROFS", 503), ("EACCES", 503)]
 )
-def test_a_disk_that_takes_nothing_is_told_in_a_line(own, monkeypatch, capsys, number, status):
+def test_a_disk_that_takes_nothing_is_told_in_a_line(own, monkeypatch, number, status):
+    said = []
+    monkeypatch.setattr(logging.getLogger("pyg_hash.serve.guard"), "handle", said.append)
+
     def full(*_):
         raise OSError(getattr(errno, number), "no room", "/secret/place")
 
@@ -312,7 +316,8 @@ def test_a_disk_that_takes_nothing_is_told_in_a_line(own, monkeypatch, capsys, n
     ):
         wanted = {"detail": "the server cannot write: no room"}
         assert (answer.status, answer.json) == (status, wanted)
-    added, removed = capsys.readouterr().err.splitlines()  # no call stack
+    assert [record.exc_info for record in said] == [None, None]  # no call stack
+    added, removed = (record.getMessage() for record in said)
     assert added.startswith("POST /api/items (request ") and "no room" in added
     assert removed.startswith("DELETE /api/item/set/2 (request ") and "no room" in removed
 
@@ -366,6 +371,21 @@ def test_searches_do_not_wait_with_changes_that_wait(own, tmp_path, monkeypatch)
     for thread in threads:
         thread.join()
     assert statuses == [200, 200, 200]
+
+
+def test_a_lock_that_cannot_be_taken_leaves_none(own, tmp_path, monkeypatch):
+    def few(path, *more):
+        if "text" in path.name:
+            raise OSError(errno.EMFILE, "too many open files")
+        return Lock(path, *more)
+
+    engine = own.app.state.work.engine
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="too many"):
+        patch.setattr("pyg_hash.index.hamming.Lock", few)
+        engine.update({"set/4": {"year": 10}})
+    with HammingIndex.open(tmp_path / "image.store") as other:
+        other.lock()
+    engine.update({"set/4": {"year": 10}})
 
 
 class Killed(BaseException):

@@ -62,9 +62,13 @@ class Process:
     def __init__(self, *words):
         command = [sys.executable, "-u", "-m", "pyg_hash", "serve", *map(str, words)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-        )
+        how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        before = signal.getsignal(signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests in the background ignore it
+        try:
+            self.process = subprocess.Popen(command, env=environment, **how)
+        finally:
+            signal.signal(signal.SIGINT, before)
         self.lines = []
 
     def __enter__(self):
