@@ -138,22 +138,35 @@ class Encode(build.NewItemsCommand):
                 more = f", {len(found.problems)} skipped" if found.problems else ""
                 where = self.out
                 if store is not None:
-                    assert found.values is not None
-                    names, own = [items.ids[row] for row in found.kept], found.values
-                    kept = self._kept(items, found.kept, run) if raw else {}
-                    kept = {n: values for n, values in kept.items() if store.fields.get(n) is str}
-                    at = [row for row, known in enumerate(store.contains(names)) if kept and known]
-                    old = store.metadata([names[row] for row in at])
-                    for field, values in kept.items():  # what an item has already is its owner's
-                        for row, value in zip(at, old[field], strict=True):
-                            values[row] = values[row] if value is None else value
-                    known = store.replace(
-                        binarize(own), names, kept, relaxed=own if relaxed else None, model=digest
-                    )
-                    store.save()
+                    known = self._put(store, run, items, found, relaxed, digest)
                     more += f", {known} replaced" if known else ""
                     where += f" ({len(store)} items)"
                 print(f"{items.modality}: {len(found.kept)} codes{bits}{more} -> {where}")
+
+    def _put(
+        self,
+        store: CodeStore,
+        run: Run,
+        items: build.NewItems,
+        found: Encoded,
+        relaxed: bool,
+        digest: str,
+    ) -> int:
+        """Put codes into a store, and save; how many items were there before."""
+        assert found.values is not None
+        names, own = [items.ids[row] for row in found.kept], found.values
+        kept = self._kept(items, found.kept, run) if self.features is None else {}
+        kept = {name: values for name, values in kept.items() if store.fields.get(name) is str}
+        present = store.contains(names) if kept else []
+        at = [row for row, known in enumerate(present) if known]
+        old = store.metadata([names[row] for row in at])
+        for field, values in kept.items():  # what an item has already is its owner's
+            for row, value in zip(at, old[field], strict=True):
+                values[row] = values[row] if value is None else value
+        codes = binarize(own)
+        count = store.replace(codes, names, kept, relaxed=own if relaxed else None, model=digest)
+        store.save()
+        return count
 
     def _kept(self, items: build.NewItems, rows: list[int], run: Run) -> dict[str, list[str]]:
         """What a store with such a field keeps of raw items, in a catalogue as ``build`` does."""
