@@ -289,6 +289,10 @@ def test_one_store_is_changed_after_a_killed_change_of_both_is_taken_back(
         main(["store", "update", str(run), f"--metadata={table}"])
     assert (run / "catalog" / "image.store.before").is_file()
     table.write_text("id,price\ns0,2\n")
+    config = (run / "config.yaml").rename(tmp_path / "away.yaml")
+    assert main(["store", "update", str(store), f"--metadata={table}"]) == 1
+    assert "is incomplete, it lacks config.yaml; finish it" in capsys.readouterr().err
+    config.rename(run / "config.yaml")
     assert main(["store", "update", str(store), f"--metadata={table}"]) == 0
     assert not list(store.parent.glob("*.before*"))
     table.write_text("id,price\ns1,3\n")

@@ -150,6 +150,7 @@ def to_change(address: str, what: str) -> Iterator[tuple[list[CodeStore], Search
     from pyg_hash.serve import SearchEngine
     from pyg_hash.typing import MODALITIES
 
+    Run.open(run.path, need=("config", "model"))  # says what is missing
     if ":" in (name := str(run.config()["model"])):  # build trains none of these
         raise UsageError(f"model: {run.path} is of {name}; code that only a file names is not run")
     model = method(name).load(run.path / "model")
