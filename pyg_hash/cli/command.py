@@ -30,11 +30,8 @@ from pyg_hash.utils.settings import SettingError as UsageError
 from pyg_hash.utils.settings import check_yaml
 from pyg_hash.utils.signals import Stopped, stoppable
 
-COMMANDS: dict[str, tuple[str | dict[str, tuple[str, str, str]], str]] = {
-    "build": (
-        "catalogue:Build",
-        "from a folder, a table or features to a run that finds all of it",
-    ),
+COMMANDS: dict[str, tuple[str | dict[str, tuple[str, str]], str]] = {
+    "build": ("catalogue:Build", "from a folder, a table or features to a run that finds it all"),
     "train": ("train:Train", "train a model and write a run folder"),
     "evaluate": ("evaluate:Evaluate", "evaluate a run again: mAP in all four directions"),
     "encode": ("encode:Encode", "codes of new pictures, texts or features"),
@@ -44,42 +41,27 @@ COMMANDS: dict[str, tuple[str | dict[str, tuple[str, str, str]], str]] = {
     "serve": ("search:Serve", "a search page for a run in the browser, with a JSON API"),
     "store": (
         {
-            "list": ("store:ListItems", "print items", "Ids and fields of items, all or some."),
-            "delete": ("store:DeleteItems", "delete items", "By id, or all that pass a filter."),
-            "update": (
-                "store:UpdateItems",
-                "change fields of items",
-                "The codes of the items stay.",
-            ),
+            "list": ("store:ListItems", "print items"),
+            "delete": ("store:DeleteItems", "delete items"),
+            "update": ("store:UpdateItems", "change fields of items"),
         },
         "list, delete or change the items of a store",
     ),
     "data": (
         {
-            "check": (
-                "evaluate:Check",
-                "report on a feature file",
-                "Shapes, types, ranges, NaN, duplicates, label balance, split overlap.",
-            ),
+            "check": ("evaluate:Check", "report on a feature file"),
             "import": (
                 "evaluate:Import",
                 "a feature file from MATLAB, HDF5, NPY or NPZ files of other projects",
-                "Names and layouts of the field are known (IAll, I_tr, VDatabase, caption, ...); "
-                "what is guessed is printed. Pickles are refused.",
             ),
-            "verify": (
-                "evaluate:Verify",
-                "read stored files whole and compare their checksums",
-                "Runs, models, stores, feature files, exported codes: whether every byte is what "
-                "was written, and whether the files of a run belong together.",
-            ),
+            "verify": ("evaluate:Verify", "read stored files whole and compare their checksums"),
         },
         "look into a feature file, or whether stored files are whole",
     ),
 }
-"""Name -> class, in ``pyg_hash.cli``, or the same of its actions, and help, short and long.
+"""Name -> class, in ``pyg_hash.cli``, or the same of its actions, and help.
 
-Only the one that is asked for is imported.
+Only the one that is asked for is imported. The docstring of an action is its longer help.
 """
 
 
@@ -114,7 +96,7 @@ def build_parser(command: str, of: str = "") -> tuple[ArgumentParser, ArgumentPa
     commands = parser.add_subcommands(dest="command", metavar="COMMAND")
     wanted = None
 
-    def added(to: Any, name: str, text: str, more: str) -> ArgumentParser:
+    def added(to: Any, name: str, text: str, more: str | None) -> ArgumentParser:
         sub = ArgumentParser(description=more, exit_on_error=False)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
         to.add_subcommand(name, sub, help=text)
@@ -129,8 +111,8 @@ def build_parser(command: str, of: str = "") -> tuple[ArgumentParser, ArgumentPa
             _class(kind).add_arguments(sub)
             continue
         actions = sub.add_subcommands(dest="action", metavar="ACTION")
-        for action, (place, *texts) in kind.items():
-            inner = added(actions, action, *texts)
+        for action, (place, text) in kind.items():
+            inner = added(actions, action, text, _class(place).__doc__)
             _class(place).add_arguments(inner)
             wanted = inner if action == of else wanted
     return parser, wanted

@@ -166,7 +166,10 @@ class Report(DataCommand, build.PictureCommand):
 
 
 class Verify(Command):
-    """Read every byte of stored files; status 1 if one is not what was written."""
+    """Runs, models, stores, feature files, exported codes: whether every byte is what was written.
+
+    Also whether the files of a run belong together.
+    """
 
     path: str = option(MISSING, "a file, or a folder: a run, a data set, a store", ["path"])
 
@@ -218,7 +221,7 @@ def _look_at_model(run: Run) -> None:
 
 
 class Check(Command):
-    """Print the report on a feature file; status 1 if it cannot be trained on."""
+    """Shapes, types, ranges, NaN, duplicates, label balance, split overlap."""
 
     file: str = option(MISSING, "a feature file in HDF5", ["file"])
 
@@ -231,7 +234,10 @@ class Check(Command):
 
 
 class Import(Command):
-    """Write a feature file from files of other projects, and say what was guessed."""
+    """Names and layouts of the field are known (IAll, I_tr, VDatabase, caption, ...).
+
+    What is guessed is printed. Pickles are refused.
+    """
 
     files: list[str] = option(MISSING, "what belongs together: .mat .h5 .npy .npz .json", ["files"])
     out: str = option(MISSING, "the feature file to write, FILE.h5")

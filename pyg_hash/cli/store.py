@@ -34,7 +34,7 @@ class StoreCommand(Command):
 
 
 class ListItems(StoreCommand):
-    """Print ids and fields of items."""
+    """Ids and fields of items, all or some."""
 
     where: str | None = option(None, "only these: \"year >= 2005 and labels has 'cat'\"")
     start: int = option(0, "how many to leave out")
@@ -60,7 +60,7 @@ class ListItems(StoreCommand):
 
 
 class DeleteItems(StoreCommand):
-    """Delete items by id or by filter."""
+    """By id, or all that pass a filter."""
 
     ids: str | None = option(None, "a text file in UTF-8, an id a line")
     where: str | None = option(None, "all of these: \"labels has 'cat'\"")
@@ -88,7 +88,7 @@ class DeleteItems(StoreCommand):
 
 
 class UpdateItems(StoreCommand):
-    """Change fields of items; those that the file does not name stay."""
+    """The codes of the items stay, and fields that the file does not name."""
 
     metadata: str = option(
         MISSING,
