@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, option, say
-from pyg_hash.cli.store import opened
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checksums import say_once
@@ -421,6 +420,20 @@ class NewItemsCommand(EncoderCommand):
         if self.features is not None:
             return [Coder(model, m) for m in modalities]
         return [Coder(model, m, own.get(m) or run.encoder(m)) for m in modalities]
+
+
+def opened(address: str) -> CodeStore:
+    """The store at an address; ``UsageError`` for what cannot be one."""
+    from pyg_hash.stores import store_class
+
+    kind = store_class(address)
+    if kind is None:
+        raise UsageError(
+            f"store: {address!r} is none; expected NAME.store (a file), NAME.lance (LanceDB), "
+            "NAME.db or http://HOST:PORT (Milvus)"
+        )
+    found: CodeStore = kind.open(address)
+    return found
 
 
 def open_store(address: str, model: HashModel, force: bool) -> CodeStore:

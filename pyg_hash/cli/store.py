@@ -11,8 +11,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyg_hash.cli import build
 from pyg_hash.cli.options import Command, UsageError, option, say
+from pyg_hash.runs import CATALOG, Run
+from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.files import no_file
+from pyg_hash.utils.locks import Lock
 
 if TYPE_CHECKING:
     from pyg_hash.index import CodeStore
@@ -44,19 +48,18 @@ class ListItems(StoreCommand):
     def _execute(self) -> None:
         if self.start < 0 or self.limit < 0:
             raise UsageError("start, limit: expected 0 or more")
-        with opened(self.store) as store:
+        with build.opened(self.store) as store:
             ids = store.list(self.where, self.start, self.limit).tolist()
-            fields = store.metadata(ids)
-            columns = {"id": ids, **fields}
-            rows = [{name: values[i] for name, values in columns.items()} for i in range(len(ids))]
+            columns = {"id": ids, **store.metadata(ids)}
+            rows = [*zip(*columns.values(), strict=True)]
             of = "" if self.where is None else "of those that pass the filter, "
             said = f"{len(rows):,} {of}of {len(store):,} items"
-            if self.json:
-                print("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), end="")
-                say(said)  # not among the objects
-                return
-            print(printed([*columns], [list(map(cell, row.values())) for row in rows]))
-            print(said)
+        if not self.json:
+            print(printed([*columns], [[*map(cell, row)] for row in rows]), said, sep="\n")
+            return
+        for row in rows:
+            print(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False))
+        say(said)  # not among the objects
 
 
 class DeleteItems(StoreCommand):
@@ -76,14 +79,14 @@ class DeleteItems(StoreCommand):
             else:
                 lines = enumerate(lines_of(self.ids), 1)
                 names = [id_of(stores[0], line, f"ids: {self.ids}:{n}") for n, line in lines]
-            if engine is not None:
-                engine.remove(names)
-                stores = [*engine.indexes.values()]  # they may be new ones
-            else:
+            if engine is None:
                 stores[0].remove(names)
                 stores[0].save()
-            kinds = [""] if engine is None else [f"{modality}: " for modality in engine.indexes]
-            for kind, count, store in zip(kinds, before, stores, strict=True):
+                left = {"": stores[0]}
+            else:
+                engine.remove(names)
+                left = {f"{modality}: ": store for modality, store in engine.indexes.items()}
+            for (kind, store), count in zip(left.items(), before, strict=True):
                 print(f"{kind}{count - len(store):,} of {count:,} items deleted")
 
 
@@ -98,7 +101,6 @@ class UpdateItems(StoreCommand):
 
     def _execute(self) -> None:
         with to_change(self.store, "update") as ((store, *_), engine):
-            groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
             given = list(rows_of(self.metadata, store))
             if engine is not None:
                 new = {row.pop("id"): row for row in given}
@@ -107,54 +109,29 @@ class UpdateItems(StoreCommand):
                 engine.update(new)
                 print(f"{len(new):,} items changed, in each store that has them")
                 return
-            for row in given:
-                groups.setdefault(tuple(row), []).append(row)
-            count = 0
-            for (_, *names), rows in groups.items():
+            for names in dict.fromkeys(map(tuple, given)):
+                rows = [row for row in given if tuple(row) == names]
                 columns = {name: [row[name] for row in rows] for name in names}
-                store.update([row["id"] for row in rows], columns)
-                count += len(rows)
+                store.update(columns.pop("id"), columns)
             store.save()
-            print(f"{count:,} of {len(store):,} items changed")
-
-
-def opened(address: str) -> CodeStore:
-    """The store at an address; ``UsageError`` for what cannot be one."""
-    from pyg_hash.stores import store_class
-
-    kind = store_class(address)
-    if kind is None:
-        raise UsageError(
-            f"store: {address!r} is none; expected NAME.store (a file), NAME.lance (LanceDB), "
-            "NAME.db or http://HOST:PORT (Milvus)"
-        )
-    found: CodeStore = kind.open(address)
-    return found
+            print(f"{len(given):,} of {len(store):,} items changed")
 
 
 @contextmanager
 def to_change(address: str, what: str) -> Iterator[tuple[list[CodeStore], SearchEngine | None]]:
     """The store at an address; or a run's two, and the engine that changes them alike."""
-    from pyg_hash.recipes import method
-    from pyg_hash.runs import CATALOG, Run
-
     path = Path(address)
     run = Run(path.parent if path.name == CATALOG else path)
     if not run.has_catalog:
         run = Run(path.parent.parent)
         if run.has_catalog and path.parent.name == CATALOG:
             say(f"note: the other store stays; to change both: pyg-hash store {what} {run.path}")
-        with alone(address), opened(address) as store:
+        with alone(address), build.opened(address) as store:
             yield [store], None
         return
     from pyg_hash.serve import SearchEngine
-    from pyg_hash.typing import MODALITIES
 
-    Run.open(run.path, need=("config", "model"))  # says what is missing
-    if ":" in (name := str(run.config()["model"])):  # build trains none of these
-        raise UsageError(f"model: {run.path} is of {name}; code that only a file names is not run")
-    model = method(name).load(run.path / "model")
-    run.check("model", model.digest(), f"model: {run.path / 'model'}")
+    model = build.load_model(Run.open(run.path, need=("config", "model")))
     engine = SearchEngine(model, {m: run.catalog(m) for m in MODALITIES}, {})
     try:
         engine.recover()
@@ -170,10 +147,6 @@ def alone(address: str) -> Iterator[None]:
 
     What a killed process left half done of a change of both is taken back first.
     """
-    from pyg_hash.runs import CATALOG, Run
-    from pyg_hash.typing import IMAGE
-    from pyg_hash.utils.locks import Lock
-
     folder = Path(address).resolve().parent
     run = Run(folder.parent)
     if folder.name != CATALOG or not run.has_catalog:
