@@ -6,8 +6,8 @@ import os
 import time
 import unicodedata
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from dataclasses import MISSING, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -94,22 +94,8 @@ class Encode(build.NewItemsCommand):
         if into_store or self.ids is not None:
             check_unique(inputs[0])
         coders = self.coders(run, inputs)
-        store: CodeStore | None = None
-
-        def there() -> CodeStore:
-            model = coders[0].model
-            found = store_for(self.out, model, self.index, self.relaxed, self.force)
-            if inputs[0].bare and len(found):
-                raise UsageError(
-                    f"ids: {self.features} has none, and its row numbers would replace those of "
-                    f"other files in {self.out}, which is not empty; give --ids FILE, or features "
-                    "in HDF5 with ids"
-                )
-            return found
-
-        if into_store:
-            store = there()
-        relaxed = self.relaxed or (store is not None and store.has_relaxed)
+        there = partial(self._store, coders[0].model, inputs[0].bare)
+        store = there() if into_store else None
         results = []
         for items, coder in zip(inputs, coders, strict=True):
             found = coder.each(items)
@@ -127,35 +113,77 @@ class Encode(build.NewItemsCommand):
                 f"{lost} of {total} items could not be encoded; {self.out} was not written"
             )
         digest = coders[0].model.digest()
-        with alone(self.out) if into_store else nullcontext():
+        with alone(self.out):
             if store is None:
-                write_codes(self.out, results, relaxed, digest)
+                write_codes(self.out, results, self.relaxed, digest)
             else:
                 store = to_change_now(store, there)
-                relaxed = relaxed or store.has_relaxed  # by now
             for items, found in results:
                 bits = "" if found.values is None else f" of {found.values.size(1)} bits"
                 more = f", {len(found.problems)} skipped" if found.problems else ""
                 where = self.out
                 if store is not None:
-                    known = self._put(store, run, items, found, relaxed, digest)
+                    kept = self._kept(items, found.kept, run) if raw else {}
+                    known = self._put(store, items, found, kept, digest)
                     more += f", {known} replaced" if known else ""
                     where += f" ({len(store)} items)"
                 print(f"{items.modality}: {len(found.kept)} codes{bits}{more} -> {where}")
 
+    def _store(self, model: HashModel, bare: bool) -> CodeStore:
+        """The store to put codes under string ids into, row numbers if ``bare``; made if needed."""
+        from pyg_hash.index import HammingIndex
+        from pyg_hash.index.lookup import KINDS
+        from pyg_hash.stores import store_class
+
+        kind: Any = store_class(self.out)
+        about: dict[str, Any] = {"ids": str, "model": model.digest()}
+        if self.index is not None:
+            way = find(self.index, {name.lower(): cls for name, cls in KINDS.items()}, "index")
+            if kind is not HammingIndex:
+                raise UsageError("index: is for NAME.store only")
+            about["index"] = way()
+        while True:
+            try:
+                store = build.open_store(self.out, model, self.force)
+                if self.index is not None:
+                    raise UsageError(f"index: {self.out} is there already and keeps its own")
+                if store.id_type is not str:
+                    raise ValueError(
+                        f"store: {self.out} has {store.id_type.__name__} ids; the command line "
+                        "adds codes under string ids alone: choose another store, or add them "
+                        "from Python"
+                    )
+                break
+            except FileNotFoundError:
+                try:
+                    store = kind.create(self.out, model.num_bits, **about)
+                    break
+                except FileExistsError:
+                    if not Path(self.out).is_file():  # else it was made since
+                        raise
+        if self.relaxed and not store.has_relaxed and (len(store) or kind is not HammingIndex):
+            raise UsageError(
+                f"relaxed: {self.out} keeps codes alone; use a new NAME.store or leave out"
+            )
+        if bare and len(store):
+            raise UsageError(
+                f"ids: {self.features} has none, and its row numbers would replace those of "
+                f"other files in {self.out}, which is not empty; give --ids FILE, or features "
+                "in HDF5 with ids"
+            )
+        return store
+
     def _put(
         self,
         store: CodeStore,
-        run: Run,
         items: build.NewItems,
         found: Encoded,
-        relaxed: bool,
+        kept: dict[str, list[str]],
         digest: str,
     ) -> int:
         """Put codes into a store, and save; how many items were there before."""
         assert found.values is not None
         names, own = [items.ids[row] for row in found.kept], found.values
-        kept = self._kept(items, found.kept, run) if self.features is None else {}
         kept = {name: values for name, values in kept.items() if store.fields.get(name) is str}
         present = store.contains(names) if kept else []
         at = [row for row, known in enumerate(present) if known]
@@ -163,8 +191,8 @@ class Encode(build.NewItemsCommand):
         for field, values in kept.items():  # what an item has already is its owner's
             for row, value in zip(at, old[field], strict=True):
                 values[row] = values[row] if value is None else value
-        codes = binarize(own)
-        count = store.replace(codes, names, kept, relaxed=own if relaxed else None, model=digest)
+        relaxed = own if self.relaxed or store.has_relaxed else None
+        count = store.replace(binarize(own), names, kept, relaxed=relaxed, model=digest)
         store.save()
         return count
 
@@ -238,44 +266,6 @@ def write_codes(
                 group.create_dataset("lines", data=[row + 1 for row in found.kept])
             if found.problems:
                 group.create_dataset("skipped", data=[*found.problems.values()], dtype=strings)
-
-
-def store_for(
-    address: str, model: HashModel, index: str | None, relaxed: bool, force: bool
-) -> CodeStore:
-    """A store to put codes under string ids into; made, with this index, if there is none."""
-    from pyg_hash.index import HammingIndex
-    from pyg_hash.index.lookup import KINDS
-    from pyg_hash.stores import store_class
-
-    kind: Any = store_class(address)
-    more = {}
-    if index is not None:
-        way = find(index, {name.lower(): cls for name, cls in KINDS.items()}, "index")
-        if kind is not HammingIndex:
-            raise UsageError("index: is for NAME.store only")
-        more = {"index": way()}
-    try:
-        store = build.open_store(address, model, force)
-        if more:
-            raise UsageError(f"index: {address} is there already and keeps its own")
-        if store.id_type is not str:
-            raise ValueError(
-                f"store: {address} has {store.id_type.__name__} ids; the command line adds codes "
-                "under string ids alone: choose another store, or add them from Python"
-            )
-    except FileNotFoundError:
-        about = {"ids": str, "model": model.digest(), **more}
-        try:
-            store = kind.create(address, model.num_bits, **about)
-        except FileExistsError:
-            if not Path(address).is_file():
-                raise
-            # made since
-            return store_for(address, model, index, relaxed, force)
-    if relaxed and not store.has_relaxed and (len(store) or kind is not HammingIndex):
-        raise UsageError(f"relaxed: {address} keeps codes alone; use a new NAME.store or leave out")
-    return store
 
 
 def to_change_now(store: CodeStore, again: Callable[[], CodeStore]) -> CodeStore:
