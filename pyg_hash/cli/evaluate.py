@@ -176,30 +176,30 @@ class Verify(Command):
     def _execute(self) -> int:
         from pyg_hash.index.arrays import check_journal
 
-        counts = {True: 0, False: 0}
-        problems = list[str]()
-        for path in stored_files(Path(self.path)):
+        folder, counts, problems = Path(self.path), {True: 0, False: 0}, list[str]()
+        for path in stored_files(folder):
             try:
                 counts[verify(path)] += 1
                 if Path(f"{path}.log").is_dir():  # a change may be missing
                     check_journal(path)
             except FileNotFoundError:  # a change, which is in the file by now
-                if path == Path(self.path):
+                if path == folder:
                     raise
             except CorruptFileError as error:
                 problems += {f"DAMAGED   {error}"}.difference(problems)
-        folder = Path(self.path)
         if (folder / RECORD).is_file() and not problems:
             run = Run(folder)
             checks: list[Callable[[], Any]] = [run.record, run.items, run.rows, run.config]
             checks += [run.history, run.metrics]
-            checks += [partial(_look_at_model, run)] if run.has("model") else []
+            checks += [partial(build.load_model, run)] if run.has("model") else []
             checks += [run.pictures_root] if run.has_catalog else []
             of_modality = run.index, run.check_encoder, *([run.catalog] if run.has_catalog else [])
             checks += [partial(part, modality) for part in of_modality for modality in MODALITIES]
             for check in checks:
                 try:
                     check()
+                except UsageError as error:
+                    say(f"note: {error}; so whether it is the one of the run is not compared")
                 except ValueError as error:
                     problems.append(f"MIXED     {error}")
                 except FileNotFoundError:  # a run that is not finished
@@ -211,13 +211,6 @@ class Verify(Command):
             f"{counts[False]} have no checksum"
         )
         return 1 if problems else 0
-
-
-def _look_at_model(run: Run) -> None:
-    try:
-        build.load_model(run)
-    except UsageError as error:
-        say(f"note: {error}; so whether it is the one of the run is not compared")
 
 
 class Check(Command):
@@ -261,5 +254,5 @@ class Import(Command):
         if not self.out.lower().endswith((".h5", ".hdf5")):
             raise UsageError(f"out: {self.out} does not end with .h5, as a feature file does")
         check_out(self.out, "import")
-        more = {f.name: getattr(self, f.name) for f in fields(self)}
+        more = asdict(self)
         print(import_files(more.pop("files"), more.pop("out"), **more))
