@@ -393,9 +393,9 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
 
         return work.worker.run(call)
 
-    search = partial(app.get, response_model=Found, responses=REFUSALS)
+    answers: dict[str, Any] = {"response_model": Found, "responses": REFUSALS}
 
-    @search("/api/search", summary="Items nearest to words")
+    @app.get("/api/search", summary="Items nearest to words", **answers)
     async def search_text(page: Annotated[WordsPage, Query()]) -> Any:
         return _json(await work.found(work.by_text(page.text, page.wanted(TEXT)), page.offset))
 
@@ -404,8 +404,7 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
     @app.post(
         "/api/search",
         summary="Items nearest to the picture in the body",
-        response_model=Found,
-        responses=REFUSALS,
+        **answers,
         openapi_extra={"requestBody": {"required": True, "content": {"image/*": picture}}},
     )
     async def search_image(request: Request, page: Annotated[Page, Query()]) -> Any:
@@ -431,7 +430,7 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
 
         return _json({"results": await asyncio.gather(*map(one, many.queries))})
 
-    @search("/api/item/{key:path}/similar", summary="Items nearest to an item")
+    @app.get("/api/item/{key:path}/similar", summary="Items nearest to an item", **answers)
     async def similar(key: str, page: Annotated[ItemPage, Query()]) -> Any:
         return _json(await work.found(by_item(key, page), page.offset))
 
@@ -548,10 +547,8 @@ def _json(value: Any, status: int = 200, headers: Any = None) -> Any:
     """A value as JSON; only ASCII, so that any string of the data can be sent."""
     from fastapi import Response
 
-    body = json.dumps(value, separators=(",", ":"))
-    return Response(
-        body, status, {"Cache-Control": "no-store", **(headers or {})}, "application/json"
-    )
+    headers = {"Cache-Control": "no-store", **(headers or {})}
+    return Response(json.dumps(value, separators=(",", ":")), status, headers, "application/json")
 
 
 def listen(host: str, port: int) -> socket.socket:
