@@ -301,18 +301,16 @@ def _uncollected_imports() -> Iterator[None]:
 
 def _show_ours_in_one_line() -> None:
     """Show each warning about somebody's data or files once, without the place in our code."""
+    from pyg_hash.cli.options import say
     from pyg_hash.utils.checksums import UncheckedWarning
     from pyg_hash.utils.oddities import OddDataWarning
 
     show: Any = warnings.showwarning
-    told: set[str] = set()
+    tell = cache(say)
 
     def shown(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, OddDataWarning | UncheckedWarning):
-            if str(message) in told:
-                return
-            told.add(str(message))
-            print(f"pyg-hash: warning: {message}", file=sys.stderr)
+            tell(f"warning: {message}")
         else:
             show(message, category, *place, **more)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
@@ -124,10 +125,8 @@ class Search(SearchCommand, build.NewItemsCommand):
         if self.json:
             print("\n".join(json.dumps(one, ensure_ascii=False) for one in shown))
         else:
-            many = self.features is not None
-            heads = [f"query {one['query']}\n" if many else "" for one in shown]
-            tables = [head + table(one) for head, one in zip(heads, shown, strict=True)]
-            print("\n\n".join(tables))
+            head = "" if self.features is None else "query {query}\n"
+            print("\n\n".join(head.format(**one) + table(one) for one in shown))
         parts = {"features": encoded - start, "code": coded - encoded, "search": end - coded}
         times = ", ".join(f"{name} {1e3 * seconds:.1f}" for name, seconds in parts.items())
         say(f"one query: {1e3 * (end - start):.1f} ms ({times})")
@@ -264,13 +263,11 @@ class Serve(SearchCommand):
             if not local and not self.private:
                 print(f"note: {self.host} lets the network in: everybody who reaches it can search")
             rate = (0.0 if local else 50.0) if self.rate is None else self.rate
-
-            def ready() -> None:
-                print(f"search page: {address_of(listening)} (stop with Ctrl-C)", flush=True)
-
             limits = Limits(threads=self.threads, rate=rate)
+            said = f"search page: {address_of(listening)} (stop with Ctrl-C)"
             more: dict[str, Any] = {"token": token, "private": self.private, "proxy": self.proxy}
-            serve(engine, listening, limits=limits, ready=ready, **more)
+            more["ready"] = partial(print, said, flush=True)
+            serve(engine, listening, limits=limits, **more)
 
     def _token(self) -> str | None:
         if self.token_file is None:
