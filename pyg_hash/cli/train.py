@@ -19,7 +19,6 @@ from pyg_hash.utils.files import CorruptFileError, digest_of_folder, sha256
 from pyg_hash.utils.signals import stop_after
 
 if TYPE_CHECKING:
-    import torch
     from torch_geometric.data import HeteroData
 
     from pyg_hash.datasets import CrossModalDataset
@@ -55,91 +54,85 @@ class Train(TrainConfig, Command):
             raise
 
     def train(self) -> None:
-        """Train, and write the run folder."""
-        from pyg_hash.training.ranks import process_group
-
-        with process_group(self.device) as device, ExitStack() as held:
-            self._train(device, held)
-
-    def _train(self, device: torch.device, held: ExitStack) -> None:
         """The stages: data set, training, items and encoders, index, metrics; what is done stays.
 
-        Under ``torchrun`` all processes train, and the first one does the rest. ``held`` until the
-        end: the right to change the run.
+        Under ``torchrun`` all processes train, and the first one does the rest.
         """
         from pyg_hash.metrics import evaluate
-        from pyg_hash.training.ranks import Ranks
+        from pyg_hash.training.ranks import Ranks, process_group
 
-        ranks = Ranks.on(device)
-        config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
-        config = build.with_defaults(config)
-        recipe = build.recipe_of(config)
-        check_settings(config, recipe, ranks.size)  # before any work
-        check_positive(checkpoint_every=self.checkpoint_every)
-        run = Run(Path(self.out))
-        if ranks.is_main:
-            if self.resume and not run.has("config"):
-                raise UsageError(
-                    f"resume: {run.path} holds no run; check --out, or leave out --resume to "
-                    "start one"
-                )
-            if not self.resume:  # one of an earlier version may be there
-                run.check_place()
-            held.enter_context(run.lock())
-            Run.create(run.path, asdict(config), resume=self.resume)
-        dataset = ranks.in_turn(lambda: build.build_dataset(config))
-        data = dataset[0]
-        if ranks.is_main:
-            if self.resume and (rows := run.rows()) is not None:
-                build.check_data(run, dataset, force=False)
-                if "data" not in run.record():  # killed between the two files
-                    run.keep_rows(rows)
+        with process_group(self.device) as device, ExitStack() as held:
+            ranks = Ranks.on(device)
+            config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
+            config = build.with_defaults(config)
+            recipe = build.recipe_of(config)
+            check_settings(config, recipe, ranks.size)  # before any work
+            check_positive(checkpoint_every=self.checkpoint_every)
+            run = Run(Path(self.out))
+            if ranks.is_main:
+                if self.resume and not run.has("config"):
+                    raise UsageError(
+                        f"resume: {run.path} holds no run; check --out, or leave out --resume to "
+                        "start one"
+                    )
+                if not self.resume:  # one of an earlier version may be there
+                    run.check_place()
+                held.enter_context(run.lock())
+                Run.create(run.path, asdict(config), resume=self.resume)
+            dataset = ranks.in_turn(lambda: build.build_dataset(config))
+            data = dataset[0]
+            if ranks.is_main:
+                if self.resume and (rows := run.rows()) is not None:
+                    build.check_data(run, dataset, force=False)
+                    if "data" not in run.record():  # killed between the two files
+                        run.keep_rows(rows)
+                else:
+                    if self.resume and (run.path / CHECKPOINT).is_file():
+                        build.say_unrecorded(run)
+                    run.keep_rows(build.rows_of(dataset))
+                if not run.has("items"):  # sooner than the training: encoders may not be there
+                    _save_items(run, dataset, data)
+            data = data.to(device)
+            if ranks.agree(run.has("model")):
+                model = build.load_model(run, config).to(device)
             else:
-                if self.resume and (run.path / CHECKPOINT).is_file():
-                    build.say_unrecorded(run)
-                run.keep_rows(build.rows_of(dataset))
-            if not run.has("items"):  # sooner than the training: encoders may not be there
-                _save_items(run, dataset, data)
-        data = data.to(device)
-        if ranks.agree(run.has("model")):
-            model = build.load_model(run, config).to(device)
-        else:
-            model = recipe.model(data)
-            options: dict[str, Any] = {
-                "precision": config.precision,
-                "accumulate": config.accumulate,
-                "checkpoint": run.path / CHECKPOINT,
-                "checkpoint_every": self.checkpoint_every,
-                "resume": self.resume,
-                "patience": config.patience,
-            }
-            if recipe.epochs is not None:
-                of = ""
+                model = recipe.model(data)
+                of, callbacks = "", list[Any]()
                 if ranks.is_main:  # a feature file may have moved
                     settings = {**run.config(), "dataset": Path(config.dataset).name}
                     of = sha256(run.record()["data"], json.dumps(settings))
-                options["callbacks"] = [OfRun(of)]
-            if ranks.size > 1 or recipe.epochs is None:  # all stop at once, or there is no epoch
-                history = recipe.fit(model, data, **options)
-            else:
-                with stop_after("epoch") as check:
-                    options["callbacks"].append(lambda *row: check())
-                    history = recipe.fit(model, data, **options)
-            if history and ranks.is_main:
-                run.keep_history(history)
-            if ranks.is_main:
-                run.save_folder("model", model.save)
-        if not ranks.is_main:
-            return
-        digest = model.digest()
-        run.note(model=digest)
-        save_indexes(run, model, data)
-        evaluation = evaluate(model, data)
-        run.add_metrics("query", evaluation.to_dict(), model=digest, data=run.record()["data"])
-        print(evaluation)
-        if not dataset.num_classes:
-            print("the data have no labels, so there is no mAP")
-        print(f"run folder: {run.path}")
+                with ExitStack() as stops:
+                    if recipe.epochs is not None:
+                        callbacks.append(OfRun(of))
+                        if ranks.size == 1:  # else all stop at once
+                            check = stops.enter_context(stop_after("epoch"))
+                            callbacks.append(lambda *row: check())
+                    history = recipe.fit(
+                        model,
+                        data,
+                        precision=config.precision,
+                        accumulate=config.accumulate,
+                        checkpoint=run.path / CHECKPOINT,
+                        checkpoint_every=self.checkpoint_every,
+                        resume=self.resume,
+                        patience=config.patience,
+                        callbacks=callbacks,
+                    )
+                if ranks.is_main:
+                    if history:
+                        run.keep_history(history)
+                    run.save_folder("model", model.save)
+            if not ranks.is_main:
+                return
+            digest = model.digest()
+            run.note(model=digest)
+            save_indexes(run, model, data)
+            evaluation = evaluate(model, data)
+            run.add_metrics("query", evaluation.to_dict(), model=digest, data=run.record()["data"])
+            print(evaluation)
+            if not dataset.num_classes:
+                print("the data have no labels, so there is no mAP")
+            print(f"run folder: {run.path}")
 
 
 class OfRun:
