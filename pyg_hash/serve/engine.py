@@ -28,7 +28,6 @@ from pyg_hash.serve.guard import FORMATS, QueryError
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils.files import bad_text, load_tensors, save_tensors
 from pyg_hash.utils.locks import BusyError, Lock
-from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import decode
 
 _EXAMPLES, _EXAMPLE_LETTERS, _EXAMPLE_ITEMS = 6, 12, 2000
@@ -390,10 +389,10 @@ class SearchEngine:
             if known and not replace:
                 raise QueryError(f"items: {str(min(known))!r} is there already; say replace", 409)
             for key, item in zip(keys, new, strict=True):
-                if item.features or (key in known and "text" not in item.values):
-                    continue  # else there is nothing to make a code of
-                raise QueryError(f"items: {item.id!r} has neither words, nor picture, nor vector")
-            for key, item in zip(keys, new, strict=True):
+                if not item.features and (key not in known or "text" in item.values):
+                    raise QueryError(
+                        f"items: {item.id!r} has neither words, nor picture, nor vector"
+                    )
                 # what a new code is of takes the place of what the old one was of
                 values[key] = {**known.get(key, {}), **dict.fromkeys(item.features), **values[key]}
             for modality, some in of.items():
@@ -697,11 +696,10 @@ def find_encoders(
                 if modality == TEXT:
                     features = encoder([text])
                 else:
-                    new = require("PIL.Image", "pillow", extra="serve").new
-                    with tempfile.TemporaryDirectory(prefix="pyg_hash-") as folder:
-                        new("RGB", (64, 64), "gray").save(path := Path(folder) / "query.ppm")
-                        with suppress(OSError):
-                            features = encoder([path])
+                    with tempfile.TemporaryDirectory() as folder, suppress(OSError):
+                        gray = Path(folder) / "query.ppm"
+                        gray.write_bytes(b"P6 64 64 255 " + 64 * 64 * b"\x80\x80\x80")
+                        features = encoder([gray])
             if features is not None:
                 encode[modality](features)
         except IncompleteRunError:
