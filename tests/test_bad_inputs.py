@@ -483,6 +483,7 @@ COMMANDS = [  # words, status, message
     (["serve", "{tmp}/done", "--token_file={tmp}/gone"], 1, "token_file: .*gone: No such"),
     ([*ROWS, "--ids={tmp}/binary.npy"], 1, "ids: .*binary.npy is not UTF-8"),
     ([*ROWS, "--ids={tmp}"], 1, "ids: .*: no regular file"),
+    ([*ROWS, "--ids=/dev/null"], 1, "ids: /dev/null: no regular file"),
     (["store", "delete", "{tmp}/a.store", "--ids={tmp}/binary.npy"], 1, "binary.npy is not UTF-8"),
     (["train", OUT, DATA, "--scaling.norm=-1"], 2, "norm: "),
     (["train", OUT, DATA, "--scaling.x=1"], 2, "scaling: ScaleFeatures has no option"),

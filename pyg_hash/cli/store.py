@@ -180,15 +180,16 @@ def printed(names: list[str], rows: list[list[str]], right: Collection[str] = ()
 
 
 def lines_of(path: str) -> list[str]:
-    """The ids in a text file."""
+    """The ids in a text file, or a pipe: other things may have no end."""
+    given = Path(path)
+    if not given.is_file() and not given.is_fifo():
+        told = f"ids: {path}: {no_file(path)}; give a text file that has an id a line"
+        raise FileNotFoundError(told)
     try:
-        return Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        return given.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         told = f"ids: {path} is not UTF-8 (byte {error.start}: {error.reason}); save it as UTF-8"
         raise ValueError(told) from error
-    except (FileNotFoundError, IsADirectoryError):
-        told = f"ids: {path}: {no_file(path)}; give a text file that has an id a line"
-        raise FileNotFoundError(told) from None
 
 
 def id_of(store: CodeStore, text: str, place: str) -> Any:
