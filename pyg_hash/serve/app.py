@@ -207,7 +207,7 @@ class Work:
 
     async def by_text(self, text: str, wanted: Wanted) -> Answers:
         """Features of each new item in the threads, codes of all that wait in one call."""
-        question = await self.worker.run(partial(self.engine.ask_text, text, wanted))
+        question = await self.worker.run(self.engine.ask_text, text, wanted)
         return await self.batches[TEXT].ask(question)
 
     async def by_image(self, content: bytes, wanted: Wanted) -> Answers:
@@ -219,14 +219,14 @@ class Work:
         """Features of a picture, and itself as a JPEG to ``keep``."""
         self.engine.encoder(IMAGE)
         with self.pictures.folder() as folder:
-            path = await self.pictures.decode(content, folder)
-            features = await self.worker.run(partial(self.engine.image_features, path))
-            return features, await self.worker.run(partial(jpeg, path)) if keep else None
+            path = await self.pictures.run(self.pictures.decode, content, folder)
+            features = await self.worker.run(self.engine.image_features, path)
+            return features, await self.worker.run(jpeg, path) if keep else None
 
     async def small(self, path: str) -> bytes:
         """A small picture of the database."""
         if path not in self._small:
-            self._small[path] = await self.pictures.small(path, 192)
+            self._small[path] = await self.pictures.run(self.pictures.small, path, 192)
             if len(self._small) > self.limits.pictures:
                 self._small.popitem(last=False)
         return self._small[path]
@@ -474,8 +474,8 @@ def _add_items(app: "FastAPI", work: Work) -> None:
                 if vector is not None:
                     features[modality] = torch.tensor([vector], dtype=torch.float32)
             if TEXT not in features and self.text and TEXT in engine.encoders:
-                ask = partial(engine.ask_text, self.text, Wanted(IMAGE, 1))
-                features[TEXT] = (await work.worker.run(ask)).features
+                asked = await work.worker.run(engine.ask_text, self.text, Wanted(IMAGE, 1))
+                features[TEXT] = asked.features
             return NewItem(self.id, features, values, picture)
 
     class GivenItems(BaseModel, extra="forbid"):
@@ -522,11 +522,11 @@ def _add_items(app: "FastAPI", work: Work) -> None:
 
     @app.delete("/api/items", summary="Remove items", **change)
     async def remove(id: Annotated[list[str], Query(max_length=limits.batch)]) -> Any:
-        return _json({"removed": await work.changes.run(partial(engine.remove, id))})
+        return _json({"removed": await work.changes.run(engine.remove, id)})
 
     @app.delete(item, summary="Remove an item", **change)
     async def remove_one(key: str) -> Any:
-        return _json({"removed": await work.changes.run(partial(engine.remove, [key]))})
+        return _json({"removed": await work.changes.run(engine.remove, [key])})
 
 
 def _address(row: Any) -> str:

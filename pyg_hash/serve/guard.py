@@ -384,9 +384,9 @@ class Worker:
         """Whether one more call would be refused."""
         return self.pending >= self.limits.waiting
 
-    async def run(self, call: Callable[[], R]) -> R:
-        """The result of ``call``, or what it raises; ``QueryError`` if that would take too long."""
-        return await self.wait(lambda loop: loop.run_in_executor(self.pool, call))
+    async def run(self, call: Callable[..., R], *args: Any) -> R:
+        """The result of a call, or what it raises; ``QueryError`` if that would take too long."""
+        return await self.wait(lambda loop: loop.run_in_executor(self.pool, call, *args))
 
     async def wait(self, begin: Callable[[asyncio.AbstractEventLoop], Awaitable[R]]) -> R:
         """What is begun, in time; ``QueryError``: it is not, or too many wait."""
@@ -428,25 +428,16 @@ class Pictures(Worker):
         """A folder for one request, which ends with it."""
         return tempfile.TemporaryDirectory(dir=self._folder.name, ignore_cleanup_errors=True)
 
-    async def decode(self, content: bytes, where: str) -> Path:
-        """A picture as a file of plain pixels; ``UnreadableImageError``, ``QueryError``."""
+    def decode(self, content: bytes, folder: str) -> Path:
+        """A picture as a file of plain pixels; for :meth:`run`; ``UnreadableImageError``."""
+        source = Path(folder, "upload")
+        source.write_bytes(content)
+        return self._ask(source, Path(folder, "query.ppm"), *self._how)
 
-        def call() -> Path:
-            folder = Path(where)
-            (folder / "upload").write_bytes(content)
-            return self._ask(folder / "upload", folder / "query.ppm", *self._how)
-
-        return await self.run(call)
-
-    async def small(self, path: str, size: int) -> bytes:
-        """A picture of the database as a small JPEG; ``UnreadableImageError``, ``QueryError``."""
-
-        def call() -> bytes:
-            with self.folder() as folder:
-                target = Path(folder, "small.jpg")
-                return self._ask(Path(path).absolute(), target, size).read_bytes()
-
-        return await self.run(call)
+    def small(self, path: str, size: int) -> bytes:
+        """A picture of the database as a small JPEG; for :meth:`run`; ``UnreadableImageError``."""
+        with self.folder() as folder:
+            return self._ask(Path(path).absolute(), Path(folder, "small.jpg"), size).read_bytes()
 
     def _ask(self, source: Path, target: Path, *how: Any) -> Path:
         helper = self._free.get()
