@@ -603,7 +603,7 @@ def make_server(
         http=_protocol(limits),
         log_level="error",
         access_log=False,
-        lifespan="on",
+        lifespan="off",  # `serve` closes the work; what a Ctrl-C cuts off would be a traceback
         ws="none",
         backlog=256,  # as many are taken at once, before one of them is looked at
         proxy_headers=proxy is not None,
