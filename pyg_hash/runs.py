@@ -65,10 +65,7 @@ PARTS: dict[str, str] = {
 }
 """Name of a part -> the file that shows that it is there. Encoders are optional."""
 CHECKPOINT = "checkpoint.safetensors"  # the state of the training; it shows that a run was started
-CATALOG, ABOUT = (
-    "catalog",
-    "about.json",
-)  # codes of all items of a build's source
+CATALOG, ABOUT = "catalog", "about.json"  # codes of all items of a build's source
 BUILD, DATA = "build.json", "data.h5"  # what a build was told, and the features that it trained on
 RECORD, ROWS = "record.json", "rows.safetensors"  # neither is in runs of earlier versions
 HISTORY = "history.json"
@@ -166,9 +163,9 @@ class Run:
         run = cls(Path(path))
         if not run.path.is_dir():
             raise IncompleteRunError(f"run: {path} is no folder; give one that training wrote")
-        need, command = tuple(need), run.build_command()
-        lacking = [PARTS[part] for part in need if not run.has(part)]
-        if command and not run.has_catalog and {"index_image", "index_text"} & {*need}:
+        need, command = {*need}, run.build_command()
+        lacking = [file for part, file in PARTS.items() if part in need and not run.has(part)]
+        if command and not run.has_catalog and {"index_image", "index_text"} & need:
             lacking.append(f"{CATALOG}/{ABOUT}")  # the index files are of a part of the source
         if lacking:
             remedy = "give a folder that pyg-hash train wrote"
@@ -231,8 +228,7 @@ class Run:
         """The settings of the run."""
         path = self.file("config")
         try:
-            text = read_text(path)
-            check_yaml(text)
+            check_yaml(text := read_text(path))
             value = yaml.safe_load(text)
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise CorruptFileError(f"{path}: not valid YAML ({error})") from error
@@ -452,10 +448,11 @@ class Run:
         """The Hamming index of the database items of one modality."""
         from pyg_hash.index import HammingIndex
 
-        index = HammingIndex.load(self.index_file(modality))
+        path = self.index_file(modality)
+        index = HammingIndex.load(path)
         if index.model is not None:
-            self.check("model", index.model, f"index: {self.index_file(modality)}")
-        return _of_modality(index, modality, f"index: {self.index_file(modality)}")
+            self.check("model", index.model, f"index: {path}")
+        return _of_modality(index, modality, f"index: {path}")
 
     def searched(
         self, modality: Modality, items: RunItems | None = None, *, named: bool = False

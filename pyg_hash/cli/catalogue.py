@@ -542,13 +542,11 @@ def tell(run: Run) -> None:
             name = queries.list(limit=1)[0]
         codes, relaxed = queries.codes([name]), queries.relaxed([name])
         near = database.search(codes, min(4, len(database)), rescore=relaxed)
-        distances, ids, scores = (part[0].tolist() for part in near)
         asked = queries.metadata([name])
         print(f"example: the {asks} {asked['text'][0] or asked['image'][0] or name!r:.70} finds")
-        columns = database.metadata(ids)
-        for place, answer in enumerate(ids):
+        for distance, answer, score in zip(*(part[0].tolist() for part in near), strict=True):
             if asks != found or answer != name:
-                what = columns["text"][place] or columns["image"][place] or ""
-                score, distance = scores[place], distances[place]
+                about = database.metadata([answer])
+                what = about["text"][0] or about["image"][0] or ""
                 print(f"  score {score:5.2f}  distance {distance:2d}  {answer}  {what:.60}")
     print(f"search page: pyg-hash serve {run.path}   (http://127.0.0.1:{Serve.port})")
