@@ -194,6 +194,7 @@ class OwnEncoder(StoredEncoder):
 
     kind = "own"
     stored = ("name", "num_features")
+    _function: Callable[[list[Any]], Any] | None = None
 
     def __init__(
         self,
@@ -205,7 +206,6 @@ class OwnEncoder(StoredEncoder):
             check_positive_int(num_features, "num_features")
         self._width = num_features
         self.name = name or getattr(function, "__name__", type(function).__name__)
-        self._function: Callable[[list[Any]], Any] | None = None
         self.use(function)
 
     def use(self, function: Callable[[list[Any]], Any]) -> OwnEncoder:
@@ -235,10 +235,7 @@ class OwnEncoder(StoredEncoder):
         values = self._function(list(items))
         try:
             if isinstance(values, list | tuple) and values:
-                if isinstance(values[0], Tensor):
-                    values = torch.stack(list(values))
-                elif isinstance(values[0], np.ndarray):  # torch would warn that it is slow
-                    values = np.stack(values)
+                values = torch.stack([torch.as_tensor(row) for row in values])
             x = torch.as_tensor(values).detach().float().cpu()
         except (TypeError, ValueError, RuntimeError) as error:
             what = f"{type(values).__name__}, expected rows of numbers ({error})"
@@ -344,35 +341,33 @@ def encode_each(
     the items for which it raised ``ValueError`` or ``OSError`` or gave values that are not finite.
     Any other error is raised, and a ``TypeError`` if it does not give one row an item.
     """
-    found = Encoded()
-    rows = []
+    found, parts = Encoded(), []
+
+    def run(places: range) -> None:
+        try:
+            rows = encode(items[places.start : places.stop])
+            if not isinstance(rows, Tensor) or rows.dim() != 2 or len(rows) != len(places):
+                shape = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+                raise TypeError(f"encode: expected a tensor of {len(places)} rows, got {shape}")
+            if not rows.isfinite().all():
+                raise ValueError("the encoder gave features that are not finite")
+            parts.append(rows)
+            found.kept += places
+        except (ValueError, OSError) as error:
+            if len(places) == 1:
+                found.problems[places.start] = " ".join(str(error).split())
+                return
+            for place in places:
+                run(range(place, place + 1))
+
     with tqdm(total=len(items), desc=progress, unit="", disable=progress is None, delay=1) as bar:
         for start in range(0, len(items), batch_size):
-            batch = items[start : start + batch_size]
-            try:
-                rows.append(_rows(encode, batch))
-                found.kept += range(start, start + len(batch))
-            except (ValueError, OSError):
-                for position in range(start, start + len(batch)):
-                    try:
-                        rows.append(_rows(encode, items[position : position + 1]))
-                        found.kept.append(position)
-                    except (ValueError, OSError) as error:
-                        found.problems[position] = " ".join(str(error).split())
-            bar.update(len(batch))
-    if rows:
-        found.values = torch.cat(rows)
+            places = range(start, min(start + batch_size, len(items)))
+            run(places)
+            bar.update(len(places))
+    if parts:
+        found.values = torch.cat(parts)
     return found
-
-
-def _rows(encode: Callable[[Any], Tensor], batch: Any) -> Tensor:
-    rows = encode(batch)
-    if not isinstance(rows, Tensor) or rows.dim() != 2 or len(rows) != len(batch):
-        shape = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
-        raise TypeError(f"encode: expected a tensor of {len(batch)} rows, got {shape}")
-    if not rows.isfinite().all():
-        raise ValueError("the encoder gave features that are not finite")
-    return rows
 
 
 def load_image(path: PathLike, size: int) -> Tensor:
