@@ -63,8 +63,11 @@ class CodeStore(ABC):
     """Codes of ``num_bits`` bits under ids, with fields beside them, searched by Hamming distance.
 
     All stores take the same calls and keep the same promises: distances are exact, a radius
-    includes its border, an id is there at most once. Stores are made with ``create`` and found
-    again with ``open``. **Codes** are int8 ±1 ``[n, num_bits]``, or packed already: uint8
+    includes its border, an id is there at most once. Stores are made with ``create``
+    (``FileExistsError``: there is one already) and found again with ``open``
+    (``FileNotFoundError``: there is none; ``CorruptFileError``: it is damaged or something else);
+    both raise ``ImportError`` if FAISS or the database's package is needed and not installed.
+    **Codes** are int8 ±1 ``[n, num_bits]``, or packed already: uint8
     ``[n, ceil(num_bits / 8)]`` as :func:`pyg_hash.codes.pack_bits` makes them. **Filters** are
     texts such as ``"year >= 2005 and label in ('cat', 'dog')"`` (see :doc:`/stores`), or the
     allowed value or values of each field, ``{"label": ["cat", "dog"], "year": 2020}``, all of

@@ -126,7 +126,6 @@ class HammingIndex(CodeStore):
         packed, ids = np.empty((0, num_bytes(self.num_bits)), np.uint8), np.empty(0, self._id_dtype)
         self._items = Items.of(packed, ids, {name: [] for name in self.fields}, self.fields)
         self._alive: NDArray[np.bool_] | None = None  # None: all rows
-        self._count = 0
         self._tables = self.index.tables()
         self._view: _View | None = None
         self._begin()
@@ -149,12 +148,7 @@ class HammingIndex(CodeStore):
     ) -> Self:
         """A new, empty index in the file ``path``, which appears with :meth:`save`.
 
-        The other arguments are those of the class.
-
-        Raises:
-            FileExistsError: there is a file already.
-            ImportError: FAISS is needed and not installed.
-            OSError: the file could not be written.
+        The other arguments are those of the class. ``OSError``: the file could not be written.
         """
         check_path(path)
         store = cls(num_bits, ids=ids, fields=fields, index=index, model=model)
@@ -172,11 +166,6 @@ class HammingIndex(CodeStore):
             path: the file.
             mapped: leave codes, ids, fields and hash tables on disk, to be read as they are used;
                 what IVF and HNSW keep beside the codes is always read into memory.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            CorruptFileError: the file is truncated, damaged or something else.
-            ImportError: FAISS is needed and not installed.
         """
         check_path(path)
         store = cls._read(Path(path), mapped, "auto")
@@ -202,8 +191,7 @@ class HammingIndex(CodeStore):
                     if not mapped:
                         check_packed(torch.from_numpy(arrays["codes"]), index.num_bits)
                     index._items = Items.read(arrays, index.num_bits, index.id_type, index.fields)
-                    index._count = len(index._items)
-                    if index._count and index._tables is not None:
+                    if len(index) and index._tables is not None:
                         index._tables.restore(arrays, arrays["codes"])
                     index._note(about)
                     mark = about["mark"]
@@ -327,7 +315,7 @@ class HammingIndex(CodeStore):
         self._lock = None
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._items) if self._alive is None else int(np.count_nonzero(self._alive))
 
     @property
     def _kind(self) -> str:  # type: ignore[override]
@@ -453,14 +441,11 @@ class HammingIndex(CodeStore):
         """Add rows to the end."""
         if len(items) == 0:
             return
-        if len(self._items) == 0:
-            self._items.relaxed = None
-            if items.relaxed is not None:
-                self._items.relaxed = items.relaxed.take(np.empty(0, np.int64))
+        if len(self._items) == 0:  # from now on with relaxed codes, or without
+            self._items = items.take(np.empty(0, np.int64))
         self._items.append(items)
         if self._alive is not None:
             self._alive = np.concatenate([self._alive, np.ones(len(items), bool)])
-        self._count += len(items)
         self._view = None
 
     def _drop(self, rows: NDArray[Any]) -> None:
@@ -469,7 +454,6 @@ class HammingIndex(CodeStore):
             alive = np.ones(len(self._items), bool) if self._alive is None else self._alive.copy()
             alive[rows] = False
             self._alive, self._view = alive, None
-            self._count = int(alive.sum())
 
     def _keep(self, rows: NDArray[Any]) -> None:
         """Keep these rows alone, in this order."""

@@ -1,7 +1,4 @@
-"""Stores in a database: LanceDB, embedded, and Milvus, for when one machine is outgrown.
-
-``create`` and ``open`` raise ``ImportError`` if the database's package is not installed.
-"""
+"""Stores in a database: LanceDB, embedded, and Milvus, for when one machine is outgrown."""
 
 from __future__ import annotations
 
@@ -58,7 +55,7 @@ class DatabaseStore(CodeStore):
 
     def _named(self, ids: NDArray[Any]) -> str:
         """The filter of these ids."""
-        return self._scope(Condition("id", "=", tuple(ids.tolist())))
+        return self._written(Condition("id", "=", tuple(ids.tolist())))
 
     def _parts(self, ids: NDArray[Any]) -> Iterator[str]:
         """Filters of some ids at a time."""
@@ -161,11 +158,7 @@ class LanceStore(DatabaseStore):
         """Make an empty table ``name``.
 
         ``uri`` is a folder, made if need be, or an address that LanceDB knows; the other arguments
-        are those of every :class:`CodeStore <pyg_hash.index.CodeStore>`.
-
-        Raises:
-            FileExistsError: there is such a table already.
-            ImportError: LanceDB is not installed.
+        and the errors are those of every :class:`CodeStore <pyg_hash.index.CodeStore>`.
         """
         lancedb, arrow = _libraries()
         store = cls(num_bits, ids, fields, model)
@@ -187,13 +180,7 @@ class LanceStore(DatabaseStore):
 
     @classmethod
     def open(cls, uri: str | os.PathLike[str], *, name: str = "codes") -> Self:
-        """Open a table that :meth:`create` made.
-
-        Raises:
-            FileNotFoundError: there is no such table.
-            CorruptFileError: the table was not made by this class.
-            ImportError: LanceDB is not installed.
-        """
+        """Open a table that :meth:`create` made."""
         lancedb, _ = _libraries()
         uri = os.fspath(uri)
         if "://" not in uri and not os.path.isdir(uri):
@@ -342,11 +329,7 @@ class MilvusStore(DatabaseStore):
         radius searches too; ``connection`` is more for ``pymilvus.MilvusClient``, for example
         ``token``. The others are those of every :class:`CodeStore <pyg_hash.index.CodeStore>`.
 
-        Raises:
-            FileExistsError: there is such a collection already.
-            ImportError: pymilvus is not installed.
-            ConnectionError: the server cannot be reached.
-            pymilvus.MilvusException: it refuses.
+        ``ConnectionError``: the server cannot be reached; ``pymilvus.MilvusException``: it refuses.
         """
         check_choice(index, ("BIN_FLAT", "BIN_IVF_FLAT"), "index")
         check_positive_int(nlist, "nlist")
@@ -393,15 +376,7 @@ class MilvusStore(DatabaseStore):
 
     @classmethod
     def open(cls, uri: str | os.PathLike[str], *, name: str = "codes", **connection: Any) -> Self:
-        """Open a collection that :meth:`create` made.
-
-        Raises:
-            FileNotFoundError: there is no such collection.
-            CorruptFileError: the collection was not made by this class.
-            ImportError: pymilvus is not installed.
-            ConnectionError: the server cannot be reached.
-            pymilvus.MilvusException: it refuses.
-        """
+        """Open a collection that :meth:`create` made; errors are those of :meth:`create` too."""
         require("pymilvus", "pymilvus", extra="milvus")
         uri = os.fspath(uri)
         if "://" not in uri and not os.path.exists(uri):

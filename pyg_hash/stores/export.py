@@ -260,8 +260,6 @@ def read_codes(path: str | os.PathLike[str]) -> ExportedCodes:
     reader = _format(path, _READERS)
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: {no_file(path)}")
-    if reader is _read_parquet:
-        load_pyarrow()
     sealed = reader is not _read_parquet and verify(path)  # its pages have checksums of their own
     try:
         codes, ids, num_bits, model = reader(Path(path), sealed)
