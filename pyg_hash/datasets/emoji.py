@@ -163,10 +163,9 @@ class Emoji(CrossModalDataset):
     ``manifests/emoji.json``. Every query shares a word (other than articles and prepositions) with
     the training texts; one emoji in five has no such text and stays in train.
 
-    Picture features take a while, once a root.
-
-    Arguments that are not named here are those of :class:`~pyg_hash.datasets.CrossModalDataset`;
-    ``force_reload`` keeps the picture features, which depend on nothing else.
+    Arguments that are not named here are those of :class:`~pyg_hash.datasets.CrossModalDataset`.
+    Picture features take a while, once a root; ``force_reload`` keeps them, as they depend on
+    nothing else.
 
     Args:
         texts: ``'words'``, TF-IDF over the words of the training texts and their letter 3- and
@@ -251,7 +250,7 @@ class Emoji(CrossModalDataset):
         )
 
     def image_encoder(self) -> EfficientNetLite0:
-        """EfficientNet-Lite0 as used for the data set's own pictures."""
+        """The one of the data set's own pictures."""
         return EfficientNetLite0(IMAGE_SIZE, progress=self.progress)
 
     def read_items(self) -> Items:
@@ -323,15 +322,10 @@ class EmojiVendors(Emoji):
     whoever draws it. An id is ``SET/CODE POINTS``, e.g. ``noto/1f436``. Skin-tone variants are left
     out.
 
-    Twemoji comes with the ``demo`` extra; the other sets are packages on npm, each one file of SVG
-    with its licence beside it: ``noto`` and ``noto-v1`` (Google, Apache-2.0), ``fluent-emoji`` and
-    ``fluent-emoji-flat`` (Microsoft, MIT), ``emojione`` (JoyPixels, CC-BY 4.0). Any set in this
-    layout whose icons bear the names of emoji is read. Nothing is downloaded::
-
-        cd data/emoji-vendors/raw
-        npm install @iconify-json/noto @iconify-json/noto-v1 @iconify-json/emojione
-        npm install @iconify-json/fluent-emoji @iconify-json/fluent-emoji-flat
-
+    Twemoji comes with the ``demo`` extra; the other sets are packages ``@iconify-json/SET`` on npm,
+    each one file of SVG with its licence beside it: ``noto`` and ``noto-v1`` (Google, Apache-2.0),
+    ``fluent-emoji`` and ``fluent-emoji-flat`` (Microsoft, MIT), ``emojione`` (JoyPixels, CC-BY
+    4.0). Any set in this layout whose icons bear the names of emoji is read. Nothing is downloaded.
     SVG become PNG files of 224 pixels under ``<root>/pictures``, by ``resvg-py``, and then features
     as in :class:`Emoji`, both once a set: minutes, with a bar, most of them for ``fluent-emoji``.
 
@@ -344,16 +338,11 @@ class EmojiVendors(Emoji):
             those of things that nobody else draws, which are left out.
         vendor: with ``split='vendor'``, the set that asks.
         sources: folders of the packages; None: ``<root>/raw/node_modules/@iconify-json``.
-        texts: as of :class:`Emoji`, and so is ``languages``.
-        progress: show bars.
 
-    The other arguments are those of :class:`~pyg_hash.datasets.CrossModalDataset`.
-
-    Raises:
-        FileNotFoundError: there is no set of icons; the message has the command that gets them.
-        ImportError: the ``demo`` extra is not installed.
-        ValueError: two sets of one name, or ``vendor`` is none, or goes with no such split.
-        CorruptFileError: a file of a set is damaged.
+    The other arguments and errors are those of :class:`Emoji`. ``FileNotFoundError``: there is no
+    set of icons; the message has the command that gets them. ``ValueError``: two sets of one name,
+    or ``vendor`` is none, or goes with no such split. ``CorruptFileError``: a file of a set is
+    damaged.
     """
 
     def __init__(
@@ -386,15 +375,8 @@ class EmojiVendors(Emoji):
         if vendor is not None:
             check_choice(vendor, (TWEMOJI, *self.sets), "vendor")
         self.split, self.vendor = split, vendor
-        super().__init__(
-            root,
-            transform,
-            pre_transform,
-            texts=texts,
-            languages=languages,
-            force_reload=force_reload,
-            progress=progress,
-        )
+        more: Any = {"texts": texts, "languages": languages, "progress": progress}
+        super().__init__(root, transform, pre_transform, force_reload=force_reload, **more)
 
     def settings(self) -> dict[str, Any]:
         """Those of :class:`Emoji`, the split, and size and time of each set."""

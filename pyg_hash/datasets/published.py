@@ -147,9 +147,8 @@ class Content(NamedTuple):
 class PublishedDataset(CrossModalDataset):
     """A data set in the layout of its publishers, split as a paper says.
 
-    docs/datasets.rst lists the files, features and protocols of each. A subclass names its
-    manifest, and says what lies in its official files. Arguments that are not named here are those
-    of :class:`~pyg_hash.datasets.CrossModalDataset`.
+    A subclass names its manifest, and says what lies in its official files. Arguments that are not
+    named here are those of :class:`~pyg_hash.datasets.CrossModalDataset`.
 
     Args:
         root: folder of ``raw/`` and of what is computed.

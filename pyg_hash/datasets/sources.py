@@ -244,11 +244,10 @@ def _table(
     ids = columns[key] if key else range(total)
     source.ids = ["" if value is None else str(value).strip() for value in ids]
     listed: list[str] = []
-    others = [values for name, values in columns.items() if name not in roles.values()]
-    decimal = any(_numbers_with(r",(?!\d{3}$)", values) for values in others)
-    for name, values in columns.items():
-        if name in roles.values() or isinstance(values, np.ndarray):
-            continue
+    left = (name for name in columns if name not in roles.values())
+    others = {name: columns[name] for name in left if isinstance(columns[name], list)}
+    decimal = any(_numbers_with(r",(?!\d{3}$)", values) for values in others.values())
+    for name, values in others.items():
         values = [v.strip() or None if isinstance(v, str) else v for v in values]
         values = [None if v != v else v for v in values]
         if there := [v for v in values if v is not None]:
@@ -507,12 +506,10 @@ def _fits(value: Any, bits: int) -> bool:
 
 def _numbers_with(mark: str, values: Sequence[Any]) -> bool:
     """Whether the values are texts that look like numbers, some with this pattern in them."""
-    if isinstance(values, np.ndarray) or not any(isinstance(v, str) and "," in v for v in values):
-        return False
-    if not all(v is None or isinstance(v, str) for v in values):
+    if not all(value is None or isinstance(value, str) for value in values):
         return False
     there = [value.strip() for value in values if value and value.strip()]
-    return all(map(_MARKED.fullmatch, there)) and any(re.search(mark, value) for value in there)
+    return any(re.search(mark, value) for value in there) and all(map(_MARKED.fullmatch, there))
 
 
 def _type_of(values: Sequence[Any]) -> tuple[type, Callable[[Any], Any]]:
@@ -533,7 +530,7 @@ def _type_of(values: Sequence[Any]) -> tuple[type, Callable[[Any], Any]]:
         return float, float
     if all(isinstance(value, list) and all(isinstance(v, str) for v in value) for value in values):
         return list, list
-    return str, lambda value: value if isinstance(value, str) else _plain(value)
+    return str, _plain
 
 
 def _plain(value: Any) -> str:
@@ -555,10 +552,9 @@ class _Stored:
             self.shape = StoredMatrix(file, name).shape
 
     def __getitem__(self, rows: slice) -> Array:
-        start, stop, _ = rows.indices(self.shape[0])
-        out = np.empty((stop - start, self.shape[1]), np.float32)
+        out = np.empty((rows.stop - rows.start, self.shape[1]), np.float32)
         with open_feature_file(self.path) as file:
-            StoredMatrix(file, self.name).read_rows(start, stop, out)
+            StoredMatrix(file, self.name).read_rows(rows.start, rows.stop, out)
         return out
 
 
