@@ -115,11 +115,7 @@ class CrossModalDataset(InMemoryDataset):
         return cast(ImageEncoder, self._encoder(IMAGE))
 
     def text_encoder(self) -> TextEncoder:
-        """The encoder that gives NEW texts features as in ``data['text'].x``.
-
-        Raises:
-            ValueError: the set came with ready-made features only.
-        """
+        """What gives NEW texts features as in ``data['text'].x``; ``ValueError``: nothing."""
         return cast(TextEncoder, self._encoder(TEXT))
 
     def _encoder(self, modality: Modality) -> Any:

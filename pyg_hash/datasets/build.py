@@ -134,9 +134,8 @@ def build_hetero(
         ``train_mask``, ``query_mask``, ``database_mask``, ``labeled_mask``, given ``val`` also
         ``val_mask``; and ``data.num_classes``. Both share the tensors of labels and masks.
 
-    Raises:
-        TypeError: features or labels of the wrong dtype.
-        ValueError: any other broken rule above; the message names the argument.
+    ``TypeError``: features or labels of the wrong dtype; ``ValueError``: any other broken rule
+    above; the message names the argument.
     """
     for name, x in (("image", image), ("text", text)):
         if x.dtype != torch.float32:

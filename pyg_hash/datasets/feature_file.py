@@ -465,10 +465,7 @@ def check_feature_file(path: str | os.PathLike[str]) -> FeatureReport:
     """Report on a file in the layout of :class:`~pyg_hash.datasets.FeatureFile`, of any size.
 
     All problems of the content are collected in the report, none is raised.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        CorruptFileError: the file is truncated, damaged or no HDF5 file.
+    ``FileNotFoundError``; ``CorruptFileError``: the file is truncated, damaged or no HDF5 file.
     """
     report = FeatureReport(Path(path))
     with open_feature_file(path) as file:

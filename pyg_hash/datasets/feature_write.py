@@ -94,9 +94,9 @@ def write_feature_file(
     checked = _checked(path, content)
     for m, encoder in encoders.items():
         width = checked[m].shape[1]
-        if isinstance(encoder, OwnEncoder):
-            encoder.of_width(width)
-        elif encoder.num_features != width:
+        if isinstance(encoder, OwnEncoder) and encoder.width is None:
+            encoder.width = width
+        if encoder.num_features != width:
             raise ValueError(
                 f"{m}_encoder: makes {encoder.num_features} features, {m} has {width}; give the "
                 "one that made them"
@@ -134,14 +134,12 @@ def _checked(path: Any, given: dict[str, Any], num_rows: int | None = None) -> d
             problems.append(ValueError(OTHER_ROWS.format(*sizes)))
         num_rows = sizes[0] if sizes else None
     if num_rows is not None:
-        names = None
         if given["class_names"] is not None:
-            names = note("class_names", as_strings, given["class_names"], "class_names")
-        labels = given["labels"]
+            note("class_names", as_strings, given["class_names"], "class_names")
+        labels, names = given["labels"], found.get("class_names")
         if labels is not None and (own := note("labels", as_labels, labels, names, num_rows)):
             found["labels"], names = own
-        if names is not None:
-            found["class_names"] = names
+            found |= {} if names is None else {"class_names": names}
         for name in ("ids", "image_paths", "texts"):
             if given[name] is not None:
                 note(name, as_strings, given[name], name, num_rows)
@@ -222,21 +220,17 @@ def encode_feature_file(
         **more: ``train``, ``query``, ``labels``, ``ids`` and all other keywords of
             :func:`~pyg_hash.datasets.write_feature_file` but the features.
 
-    Raises:
-        TypeError, ValueError: as of ``write_feature_file``; lists of different lengths, empty
-            texts, pictures that do not exist, or items that cannot be encoded, which are listed.
-        BusyError: another process is encoding or writing to ``path``.
+    ``TypeError`` or ``ValueError``: as of ``write_feature_file``; lists of different lengths, empty
+    texts, pictures that do not exist, or items that cannot be encoded, which are listed.
+    ``BusyError``: another process is encoding or writing to ``path``.
     """
     own = {"path", "image", "text", "image_paths", "texts", "image_encoder", "text_encoder"}
     taken = inspect.signature(write_feature_file).parameters
-    keywords = {name: p.default for name, p in taken.items() if name not in own}
+    keywords = dict.fromkeys(name for name in taken if name not in own)
     if unknown := sorted(set(more) - set(keywords)):
         near = difflib.get_close_matches(unknown[0], keywords, 1)
         hint = f"did you mean {near[0]}?" if near else f"use some of {', '.join(keywords)}"
         raise TypeError(f"{unknown[0]}: is no argument; {hint}")
-    for name in ("train", "query"):
-        if name not in more:
-            raise TypeError(f"{name}: is missing; give a mask or row numbers")
     given: dict[Modality, Any] = {IMAGE: image_encoder, TEXT: text_encoder}
     encoders = {modality: _as_encoder(encoder, modality) for modality, encoder in given.items()}
     check_positive_int(batch_size, "batch_size")

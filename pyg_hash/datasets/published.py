@@ -741,10 +741,8 @@ class Wikipedia(PublishedDataset):
             to 200-d, seed 0). The last two leave English stop words out and are fitted on the
             training texts. Or a file of your own, or a text encoder.
 
-    Raises:
-        FileNotFoundError: a raw file is missing.
-        CorruptFileError: a raw file is damaged, or the files do not belong together.
-        ImportError: scikit-learn is missing (``'bow3000'``, ``'lsa200'``).
+    Errors are those of :class:`~pyg_hash.datasets.published.PublishedDataset`; ``ImportError``:
+    scikit-learn is missing (``'bow3000'``, ``'lsa200'``).
     """
 
     manifest = "wikipedia"

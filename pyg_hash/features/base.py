@@ -204,7 +204,7 @@ class OwnEncoder(StoredEncoder):
     ) -> None:
         if num_features is not None:
             check_positive_int(num_features, "num_features")
-        self._width = num_features
+        self.width = num_features  # None: not known yet
         self.name = name or getattr(function, "__name__", type(function).__name__)
         self.use(function)
 
@@ -213,15 +213,6 @@ class OwnEncoder(StoredEncoder):
         if not callable(function):
             raise TypeError(f"function: {type(function).__name__} cannot be called")
         self._function = function
-        return self
-
-    def of_width(self, num_features: int) -> OwnEncoder:
-        """Itself, its rows known to be so wide; ``ValueError``: they are known to be others."""
-        if self._width not in (None, num_features):
-            raise ValueError(
-                f"encoder {self.name!r}: makes {self._width} features, not {num_features}"
-            )
-        self._width = num_features
         return self
 
     @torch.no_grad()
@@ -240,9 +231,9 @@ class OwnEncoder(StoredEncoder):
         except (TypeError, ValueError, RuntimeError) as error:
             what = f"{type(values).__name__}, expected rows of numbers ({error})"
             raise TypeError(f"encoder {self.name!r} gave {what}") from error
-        if self._width is None and x.dim() == 2:
-            self._width = x.size(1)
-        expected = [len(items), self._width]
+        if self.width is None and x.dim() == 2:
+            self.width = x.size(1)
+        expected = [len(items), self.width]
         if list(x.shape) != expected:
             raise TypeError(
                 f"encoder {self.name!r}: expected {expected} numbers, got {list(x.shape)}"
@@ -252,12 +243,12 @@ class OwnEncoder(StoredEncoder):
     @property
     def num_features(self) -> int:
         """Width of a row; ``ValueError``: it was not given, and nothing was encoded yet."""
-        if self._width is None:
+        if self.width is None:
             raise ValueError(f"encoder {self.name!r}: num_features is not known; give it")
-        return self._width
+        return self.width
 
     def __repr__(self) -> str:
-        return f"OwnEncoder({self.name!r}, num_features={self._width})"
+        return f"OwnEncoder({self.name!r}, num_features={self.width})"
 
     @classmethod
     def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
@@ -376,12 +367,8 @@ def load_image(path: PathLike, size: int) -> Tensor:
     Transparent parts are composited on white, the central square is cut out (a square
     picture stays whole) and resized with bicubic interpolation. Any of
     :data:`pyg_hash.utils.pictures.FORMATS`; of one channel of 16 bits, 65535 becomes 255, and of
-    floating-point numbers 0..1 becomes 0..255.
-
-    Raises:
-        UnreadableImageError: the file is missing or damaged, or holds numbers of another range;
-            the message names it.
-        ImportError: Pillow is not installed.
+    floating-point numbers 0..1 becomes 0..255. ``UnreadableImageError``: the file, which it names,
+    is missing or damaged, or holds numbers of another range; ``ImportError``: no Pillow.
     """
     pixels = np.array(load_square(path, size), dtype=np.uint8)
     return torch.from_numpy(pixels).permute(2, 0, 1)

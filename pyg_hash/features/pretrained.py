@@ -210,13 +210,10 @@ class TimmEncoder(PictureNetwork):
         image_size: side of the network's input; None takes the architecture's.
         **run: ``batch_size`` (16), ``device`` (``'cpu'``) and ``progress`` (True: show a bar).
 
-    Raises:
-        FileNotFoundError: there are no such weights.
-        ValueError: there are only pickled ones.
-        ImportError: the extra with the package, here ``timm``, is not installed.
-        CorruptFileError: the weights are incomplete, damaged, or of another network.
-
-    Nothing is fetched: a name such as ``'hf-hub:...'`` is a ``ValueError``.
+    ``FileNotFoundError``: there are no such weights; ``ValueError``: there are only pickled ones,
+    or the name is one such as ``'hf-hub:...'``, as nothing is fetched; ``ImportError``: the extra
+    with the package, here ``timm``, is not installed; ``CorruptFileError``: the weights are
+    incomplete, damaged, or of another network.
     """
 
     kind = "timm"
@@ -397,9 +394,7 @@ def named_encoder(name: str, modality: Modality, **run: Any) -> Any:
         modality: what it is to encode.
         **run: ``batch_size``, ``device`` and ``progress`` of a network.
 
-    Raises:
-        SettingError: there is no such encoder or folder.
-        ValueError, ImportError, CorruptFileError: as of the encoder.
+    ``SettingError``: there is no such encoder or folder; other errors are the encoder's.
     """
     known: dict[str, Callable[[], Any]] = {"static_words": StaticWords}
     if modality == IMAGE:

@@ -61,8 +61,7 @@ class BagOfWords(StoredEncoder):
         any_script: False: words are runs of letters and digits and nothing more, as in encoders
             that were stored before other scripts were known (texts in ASCII: no difference).
 
-    Raises:
-        ImportError: scikit-learn is missing (``demo`` extra), with which it is fitted.
+    ``ImportError``: scikit-learn, with which it is fitted, is missing (``demo`` extra).
     """
 
     kind = "bag_of_words"

@@ -160,9 +160,8 @@ class CodeStore(ABC):
                 ``[n, num_bits]`` in [-1, 1], of all items or of none: kept as int8 in steps of
                 1 / 127, ``num_bits`` bytes an item, for :meth:`search` to rescore by.
 
-        Raises:
-            ValueError: ids given twice or present already; relaxed codes where they cannot be kept,
-                of some items only, or of other signs than the codes.
+        ``ValueError``: ids given twice or present already; relaxed codes where they cannot be kept,
+        of some items only, or of other signs than the codes.
         """
         self._insert(codes, ids, metadata, relaxed, None, replace=False)
 
@@ -242,12 +241,8 @@ class CodeStore(ABC):
     def update(self, ids: Ids, metadata: Metadata) -> None:
         """Change fields of items; those that are not named stay.
 
-        Args:
-            ids: n different ids of items.
-            metadata: n values for each field that changes.
-
-        Raises:
-            ValueError: ids given twice or not there.
+        ``ids`` are n different ids of items (``ValueError``: given twice, or not there),
+        ``metadata`` n values for each field that changes.
         """
         names = self._unique(ids)
         kept = self._columns(metadata, [*metadata], len(names))

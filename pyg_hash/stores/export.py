@@ -229,10 +229,8 @@ def export_codes(
         metadata: gives the values of these fields for some ids, as ``store.metadata``.
         to: a format by name, where the ending does not say it: ``'milvus'``.
 
-    Raises:
-        ValueError: an unknown ending or format.
-        ImportError: Parquet without pyarrow, FAISS without faiss.
-        OSError: the file cannot be written.
+    ``ValueError``: an unknown ending or format; ``ImportError``: Parquet without pyarrow, FAISS
+    without faiss; ``OSError``: the file cannot be written.
     """
     if to is None:
         endings = {end: name for name, (end, _) in FORMATS.items() if name != "milvus"}
@@ -251,11 +249,8 @@ def read_codes(path: str | os.PathLike[str]) -> ExportedCodes:
 
     The result fits ``store.add(result.codes, result.ids)``.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        CorruptFileError: it is damaged or holds something else.
-        ImportError: Parquet without pyarrow.
-        ValueError: an unknown ending.
+    ``FileNotFoundError``; ``CorruptFileError``: the file is damaged or holds something else;
+    ``ImportError``: Parquet without pyarrow; ``ValueError``: an unknown ending.
     """
     reader = _format(path, _READERS)
     if not Path(path).is_file():
