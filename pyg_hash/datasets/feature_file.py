@@ -23,21 +23,12 @@ from pyg_hash.datasets.build import build_hetero, check_few_classes, fill_splits
 from pyg_hash.features import load_encoder
 from pyg_hash.features.base import ENCODER_FILE
 from pyg_hash.typing import MODALITIES, Modality
+from pyg_hash.utils import oddities
 from pyg_hash.utils.checks import check_labels
 from pyg_hash.utils.checksums import form_of, verify
 from pyg_hash.utils.files import CorruptFileError, check_path, digest_of_folder, no_file, sha256
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.locks import BusyError
-from pyg_hash.utils.oddities import (
-    judged_rows,
-    odd_columns,
-    odd_labels,
-    odd_queries,
-    odd_rows,
-    row_lengths,
-    unanswered,
-    zero_rows,
-)
 from pyg_hash.utils.provenance import stored_files
 
 FORMAT = "pyg_hash.features"
@@ -522,7 +513,7 @@ def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any
             found.minimum = float(np.fmin(found.minimum, finite.min()))  # of NaN and x it is x
             found.maximum = float(np.fmax(found.maximum, finite.max()))
         rows = torch.from_numpy(block)
-        lengths[start:stop] = row_lengths(rows)
+        lengths[start:stop] = oddities.row_lengths(rows)
         low, high = torch.minimum(low, rows.amin(0)), torch.maximum(high, rows.amax(0))
         block += 0.0  # -0.0 and 0.0 are the same value, so let them hash the same
         for row, values in enumerate(block, start):
@@ -535,8 +526,9 @@ def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any
             "clean or drop their rows"
         )
     else:
-        warnings += odd_rows(lengths, matrix.name) + odd_columns(low, high, matrix.name)
-    warnings += zero_rows(lengths, matrix.name)
+        warnings += oddities.odd_rows(lengths, matrix.name)
+        warnings += oddities.odd_columns(low, high, matrix.name)
+    warnings += oddities.zero_rows(lengths, matrix.name)
     if found.duplicate_rows:
         warnings.append(f"{matrix.name}: {found.duplicate_rows} rows repeat an earlier one")
     return hashes
@@ -563,7 +555,7 @@ def _check_labels(report: FeatureReport, file: Any, num_rows: int) -> Tensor | N
     empty = [name for name, count in report.label_counts.items() if count == 0]
     if empty:
         report.warnings.append(f"labels: no row has the class {', '.join(empty[:10])}")
-    report.warnings += odd_labels(y, names)
+    report.warnings += oddities.odd_labels(y, names)
     return y
 
 
@@ -577,9 +569,10 @@ def _check_splits(
     report.problems += problems
     if y is not None:
         asked = y[masks["query"]]
-        asked = asked[judged_rows(asked)]
+        asked = asked[oddities.judged_rows(asked)]
         if len(asked) and bool(masks["database"].any()):
-            report.warnings += odd_queries(unanswered(asked, y[masks["database"]]), len(asked))
+            lost = oddities.unanswered(asked, y[masks["database"]])
+            report.warnings += oddities.odd_queries(lost, len(asked))
     query, database = masks["query"].numpy(), masks["database"].numpy()
     for name, digest in hashes.items():
         shared = int(np.isin(digest[query & ~database], digest[database]).sum())

@@ -18,16 +18,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from pyg_hash.codes import LEVELS, check_packed, num_bytes, unpack_bits
-from pyg_hash.index.arrays import (
-    Journal,
-    State,
-    StoredArrays,
-    clear,
-    damaged,
-    read_arrays,
-    state,
-    write_arrays,
-)
+from pyg_hash.index import arrays
 from pyg_hash.index.base import CodeStore, Columns, Ids, New, arguments
 from pyg_hash.index.columns import Column, Items
 from pyg_hash.index.lookup import (
@@ -117,8 +108,8 @@ class HammingIndex(CodeStore):
         self._exact = FaissScan() if backend == "faiss" else Scan()
         self._next_id = 0
         self._late = 0  # rows that the journal changed
-        self._journal: Journal | None = None  # of a file that can have one
-        self._opened: State = None, ()
+        self._journal: arrays.Journal | None = None  # of a file that can have one
+        self._opened: arrays.State = None, ()
         self._lock: Lock | None = None
         self._clear()
 
@@ -155,7 +146,7 @@ class HammingIndex(CodeStore):
         if os.path.lexists(path):
             raise FileExistsError(f"{path}: exists already; open() it or choose another name")
         check_writable(path)
-        store.path, store._opened = Path(path), state(path)
+        store.path, store._opened = Path(path), arrays.state(path)
         return store
 
     @classmethod
@@ -181,33 +172,33 @@ class HammingIndex(CodeStore):
     def _read(cls, path: Path, mapped: bool, backend: Backend) -> Self:
         """File and journal, both of one moment."""
         while True:
-            before, listed = state(path)
+            before, listed = arrays.state(path)
             try:
-                arrays, about = read_arrays(path, "HammingIndex", mapped=mapped)
-                with damaged(path):
+                stored, about = arrays.read_arrays(path, "HammingIndex", mapped=mapped)
+                with arrays.damaged(path):
                     settings = dict(about["index"])
                     way = KINDS[settings.pop("kind")](**settings)
                     index = cls(**arguments(about), index=way, backend=backend)
                     if not mapped:
-                        check_packed(torch.from_numpy(arrays["codes"]), index.num_bits)
-                    index._items = Items.read(arrays, index.num_bits, index.id_type, index.fields)
+                        check_packed(torch.from_numpy(stored["codes"]), index.num_bits)
+                    index._items = Items.read(stored, index.num_bits, index.id_type, index.fields)
                     if len(index) and index._tables is not None:
-                        index._tables.restore(arrays, arrays["codes"])
+                        index._tables.restore(stored, stored["codes"])
                     index._note(about)
                     mark = about["mark"]
                 if mark is not None:
-                    index._journal = Journal(path, str(mark))
+                    index._journal = arrays.Journal(path, str(mark))
                     for changes, more in index._journal.read():
-                        with damaged(path):
+                        with arrays.damaged(path):
                             index._late += index._replay(changes, more)
                     index._begin(len(index._items))
                     listed = index._journal.listed
                 # what is saved from now on is not in it, and forbids to change it
                 index._opened = before, listed
-                if state(path)[0] == before:
+                if arrays.state(path)[0] == before:
                     return index
             except (FileNotFoundError, CorruptFileError):
-                if state(path)[0] == before:
+                if arrays.state(path)[0] == before:
                     raise
 
     def _note(self, about: Mapping[str, Any]) -> None:
@@ -218,29 +209,29 @@ class HammingIndex(CodeStore):
         own = {"recall": self.recall, "model": self.model, "modality": self.modality}
         return {**own, "next_id": self._next_id}
 
-    def _replay(self, arrays: StoredArrays, about: Mapping[str, Any]) -> int:
+    def _replay(self, stored: arrays.StoredArrays, about: Mapping[str, Any]) -> int:
         """Do again what :meth:`_write_change` wrote; how many rows it changed."""
-        new = Items.read(arrays, self.num_bits, self.id_type, self.fields)
+        new = Items.read(stored, self.num_bits, self.id_type, self.fields)
         if about["rows"] != len(self._items):
             raise ValueError("the changes of the journal do not fit the file")
         self._append(new)
-        rows, gone = arrays["changed"], arrays["gone"]
+        rows, gone = stored["changed"], stored["gone"]
         for i, (name, kind) in enumerate(self.fields.items() if len(rows) else ()):
-            column = Column.read(kind, arrays, f"changed{i}", len(rows))
+            column = Column.read(kind, stored, f"changed{i}", len(rows))
             self._items.columns[name].assign(rows, column)
         self._drop(gone)
         self._note(about)
         return len(new) + len(rows) + len(gone)
 
-    def _write_change(self, journal: Journal) -> None:
+    def _write_change(self, journal: arrays.Journal) -> None:
         """Write what is new, changed and gone since the last time."""
         assert self._kept is not None
         rows = np.unique(self._changed)
-        arrays = {"gone": np.unique(self._gone), "changed": rows}
-        arrays |= self._items.take(np.arange(self._kept, len(self._items))).arrays()
+        new = {"gone": np.unique(self._gone), "changed": rows}
+        new |= self._items.take(np.arange(self._kept, len(self._items))).arrays()
         for i, column in enumerate(self._items.columns.values() if len(rows) else ()):
-            arrays |= column.take(rows).arrays(f"changed{i}")
-        journal.write(arrays, {"rows": self._kept, **self._settings()})
+            new |= column.take(rows).arrays(f"changed{i}")
+        journal.write(new, {"rows": self._kept, **self._settings()})
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
         """Write what changed, atomically; after an ``OSError`` what was there still is.
@@ -261,13 +252,13 @@ class HammingIndex(CodeStore):
         if kept is None or journal is None or journal.count >= _CHANGES or share > kept:
             mark = uuid.uuid4().hex
             self._write(own, mark)
-            self._journal, self._late = Journal(own, mark), 0
+            self._journal, self._late = arrays.Journal(own, mark), 0
             self._begin(len(self._items))
         elif changed or self._settings() != self._about:
             self._write_change(journal)
             self._late += changed
             self._begin(len(self._items))
-        self._opened = state(own)
+        self._opened = arrays.state(own)
         self._let_go()
 
     def compact(self) -> None:
@@ -284,8 +275,8 @@ class HammingIndex(CodeStore):
         if self._tables is not None and len(packed):
             kept |= self._tables.arrays(packed)
         about = {**self._described(), "index": self.index.settings(), "mark": mark}
-        write_arrays(path, "HammingIndex", kept, {**about, **self._settings()})
-        clear(path)
+        arrays.write_arrays(path, "HammingIndex", kept, {**about, **self._settings()})
+        arrays.clear(path)
 
     def close(self) -> None:
         """Let go of the file; what was not saved is lost."""
@@ -302,7 +293,7 @@ class HammingIndex(CodeStore):
             return
         path = Path(os.path.realpath(self.path))
         self._lock = Lock(path.with_name(f".{path.name}.lock"), f"store: {self.path}")
-        if state(path) != self._opened:
+        if arrays.state(path) != self._opened:
             self._let_go()
             raise BusyError(
                 f"store: {self.path} was changed by another process since it was opened here; "
