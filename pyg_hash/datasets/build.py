@@ -155,8 +155,8 @@ def build_hetero(
         check_labels(y, "y", num_rows=num_rows, num_classes=num_classes)
         if num_classes is None:
             check_few_classes(y, "y")
-        inferred = y.size(1) if y.dim() == 2 else int(y.max()) + 1
-        data.num_classes = inferred if num_classes is None else num_classes
+            num_classes = y.size(1) if y.dim() == 2 else int(y.max()) + 1
+        data.num_classes = num_classes
         y = y.float() if y.dim() == 2 else y.long()
     same = {f"{name}_mask": mask for name, mask in masks.items()}
     for modality, x in zip(MODALITIES, (image, text), strict=True):

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -38,11 +35,6 @@ _OPAQUE = (
     "is an object of a MATLAB class, which only MATLAB can read; there, save its values as "
     "matrices and cells of text"
 )
-# what the readers of MATLAB, HDF5, NumPy, gzip, JSON and text files raise for damaged ones; memory:
-# for sizes that are damaged
-_READ_ERRORS = (OSError, EOFError, ValueError, TypeError, LookupError, NotImplementedError)
-_DAMAGE = (zlib.error, zipfile.BadZipFile, tokenize.TokenError, SyntaxError, AttributeError)
-_TOO_LARGE = (MemoryError, OverflowError, RecursionError)
 _LINES = 1 << 12  # of a text file in one block
 _MANY = 12  # names that a message lists before it counts
 
@@ -61,9 +53,9 @@ def whole(path: Path) -> Iterator[None]:
     """Raise ``CorruptFileError`` instead of what readers say of a damaged file."""
     try:
         yield
-    except (CorruptFileError, ContentError):
+    except (CorruptFileError, ContentError, ImportError):
         raise
-    except (*_READ_ERRORS, *_DAMAGE, *_TOO_LARGE) as error:
+    except Exception as error:  # readers raise nearly anything for a damaged file
         why = str(error) or "it asks for more memory than there is"
         raise damaged(path, f"cannot be read ({why})") from error
 
@@ -122,32 +114,33 @@ def read_variables(path: Path, only: str | None = None) -> list[Variable]:
         raise ContentError(f"{path}: is a pickle; {_NO_PICKLE}")
     with whole(path):
         if h5py.is_hdf5(path):
-            return _in_hdf5(path, only)
-        if ending == ".mat":
-            return [_variable(path, *item) for item in read_matlab(path, only).items()]
-        if ending in (".npy", ".npz"):
-            return _in_numpy(path, only)
-        if ending == ".json":
+            found: dict[str, Any] = _in_hdf5(path, only)
+        elif ending == ".mat":
+            found = read_matlab(path, only)
+        elif ending in (".npy", ".npz"):
+            found = _in_numpy(path, only)
+        elif ending == ".json":
             try:
                 names, captions = coco_captions(json.loads(path.read_text(encoding="utf-8")))
             except (ValueError, KeyError, TypeError) as error:
                 layout = "MS-COCO's layout of images and annotations"
                 raise ContentError(f"{path}: not in {layout} ({error!r:.80})") from error
-            return [_variable(path, "file_names", names), _variable(path, "captions", captions)]
-    raise ContentError(f"{path}: not HDF5, and its ending none of {', '.join(SUFFIXES)}")
+            found = {"file_names": names, "captions": captions}
+        else:
+            raise ContentError(f"{path}: not HDF5, and its ending none of {', '.join(SUFFIXES)}")
+    variables = []
+    for name, values in found.items():
+        if values is None:
+            raise ContentError(f"{path}: {name} {_OPAQUE}")
+        is_text = isinstance(values, list)
+        if is_text and None in values:
+            raise ContentError(f"{path}: {name} holds cells that are no texts; save numbers")
+        shape = (len(values),) if is_text else tuple(values.shape)
+        variables.append(Variable(name, path, shape, values))
+    return variables
 
 
-def _variable(path: Path, name: str, values: Any) -> Variable:
-    if values is None:
-        raise ContentError(f"{path}: {name} {_OPAQUE}")
-    if not isinstance(values, list):
-        return Variable(name, path, tuple(values.shape), values)
-    if None in values:
-        raise ContentError(f"{path}: {name} holds cells that are no texts; save numbers")
-    return Variable(name, path, (len(values),), values)
-
-
-def _in_numpy(path: Path, only: str | None) -> list[Variable]:
+def _in_numpy(path: Path, only: str | None) -> dict[str, Any]:
     try:
         content: Any = np.load(path, mmap_mode="r", allow_pickle=False)
         if isinstance(content, np.ndarray):
@@ -162,7 +155,7 @@ def _in_numpy(path: Path, only: str | None) -> list[Variable]:
             arrays[name] = [text.decode(errors="replace") for text in array.ravel()]
         elif array.dtype.kind == "U":
             arrays[name] = [str(text).rstrip() for text in array.ravel()]
-    return [_variable(path, *item) for item in arrays.items()]
+    return arrays
 
 
 class _Stored:
@@ -171,6 +164,7 @@ class _Stored:
     def __init__(self, path: Path, node: Any) -> None:
         self.path, self.name = path, node.name
         self.turned = "MATLAB_class" in node.attrs  # MATLAB writes the first axis last
+        self.shape = node.shape[::-1] if self.turned else node.shape
 
     def __getitem__(self, rows: Any) -> Array:
         own: Any = slice(None)
@@ -183,27 +177,24 @@ class _Stored:
         return found
 
 
-def _in_hdf5(path: Path, only: str | None) -> list[Variable]:
-    found: list[Variable] = []
+def _in_hdf5(path: Path, only: str | None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
 
     def visit(name: str, node: Any) -> None:
         if name.startswith("#"):  # what MATLAB's cells refer to
             return
         if "MATLAB_object_decode" in node.attrs:
-            raise ContentError(f"{path}: {name} {_OPAQUE}")
-        if "MATLAB_sparse" in node.attrs:
+            found[name] = None
+        elif "MATLAB_sparse" in node.attrs:
             size = int(node.attrs["MATLAB_sparse"]), len(node["jc"]) - 1
             parts = [node[part][()] for part in ("data", "ir", "jc")]
             pointers = [part.astype(np.int64) for part in parts[1:]]
-            matrix = sp.csc_matrix((parts[0], *pointers), shape=size)
-            found.append(_variable(path, name, matrix.tocsr()))
+            found[name] = sp.csc_matrix((parts[0], *pointers), shape=size).tocsr()
         elif isinstance(node, h5py.Dataset) and "MATLAB_sparse" not in node.parent.attrs:
             if (texts := _texts(node, file)) is not None:
-                found.append(_variable(path, name, texts))
+                found[name] = texts
             elif node.dtype.kind in "fiub" and node.shape:
-                values = _Stored(path, node)
-                shape = node.shape[::-1] if values.turned else node.shape
-                found.append(Variable(name, path, tuple(shape), values))
+                found[name] = _Stored(path, node)
 
     with open_hdf5(path) as file:
         if only is None:

@@ -58,16 +58,8 @@ class HammingIndex(CodeStore):
     :class:`BusyError <pyg_hash.utils.files.BusyError>` that names the process.
     Threads may search one index at the same time, but not change it meanwhile.
 
-    Without FAISS the search is done in torch, slower and with the same results.
-
-    Example:
-        >>> index = HammingIndex(32)
-        >>> index.add(model.encode(data, "image"))
-        >>> distances, ids = index.search(model.encode_text(x), k=10)
-        >>> index = HammingIndex.create("a.store", 32, ids=str, fields={"year": int})
-        >>> index.add(codes, names, {"year": years})
-        >>> index.save()
-        >>> found = HammingIndex.open("a.store").search(query, k=10, where="year >= 2005")
+    Without FAISS the search is done in torch, slower and with the same results. For examples see
+    :doc:`/get_started` (in memory) and :doc:`/stores` (in a file).
 
     Args:
         num_bits, ids, fields, model: as of every :class:`CodeStore <pyg_hash.index.CodeStore>`.
