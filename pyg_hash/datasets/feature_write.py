@@ -62,13 +62,18 @@ def write_feature_file(
         image: real ``[N, d]``, a tensor, an array or nested lists; sparse ones of SciPy or torch
             are stored as CSR, bfloat16 as float32.
         text: the same, ``[N, d]``.
-        train, query, database, labeled, val: bool masks ``[N]`` or row numbers; the layout says
-            what each is, and its default.
+        train: bool mask ``[N]`` or row numbers; so are the next four.
+        query: rows that ask.
+        database: rows that are searched; None means all but ``query``.
+        labeled: rows of ``train`` whose labels may be used; None means ``train``.
+        val: rows held out for the choice of settings, neither in ``train`` nor in ``query``.
         labels: class index, integer ``[N]`` or one column, or zeros and ones ``[N, C]``; or a word
             a row, or a list of words; None for none. Without ``class_names`` the classes are the
             words or numbers that occur, sorted.
-        class_names, ids, image_paths, texts: as in the layout. Whole numbers as ids become their
-            digits; a path is None where there is none, a text None or NaN.
+        class_names: one name a class.
+        ids: one name a row; whole numbers become their digits.
+        image_paths: picture files, relative to the folder of ``path``; None where there is none.
+        texts: raw texts; None or NaN where there is none.
         about: what made the features, e.g. ``'vgg16-fc7 + use512'``.
         compression: HDF5 filter of the features, ``'gzip'``, ``'lzf'`` or gzip's level 0 to 9;
             smaller but slower.
