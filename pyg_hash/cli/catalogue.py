@@ -452,7 +452,7 @@ def write_catalog(run: Run, source: Source, plan: Plan, model: HashModel) -> Non
     """The codes of all rows, a file a modality; one that is finished stays, with additions."""
     from pyg_hash.index import HammingIndex
 
-    folder, digest, kept = run.path / CATALOG, model.digest(), run.has_catalog
+    folder, digest, is_finished = run.path / CATALOG, model.digest(), run.has_catalog
     folder.mkdir(exist_ok=True)
     paths = [path for path in source.images if path is not None]
     root = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else None
@@ -467,26 +467,18 @@ def write_catalog(run: Run, source: Source, plan: Plan, model: HashModel) -> Non
     held_out = [source.ids[row] for row in plan.splits["query"]]
     for modality in MODALITIES:
         path = run.catalog_file(modality)
-        if kept and path.is_file():
+        if is_finished and path.is_file():
             index = run.catalog(modality)
         else:
             for left in filter(Path.is_file, folder.glob(f"{path.name}*")):  # of one who was killed
                 left.unlink()
-            index = HammingIndex.create(
-                path,
-                model.num_bits,
-                ids=str,
-                fields={name: kind for name, (kind, _) in columns.items()},
-                model=digest,
-            )
+            kinds = {name: kind for name, (kind, _) in columns.items()}
+            index = HammingIndex.create(path, model.num_bits, ids=str, fields=kinds, model=digest)
             index.modality = modality
             for rows, relaxed in relaxed_codes(run, source, plan, model, modality):
-                index.add(
-                    binarize(relaxed),
-                    [source.ids[row] for row in rows],
-                    {name: [values[row] for row in rows] for name, (_, values) in columns.items()},
-                    relaxed=relaxed,
-                )
+                ids = [source.ids[row] for row in rows]
+                kept = {name: [of[row] for row in rows] for name, (_, of) in columns.items()}
+                index.add(binarize(relaxed), ids, kept, relaxed=relaxed)
             index.save()
         about[modality] = len(index)
         there = index.contains(held_out)
