@@ -11,7 +11,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,7 +118,7 @@ def short_commit(commit):
 
 def stamp():
     """Commit, versions and time, for a line that is written now."""
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     return {"commit": commit(), "versions": versions(), "threads": 1, "finished": now}
 
 

@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, Self, dataclass_transform, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
-from typing_extensions import Self, dataclass_transform
 
 from pyg_hash.utils.checks import check_positive_ints
 from pyg_hash.utils.files import check_writable

@@ -7,13 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
-from typing_extensions import Self
 
 from pyg_hash.utils.checks import check_positive, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, load_json, save_json, sha256

@@ -10,13 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from typing_extensions import Self
 
 from pyg_hash.features.base import (
     Concatenated,

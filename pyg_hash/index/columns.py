@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from pyg_hash.codes import num_bytes
 from pyg_hash.index.arrays import Array, Rows, StoredArrays, damaged, ranges

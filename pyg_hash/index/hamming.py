@@ -9,13 +9,12 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from typing_extensions import Self
 
 from pyg_hash.codes import LEVELS, check_packed, num_bytes, unpack_bits
 from pyg_hash.index import arrays

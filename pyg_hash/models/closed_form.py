@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from pyg_hash.models.common import Widths, check_widths
 from pyg_hash.models.encoder import EncoderHashModel

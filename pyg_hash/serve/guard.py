@@ -280,7 +280,7 @@ class Guard:
             size = await asyncio.wait_for(parts(), limits.upload_timeout)
         except ClientDisconnect as error:
             raise QueryError("body: the connection ended before its end", 400) from error
-        except asyncio.TimeoutError as error:
+        except TimeoutError as error:
             message = f"body: not received within {limits.upload_timeout:g} seconds"
             raise QueryError(message, 408, close) from error
         if size > limit:
@@ -397,7 +397,7 @@ class Worker:
         try:
             answer = begin(asyncio.get_running_loop())
             return await asyncio.wait_for(answer, self.limits.timeout)
-        except asyncio.TimeoutError as error:
+        except TimeoutError as error:
             message = f"busy: no answer within {self.limits.timeout:g} seconds; try again"
             raise QueryError(message, 503) from error
         finally:
