@@ -227,7 +227,6 @@ class Build(Command):
         shutil.rmtree(run.path / WORK, ignore_errors=True)
 
     def _write_data(self, path: Path, source: Source, plan: Plan) -> None:
-        """The feature file of the drawn rows."""
         import torch
 
         from pyg_hash.datasets import write_feature_file

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pyg_hash.cli import build
 from pyg_hash.cli.options import UsageError, check_out, option, say
 from pyg_hash.cli.store import alone, lines_of
+from pyg_hash.index import HammingIndex
 from pyg_hash.runs import CATALOG, Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
 from pyg_hash.utils.checks import field_name
@@ -62,9 +63,10 @@ class Encode(build.NewItemsCommand):
         if self.features is not None and raw:
             raise UsageError("features: give either --features or raw --images and --texts")
         self.check_source()
-        into_store = store_class(self.out) is not None
-        if self.index is not None and not into_store:
-            raise UsageError("index: is for --out NAME.store")
+        kind = store_class(self.out)
+        into_store = kind is not None
+        if self.index is not None and kind is not HammingIndex:
+            raise UsageError("index: is for --out, and there for NAME.store only")
         named = not into_store and not Path(self.out).is_dir()
         if named and Path(self.out).suffix.lower() not in (".h5", ".hdf5"):
             raise UsageError(
@@ -131,17 +133,14 @@ class Encode(build.NewItemsCommand):
 
     def _store(self, model: HashModel, bare: bool) -> CodeStore:
         """The store to put codes under string ids into, row numbers if ``bare``; made if needed."""
-        from pyg_hash.index import HammingIndex
         from pyg_hash.index.lookup import KINDS
         from pyg_hash.stores import store_class
 
         kind: Any = store_class(self.out)
         about: dict[str, Any] = {"ids": str, "model": model.digest()}
         if self.index is not None:
-            way = find(self.index, {name.lower(): cls for name, cls in KINDS.items()}, "index")
-            if kind is not HammingIndex:
-                raise UsageError("index: is for NAME.store only")
-            about["index"] = way()
+            known = {name.lower(): cls for name, cls in KINDS.items()}
+            about["index"] = find(self.index, known, "index")()
         while True:
             try:
                 store = build.open_store(self.out, model, self.force)
@@ -270,8 +269,6 @@ def write_codes(
 
 def to_change_now(store: CodeStore, again: Callable[[], CodeStore]) -> CodeStore:
     """The store as others have left it meanwhile, locked; ``BusyError``: they go on and on."""
-    from pyg_hash.index import HammingIndex
-
     until, said = time.monotonic() + _PATIENCE, False
     while isinstance(store, HammingIndex):
         try:

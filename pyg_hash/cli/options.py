@@ -151,8 +151,7 @@ class TrainConfig:
         "sgeh uses none)",
     )
     val_rate: float = option(
-        0.0,
-        "share of the labelled training items held out: early stopping, --split val",
+        0.0, "share of the labelled training items held out: early stopping, --split val"
     )
     protocol: Literal["inductive", "strict", "transductive"] | None = option(
         None,

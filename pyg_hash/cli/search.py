@@ -132,7 +132,6 @@ class Search(SearchCommand, build.NewItemsCommand):
         say(f"one query: {1e3 * (end - start):.1f} ms ({times})")
 
     def _queries(self) -> build.NewItems:
-        """What the command line asks for."""
         if self.features is not None:
             both = build.feature_rows(self.features, self.source)
             if len(both) > 1:
@@ -188,7 +187,6 @@ def table(found: dict[str, Any]) -> str:
 
 
 def _cells(answer: dict[str, Any]) -> dict[str, str]:
-    """One answer by column."""
     cells = {"score": f"{answer['score']:.2f}"} if "score" in answer else {}
     cells["distance"] = str(answer["distance"])
     more = {name: cell(value) for name, value in answer.get("metadata", {}).items()}

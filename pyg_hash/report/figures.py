@@ -243,10 +243,7 @@ def distance_counts(
 
 @styled()
 def distance_histogram(
-    query: Tensor,
-    database: Tensor,
-    query_y: Tensor | None = None,
-    database_y: Tensor | None = None,
+    query: Tensor, database: Tensor, query_y: Tensor | None = None, database_y: Tensor | None = None
 ) -> Figure:
     """Hamming distances of relevant and of irrelevant pairs; the less they overlap, the better.
 

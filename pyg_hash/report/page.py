@@ -338,7 +338,6 @@ def compare_page(runs: Sequence[Run]) -> str:
         CorruptFileError: a file of a run is damaged.
         ImportError: Jinja2 is not installed.
     """
-    require("jinja2", "jinja2", extra="report")
     rows: list[tuple[Run, dict[str, Any], Evaluation, int]] = []
     data: list[tuple[Run, Any]] = []  # different ones, and the first run of each
     notes = []

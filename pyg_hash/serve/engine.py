@@ -590,7 +590,6 @@ class SearchEngine:
         return self._about
 
     def _some(self, modality: Modality, limit: int) -> list[Any]:
-        """The first ids of an index."""
         return list(self.indexes[modality].list(limit=limit).tolist())
 
     def _examples(self) -> list[str]:
@@ -630,7 +629,6 @@ def _present(index: CodeStore, keys: Sequence[Any]) -> list[Any]:
 
 
 def _values(index: CodeStore, keys: Sequence[Any]) -> dict[Any, dict[str, Any]]:
-    """Values of fields by key."""
     kept = index.metadata(keys) if keys and index.fields else {}
     return {key: {name: v[i] for name, v in kept.items()} for i, key in enumerate(keys)}
 
