@@ -207,6 +207,7 @@ def running(engine, token=None, private=False, **limits):
         finally:
             server.should_exit = True
             thread.join(20)
+            server.config.app.state.work.close()  # as `serve` does
 
 
 class Client:
