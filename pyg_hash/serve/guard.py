@@ -15,9 +15,9 @@ import tempfile
 import time
 import uuid
 from collections import OrderedDict, defaultdict
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cache
 from itertools import islice
@@ -260,31 +260,28 @@ class Guard:
         is_json = "json" in given.get("content-type", "").lower()
         limit = limits.json_bytes if is_json else limits.upload_bytes
 
-        async def parts() -> int:
-            size = int(given.get("content-length", 0))
-            if size > 4 * limit:
-                return size
-            size = 0
-            async for part in request.stream():
-                size += len(part)
-                if size <= limit:  # else read on a little: who hangs up on a sender is not heard
-                    content.extend(part)
-                    self._uploading += len(part)
-                if self._uploading > limits.upload_total:
-                    raise QueryError("busy: too much is being uploaded", 503)
-                if size > 4 * limit:
-                    break
-            return size
-
+        too_large = QueryError(f"body: larger than the limit of {limit:,} bytes", 413, close)
+        if int(given.get("content-length", 0)) > 4 * limit:
+            raise too_large
+        size = 0
         try:
-            size = await asyncio.wait_for(parts(), limits.upload_timeout)
+            async with asyncio.timeout(limits.upload_timeout):
+                async for part in request.stream():
+                    size += len(part)
+                    if size <= limit:
+                        content.extend(part)
+                        self._uploading += len(part)
+                    if self._uploading > limits.upload_total:
+                        raise QueryError("busy: too much is being uploaded", 503)
+                    if size > 4 * limit:  # not sooner: who hangs up on a sender is not heard
+                        break
         except ClientDisconnect as error:
             raise QueryError("body: the connection ended before its end", 400) from error
         except TimeoutError as error:
             message = f"body: not received within {limits.upload_timeout:g} seconds"
             raise QueryError(message, 408, close) from error
         if size > limit:
-            raise QueryError(f"body: larger than the limit of {limit:,} bytes", 413, close)
+            raise too_large
 
 
 class Metrics:
@@ -386,17 +383,19 @@ class Worker:
 
     async def run(self, call: Callable[..., R], *args: Any) -> R:
         """The result of a call, or what it raises; ``QueryError`` if that would take too long."""
-        return await self.wait(lambda loop: loop.run_in_executor(self.pool, call, *args))
+        async with self.turn():
+            return await asyncio.get_running_loop().run_in_executor(self.pool, call, *args)
 
-    async def wait(self, begin: Callable[[asyncio.AbstractEventLoop], Awaitable[R]]) -> R:
-        """What is begun, in time; ``QueryError``: it is not, or too many wait."""
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """What is awaited in it has a limited time; ``QueryError``: no more, or too many wait."""
         if self.full:
             message = f"busy: {self.pending} requests are waiting; try again in a moment"
             raise QueryError(message, 503)
         self.pending += 1
         try:
-            answer = begin(asyncio.get_running_loop())
-            return await asyncio.wait_for(answer, self.limits.timeout)
+            async with asyncio.timeout(self.limits.timeout):
+                yield
         except TimeoutError as error:
             message = f"busy: no answer within {self.limits.timeout:g} seconds; try again"
             raise QueryError(message, 503) from error
@@ -473,18 +472,16 @@ class Batches(Worker, Generic[T, R]):
 
     async def ask(self, question: T) -> R:
         """The answer to a question, or its exception; ``QueryError``: that would take too long."""
-        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-
-        def begin(loop: asyncio.AbstractEventLoop) -> Awaitable[R]:
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[R] = loop.create_future()
+        async with self.turn():
             self._asked[answer] = question
             if self._task is None:
                 self._task = loop.create_task(self._work())
-            return answer
-
-        try:
-            return await self.wait(begin)
-        finally:  # who gave up makes room at once
-            self._asked.pop(answer, None)
+            try:
+                return await answer
+            finally:  # who gave up makes room at once
+                self._asked.pop(answer, None)
 
     async def _work(self) -> None:
         """Calls until nobody waits."""
