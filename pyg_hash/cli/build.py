@@ -372,11 +372,9 @@ class Coder:
         if find is None or not (unknown := find(text)):
             return
         more = ", ..." if len(unknown) > 10 else ""
-        notes = [f"not in the vocabulary: {', '.join(unknown[:10])}{more}"]
+        say(f"{place}note: not in the vocabulary: {', '.join(unknown[:10])}{more}")
         if not set(text.lower().split()) - set(unknown):
-            notes.append(f"no word of {text!r} is known; the answer rests on letter groups")
-        for note in notes:
-            say(f"{place}note: {note}")
+            say(f"{place}note: no word of {text!r} is known; the answer rests on letter groups")
 
 
 class EncoderCommand(RunCommand):

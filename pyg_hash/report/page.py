@@ -285,9 +285,9 @@ def report_page(
     check_positive_int(num_queries, "num_queries")
     check_positive_int(points, "points")
     check_seed(seed)
-    for module, package in (("matplotlib",) * 2, ("sklearn", "scikit-learn"), ("PIL", "pillow")):
+    packages = {"matplotlib": "matplotlib", "sklearn": "scikit-learn", "PIL": "pillow"}
+    for module, package in {**packages, "jinja2": "jinja2"}.items():
         require(module, package, extra="report")  # found out now, not after the work
-    require("jinja2", "jinja2", extra="report")
     about = about or About()
     results = Results.of(model, data)
     ids, none = [f"row {row}" for row in range(len(results))], [None] * len(results)
