@@ -17,20 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyg_hash.codes import LEVELS, check_packed, num_bytes, unpack_bits
-from pyg_hash.index import arrays
+from pyg_hash.index import arrays, lookup
 from pyg_hash.index.base import CodeStore, Columns, Ids, New, arguments
 from pyg_hash.index.columns import Column, Items
-from pyg_hash.index.lookup import (
-    KINDS,
-    Approximate,
-    Bytes,
-    FaissScan,
-    Flat,
-    Hits,
-    Index,
-    MultiIndexHash,
-    Scan,
-)
+from pyg_hash.index.lookup import Bytes, Hits
 from pyg_hash.index.where import Condition, Tree
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_choice, check_positive_int
@@ -80,23 +70,23 @@ class HammingIndex(CodeStore):
         *,
         ids: type[int] | type[str] = int,
         fields: Mapping[str, type] | None = None,
-        index: Index | None = None,
+        index: lookup.Index | None = None,
         model: str | None = None,
         backend: Backend = "auto",
     ) -> None:
         super().__init__(num_bits, ids, fields, model)
-        index = Flat() if index is None else index
-        if not isinstance(index, Index):
+        index = lookup.Flat() if index is None else index
+        if not isinstance(index, lookup.Index):
             raise TypeError(f"index: expected Flat(), MultiIndex(), IVF() or HNSW(), got {index!r}")
         check_choice(backend, ("auto", "faiss", "torch"), "backend")
         if backend == "auto":
-            torch_will_do = isinstance(index, Flat) and not _faiss.is_installed()
+            torch_will_do = isinstance(index, lookup.Flat) and not _faiss.is_installed()
             backend = "torch" if torch_will_do else "faiss"
-        elif backend == "torch" and not isinstance(index, Flat):
+        elif backend == "torch" and not isinstance(index, lookup.Flat):
             raise ValueError(f"backend: 'torch' knows Flat() alone, not {index!r}")
         self.index, self.backend = index, backend
         self._preparing = threading.Lock()
-        self._exact = FaissScan() if backend == "faiss" else Scan()
+        self._exact = lookup.FaissScan() if backend == "faiss" else lookup.Scan()
         self._next_id = 0
         self._late = 0  # rows that the journal changed
         self._journal: arrays.Journal | None = None  # of a file that can have one
@@ -108,7 +98,11 @@ class HammingIndex(CodeStore):
         packed, ids = np.empty((0, num_bytes(self.num_bits)), np.uint8), np.empty(0, self._id_dtype)
         self._items = Items.of(packed, ids, {name: [] for name in self.fields}, self.fields)
         self._alive: NDArray[np.bool_] | None = None  # None: all rows
-        self._tables = self.index.tables()
+        self._tables: Any = None  # what is kept beside the codes
+        if isinstance(self.index, lookup.MultiIndex):
+            self._tables = lookup.MultiIndexHash()
+        elif isinstance(self.index, lookup.FaissIndex):
+            self._tables = lookup.Approximate(self.index)
         self._view: _View | None = None
         self._begin()
 
@@ -125,7 +119,7 @@ class HammingIndex(CodeStore):
         *,
         ids: type[int] | type[str] = int,
         fields: Mapping[str, type] | None = None,
-        index: Index | None = None,
+        index: lookup.Index | None = None,
         model: str | None = None,
     ) -> Self:
         """A new, empty index in the file ``path``, which appears with :meth:`save`.
@@ -168,7 +162,7 @@ class HammingIndex(CodeStore):
                 stored, about = arrays.read_arrays(path, "HammingIndex", mapped=mapped)
                 with arrays.damaged(path):
                     settings = dict(about["index"])
-                    way = KINDS[settings.pop("kind")](**settings)
+                    way = lookup.KINDS[settings.pop("kind")](**settings)
                     index = cls(**arguments(about), index=way, backend=backend)
                     if not mapped:
                         check_packed(torch.from_numpy(stored["codes"]), index.num_bits)
@@ -265,7 +259,8 @@ class HammingIndex(CodeStore):
         packed, kept = self._items.codes.joined(), self._items.arrays()
         if self._tables is not None and len(packed):
             kept |= self._tables.arrays(packed)
-        about = {**self._described(), "index": self.index.settings(), "mark": mark}
+        way = {"kind": type(self.index).__name__, **vars(self.index)}
+        about = {**self._described(), "index": way, "mark": mark}
         arrays.write_arrays(path, "HammingIndex", kept, {**about, **self._settings()})
         arrays.clear(path)
 
@@ -493,15 +488,15 @@ class HammingIndex(CodeStore):
         return passing, cache(partial(self._ready, passing))
 
     def _ties(self, scope: _Scope) -> bool:
-        return scope[0] is not None or not isinstance(self._tables, Approximate)
+        return scope[0] is not None or not isinstance(self._tables, lookup.Approximate)
 
     def _hits(self, scope: _Scope, packed: Bytes, k: int | None, radius: int | None) -> Hits:
         passing, ready = scope
         tables, radius = self._tables, radius or 0
-        if k is not None and isinstance(tables, Approximate) and not self._ties(scope):
+        if k is not None and isinstance(tables, lookup.Approximate) and not self._ties(scope):
             self._prepared()
             return tables.nearest(packed, k, self._alive)
-        hashed = k is None and isinstance(tables, MultiIndexHash)
+        hashed = k is None and isinstance(tables, lookup.MultiIndexHash)
         if hashed and tables.pays(len(self._items), packed, radius):
             query, far, rows = tables.range_search(self._prepared(), packed, radius)
             keep = self._alive if passing is None else passing

@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from math import comb
 from typing import Any, NamedTuple
@@ -34,46 +34,26 @@ _GROWTH = 8  # times the codes that groups were made of
 Bytes = NDArray[np.uint8]
 
 
-class Index:
-    """Settings of a way to look codes up."""
-
-    def settings(self) -> dict[str, Any]:
-        """Name and arguments, as JSON values."""
-        return {"kind": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
-
-    def tables(self) -> Any:
-        """What is kept beside the codes; None: nothing."""
-        return None
-
-
 @dataclass(frozen=True)
-class Flat(Index):
+class Flat:
     """Compare with all codes: exact."""
 
 
 @dataclass(frozen=True)
-class MultiIndex(Index):
+class MultiIndex:
     """As :class:`Flat`, and small radii are looked up in hash tables: exact, without a scan.
 
     The tables take ``4 * ceil(num_bits / 16)`` bytes an item and are built again after a change.
     """
 
-    def tables(self) -> MultiIndexHash:
-        """Hash tables."""
-        return MultiIndexHash()
 
-
-class FaissIndex(Index, ABC):
+class FaissIndex(ABC):
     """Settings of an approximate index of FAISS: positive integers."""
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():  # type: ignore[call-overload]
+        for name, value in vars(self).items():
             if (name, value) != ("nlist", None):
                 check_positive_int(value, name)
-
-    def tables(self) -> Approximate:
-        """FAISS's index."""
-        return Approximate(self)
 
     @abstractmethod
     def make(self, packed: Bytes) -> Any:
@@ -112,6 +92,10 @@ class HNSW(FaissIndex):
         index = _faiss.load().IndexBinaryHNSW(8 * packed.shape[1], self.m)
         index.hnsw.efConstruction, index.hnsw.efSearch = self.ef_construction, self.ef_search
         return index
+
+
+Index = Flat | MultiIndex | FaissIndex
+KINDS = {kind.__name__: kind for kind in (Flat, MultiIndex, IVF, HNSW)}
 
 
 class Hits(NamedTuple):
@@ -437,9 +421,6 @@ class Approximate:
         q, d, p = (np.concatenate(column) for column in zip(*found, strict=True))
         ranked = np.lexsort((p, d, q))
         return Hits(q[ranked], d[ranked], p[ranked])
-
-
-KINDS: dict[str, type[Index]] = {kind.__name__: kind for kind in (Flat, MultiIndex, IVF, HNSW)}
 
 
 def _sum(data: NDArray[np.uint8]) -> int:
