@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, compress
@@ -19,7 +20,7 @@ from pyg_hash.datasets.feature_file import is_feature_file
 from pyg_hash.datasets.feature_write import write_feature_file
 from pyg_hash.datasets.raw import Array, Variable, dense, read_variables
 from pyg_hash.features import EfficientNetLite0, encode_each, words_and_meaning
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT
 from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.optional import require
 
@@ -90,24 +91,20 @@ def import_files(
     """
     check_writable(out)
     found = gather(files, names)
-    done = Imported(notes=found.notes)
     rows: dict[str, Any] = found.splits(seed)
-    train = np.flatnonzero(rows["train"])
-    more: dict[str, Any] = {"labels": found.labels(), "class_names": found.values.get(NAMES)}
-    features: dict[str, Any] = dict(found.features.items())
-    if IMAGE not in features:
-        features[IMAGE], more["image_encoder"], note = _encoded_pictures(found.values, images_root)
-        done.notes.append(note)
-    if TEXT not in features:
+    more: dict[str, Any] = {"labels": found.labels(), **found.features}
+    if IMAGE not in more:
+        more[IMAGE], more["image_encoder"], note = _encoded_pictures(found.values, images_root)
+        found.notes.append(note)
+    if TEXT not in more:
         texts = found.values[TEXTS]
-        encoder = more["text_encoder"] = words_and_meaning([texts[row] for row in train])
-        features[TEXT] = encode_all(text=(encoder, texts))[TEXT]
-        done.notes.append("text: encoded by BagOfWords and StaticWords")
-    more |= features
-    more |= {name: found.values[name] for name in (IDS, PATHS, TEXTS) if name in found.values}
+        encoder = more["text_encoder"] = words_and_meaning([*compress(texts, rows["train"])])
+        more[TEXT] = encode_all(text=(encoder, texts))[TEXT]
+        found.notes.append("text: encoded by BagOfWords and StaticWords")
+    kinds = (IDS, PATHS, TEXTS, NAMES)
+    more |= {kind: found.values[kind] for kind in kinds if kind in found.values}
     about = "imported from " + ", ".join(sorted({Path(file).name for file in files}))
-    done.path = write_feature_file(out, about=about, **rows, **more)
-    return done
+    return Imported(write_feature_file(out, about=about, **rows, **more), found.notes)
 
 
 # what is what ---------------------------------------------------------------------------------
@@ -138,7 +135,7 @@ class Gathered:
     notes: list[str]
 
     @property
-    def features(self) -> dict[Modality, Any]:
+    def features(self) -> dict[Any, Any]:
         """The matrices of features among the values."""
         found = {m: self.values[m] for m in MODALITIES if m in self.values}
         return {m: x for m, x in found.items() if len(x.shape) == 2}
@@ -298,14 +295,11 @@ def _chosen(
     for variable in variables:
         kind, split, vague = told.get(id(variable)) or kind_of(variable.name)
         flat = max(variable.shape, default=0) == np.prod(variable.shape)
+        dims = len(variable.shape)
         kind = _OF_TEXTS.get(kind, kind) if variable.is_text else _OF_NUMBERS.get(kind, kind)
-        if (
-            not kind
-            or (kind in MODALITIES and len(variable.shape) < 2)
-            or (kind == ROWS and not flat)
-        ):
+        if not kind or (kind in MODALITIES and dims < 2) or (kind == ROWS and not flat):
             continue
-        rank = (len(variable.shape) > 2, vague)  # features before pixels
+        rank = (dims > 2, vague)  # features before pixels
         before = best.get((split, kind), ((True, 9), variable))
         if rank == before[0]:
             option = argument.get(kind, split if kind == ROWS else kind)
@@ -376,18 +370,17 @@ def _stacked(parts: Mapping[str, tuple[dict[str, Any], int]], notes: list[str]) 
     places: dict[str, Array] = {}
     start = 0
     for split, (values, n) in parts.items():
-        kept[split], places[split] = np.ones(n, bool), np.full(n, -1)
+        place = np.full(n, -1)
         if split == "train" and "database" in parts:
-            free: dict[int, list[int]] = {}
+            free = defaultdict[int, list[int]](list)
             for row, digest in enumerate(_hashes(parts["database"][0])):
-                free.setdefault(digest, []).append(row)
-            for row, digest in enumerate(_hashes(values)):
-                if free.get(digest):
-                    places[split][row], kept[split][row] = free[digest].pop(0), False
-            again = int((~kept[split]).sum())
+                free[digest].append(row)
+            place[:] = [free[key].pop(0) if free[key] else -1 for key in _hashes(values)]
+            again = int((place >= 0).sum())
             notes.append(f"train: {again:,} of {n:,} rows are repeated in the database")
+        kept[split], places[split] = place < 0, place
         own = int(kept[split].sum())
-        places[split][kept[split]] = np.arange(start, start + own)
+        place[kept[split]] = np.arange(start, start + own)
         start += own
     values = {}
     for kind in next(iter(kinds.values())):
