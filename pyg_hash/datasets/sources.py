@@ -88,11 +88,9 @@ class Source:
 
     def rows(self, modality: Modality, rows: Array) -> Array:
         """Ready-made features of rows in ascending order, float32."""
-        parts = [np.zeros((0, self.features[modality].shape[1]), np.float32)]
-        for start, block in self.blocks(modality):
-            low, high = np.searchsorted(rows, (start, start + len(block)))
-            parts.append(block[rows[low:high] - start])
-        return np.concatenate(parts)
+        wanted = np.isin(np.arange(len(self)), rows)
+        blocks = self.blocks(modality)
+        return np.concatenate([block[wanted[at : at + len(block)]] for at, block in blocks])
 
     def blocks(self, modality: Modality) -> Iterator[tuple[int, Array]]:
         """All ready-made features in blocks of rows, float32, and where each begins."""
@@ -136,8 +134,7 @@ def open_source(
             raise FileNotFoundError(f"source: {path}: no such file or folder")
     if images_root is not None and not Path(images_root).is_dir():
         raise NotADirectoryError(f"images_root: {images_root} is no folder")
-    ending = first.suffix.lower()
-    if first.is_dir() or ending in TABLES:
+    if first.is_dir() or first.suffix.lower() in TABLES:
         if len(paths) > 1:
             raise ValueError(f"source: {first} is one by itself; several are for files of features")
         if first.is_dir():
@@ -277,8 +274,7 @@ def _table(
 def _separated(path: Path, encoding: str | None, source: Source) -> dict[str, Any]:
     raw = path.read_bytes()
     if encoding is None:
-        wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
-        encoding = "utf-16" if wide else "utf-8-sig"
+        encoding = "utf-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     try:
         text = raw.decode(encoding)
     except LookupError as error:

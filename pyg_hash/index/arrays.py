@@ -30,8 +30,7 @@ def ranges(start: NDArray[np.int64], counts: NDArray[np.integer]) -> NDArray[np.
     """All numbers ``start[i] .. start[i] + counts[i] - 1``, one range after the other."""
     ends = np.cumsum(counts, dtype=np.int64)
     total = int(ends[-1]) if len(ends) else 0
-    places: NDArray[np.int64] = np.arange(total) + np.repeat(start - (ends - counts), counts)
-    return places
+    return np.arange(total) + np.repeat(start - (ends - counts), counts)
 
 
 class Rows:
@@ -84,8 +83,7 @@ class Rows:
 
     def assign(self, rows: Array, other: Rows) -> None:
         """Put others in the place of some rows."""
-        whole = self.joined()
-        whole = whole if whole.flags.writeable else whole.copy()
+        whole = np.require(self.joined(), requirements="W")
         whole[rows] = other.joined()
         self._parts = whole, []
 
@@ -205,11 +203,10 @@ def _changes(path: str | os.PathLike[str]) -> list[Path]:
 
 def state(path: str | os.PathLike[str]) -> State:
     """That of now."""
-    try:
+    with suppress(FileNotFoundError):
         now = os.stat(path)
-    except FileNotFoundError:
-        return None, ()
-    return (now.st_ino, now.st_size, now.st_mtime_ns), _last(_changes(path))
+        return (now.st_ino, now.st_size, now.st_mtime_ns), _last(_changes(path))
+    return None, ()
 
 
 def _last(changes: list[Path]) -> tuple[int, ...]:

@@ -505,10 +505,9 @@ class CodeStore(ABC):
         """Codes, int8 ±1 or packed already, as rows of bytes."""
         if isinstance(codes, Tensor) and codes.dtype == torch.uint8:
             check_packed(codes, self.num_bits, "codes")
-            packed: Bytes = np.ascontiguousarray(codes.cpu().numpy())
-            return packed
-        packed = pack_bits(codes, num_bits=self.num_bits).cpu().numpy()
-        return packed
+        else:
+            codes = pack_bits(codes, num_bits=self.num_bits)
+        return np.ascontiguousarray(codes.cpu().numpy())
 
     def _id_array(self, ids: Any) -> NDArray[Any]:
         """Ids as int64 ``[n]``, or as an object array of ``str``."""

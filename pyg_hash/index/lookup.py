@@ -301,8 +301,7 @@ def _words(packed: Bytes) -> NDArray[np.uint16]:
 def _wide(packed: Bytes) -> NDArray[np.unsignedinteger]:
     """Codes in the widest integers that fit, ``[n, parts]``."""
     width = next(width for width in (8, 4, 2, 1) if packed.shape[1] % width == 0)
-    wide: NDArray[np.unsignedinteger] = packed.view(f"u{width}")
-    return wide
+    return packed.view(f"u{width}")
 
 
 def _popcount(words: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
