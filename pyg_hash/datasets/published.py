@@ -431,7 +431,6 @@ class PublishedDataset(CrossModalDataset):
         columns = []
         for place, width in places.items():
             matrix = self._matrix(place, num_rows)
-            self._count(matrix.shape[0], num_rows, f"rows in {place}")
             self._count(matrix.shape[1], width, f"columns in {place}")
             columns.append(matrix.read(rows))
         return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)

@@ -30,7 +30,8 @@ _LETTERS = 20_000  # of a filter
 _DEPTH = 50
 _TOKEN = re.compile(
     r"\s*(?:(?P<text>'(?:[^']|'')*')|`(?P<field>[^`]+)`|(?P<word>[^\W\d]\w*)"
-    r"|(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)|(?P<sign><=|>=|!=|<>|==|[=<>(),]))"
+    r"|(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)|(?P<sign><=|>=|!=|<>|==|[=<>(),])"
+    r"|(?P<odd>\S))"
 )
 _EXAMPLE = "for example year >= 2005 and labels has 'cat'"
 
@@ -119,19 +120,10 @@ class _Parser:
     def __init__(self, text: str, fields: Mapping[str, type]) -> None:
         if len(text) > _LETTERS:
             raise ValueError(f"where: is {len(text)} letters long; use at most {_LETTERS}")
-        self._text, self._fields = text, fields
-        self._tokens: list[tuple[str, str, int]] = []
-        at, end = 0, len(text.rstrip())
-        while at < end:
-            found = _TOKEN.match(text, at)
-            if found is None:
-                at = len(text) - len(text[at:].lstrip())
-                raise self._error("a field, sign or value", at)
-            kind = str(found.lastgroup)
-            self._tokens.append((kind, found[kind], found.start(kind)))
-            at = found.end()
+        self._text, self._fields, self._next = text, fields, 0
+        found = ((token, str(token.lastgroup)) for token in _TOKEN.finditer(text.rstrip()))
+        self._tokens = [(kind, token[kind], token.start(kind)) for token, kind in found]
         self._tokens.append(("end", "", len(text)))
-        self._next = 0
 
     def tree(self) -> Tree:
         tree = self._group("or", 0, False)
@@ -139,8 +131,9 @@ class _Parser:
             raise self._error("and, or or the end")
         return tree
 
-    def _error(self, expected: str, at: int | None = None) -> ValueError:
-        at = self._tokens[self._next][2] if at is None else at
+    def _error(self, expected: str) -> ValueError:
+        kind, _, at = self._tokens[self._next]
+        expected = "a field, sign or value" if kind == "odd" else expected
         got = repr(self._text[at : at + 20]) if at < len(self._text) else "the end"
         return ValueError(f"where: expected {expected} at letter {at + 1}, got {got}; {_EXAMPLE}")
 
