@@ -7,7 +7,7 @@ import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, partial
+from functools import cache, partial, reduce
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -365,10 +365,7 @@ class HammingIndex(CodeStore):
                 found = ~(found | column.hits("null", ()))
             return ~found if tree.negated else found
         join = np.logical_and if tree.every else np.logical_or
-        found = self._passing(tree.parts[0])
-        for part in tree.parts[1:]:
-            found = join(found, self._passing(part), out=found)
-        return found
+        return reduce(join, map(self._passing, tree.parts))
 
     def _ready(self, passing: NDArray[np.bool_] | None) -> _View:
         """Rows that pass in the order of equal distances, None for all, and their codes."""

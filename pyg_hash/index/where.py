@@ -96,22 +96,18 @@ def _condition(name: str, kind: type, op: str, values: Sequence[Any]) -> Conditi
     if op not in ("=", "!=", "has") and kind is bool:
         raise TypeError(f"where: {name} is bool, which knows no {op}; use = or !=")
     if kind is int:
-        values = [_whole(v, op) for v in values if op not in ("=", "!=") or not _is_fraction(v)]
+        if op in ("=", "!="):
+            values = [v for v in values if not _is_finite(v) or v.is_integer()]
         if not values:  # none that an int can equal: no int, or any
             op, values = "<" if op == "=" else ">=", [-(2**63)]
+        rounded = math.ceil if op in ("<", ">=") else math.floor  # compares to all ints alike
+        values = [rounded(v) if _is_finite(v) else v for v in values]
     kind = str if kind is list else kind
     return Condition(name, op, tuple(field_value(v, kind, f"where: {name}") for v in values))
 
 
-def _is_fraction(value: Any) -> bool:
-    return isinstance(value, float) and math.isfinite(value) and not value.is_integer()
-
-
-def _whole(value: Any, op: str) -> Any:
-    """A number as the int that compares to all ints alike."""
-    if not isinstance(value, float) or not math.isfinite(value):
-        return value
-    return math.ceil(value) if op in ("<", ">=") else math.floor(value)
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
 
 
 class _Parser:
