@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import compress
+from itertools import compress, groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -30,7 +30,6 @@ from pyg_hash.datasets.raw import (
     Array,
     Variable,
     damaged,
-    listed,
     open_matrix,
     read_digits,
     read_json,
@@ -46,6 +45,7 @@ Layout = Literal["official", "features"]
 WORDS: dict[str, Any] = {"stop_words": "english", "min_length": 2}
 LSA = WORDS | {"mode": "tfidf", "min_df": 2, "lsa": 200}
 ROWS_FILE = "rows.safetensors"  # row numbers in the raw files
+_MANY = 12  # files that a message lists before it counts
 _LISTED = 100  # lines of a message: NUS-WIDE keeps its pictures in 704 folders
 
 
@@ -273,8 +273,13 @@ class PublishedDataset(CrossModalDataset):
             )
 
     def _wanted(self, missing: Sequence[str], *notes: str) -> str:
-        """The missing files, and where to get them."""
-        lines = listed(missing)
+        """The missing files, and where to get them; many that differ in numbers share a line."""
+        lines = []
+        for _, group in groupby(missing, lambda name: re.sub(r"\d+", "#", name)):
+            same = list(group)
+            if len(same) > _MANY:
+                same = [f"{same[0]} ... {same[-1]}  ({len(same):,} files)"]
+            lines += [f"  {name}" for name in same]
         if len(lines) > _LISTED:
             lines = [*lines[:_LISTED], f"  and more, {len(missing):,} files in all"]
         archives = {
@@ -431,6 +436,7 @@ class PublishedDataset(CrossModalDataset):
         columns = []
         for place, width in places.items():
             matrix = self._matrix(place, num_rows)
+            self._count(matrix.shape[0], num_rows, f"rows in {place}")
             self._count(matrix.shape[1], width, f"columns in {place}")
             columns.append(matrix.read(rows))
         return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,6 @@ _OPAQUE = (
     "matrices and cells of text"
 )
 _LINES = 1 << 12  # of a text file in one block
-_MANY = 12  # names that a message lists before it counts
 
 
 class ContentError(ValueError):
@@ -300,14 +298,3 @@ def read_json(path: Path, *keys: str) -> Any:
         path.read_text(encoding="utf-8"),
         object_hook=lambda found: {key: found[key] for key in keys if key in found},
     )
-
-
-def listed(names: Sequence[str]) -> list[str]:
-    """One line a missing file; many that differ in numbers only share a line."""
-    lines = []
-    for _, group in groupby(names, lambda name: re.sub(r"\d+", "#", name)):
-        same = list(group)
-        if len(same) > _MANY:
-            same = [f"{same[0]} ... {same[-1]}  ({len(same):,} files)"]
-        lines += [f"  {name}" for name in same]
-    return lines

@@ -159,7 +159,8 @@ class LanceStore(DatabaseStore):
         ``uri`` is a folder, made if need be, or an address that LanceDB knows; the other arguments
         and the errors are those of every :class:`CodeStore <pyg_hash.index.CodeStore>`.
         """
-        lancedb, arrow = _libraries()
+        lancedb = require("lancedb", "lancedb", extra="lancedb")
+        arrow = require("pyarrow", "pyarrow", extra="lancedb")
         store = cls(num_bits, ids, fields, model)
         kinds: dict[type, Any] = {int: arrow.int64(), str: arrow.string()}
         kinds |= {float: arrow.float64(), bool: arrow.bool_(), list: arrow.list_(arrow.string())}
@@ -180,7 +181,7 @@ class LanceStore(DatabaseStore):
     @classmethod
     def open(cls, uri: str | os.PathLike[str], *, name: str = "codes") -> Self:
         """Open a table that :meth:`create` made."""
-        lancedb, _ = _libraries()
+        lancedb = require("lancedb", "lancedb", extra="lancedb")
         uri = os.fspath(uri)
         if "://" not in uri and not os.path.isdir(uri):
             raise FileNotFoundError(f"{uri}: no such folder")
@@ -231,7 +232,9 @@ class LanceStore(DatabaseStore):
             yield codes, np.array(batch["id"].to_pylist(), self._id_dtype)
 
     def _put(self, new: New, there: NDArray[np.bool_]) -> None:
-        arrow, schema = _libraries()[1], self.table.schema
+        import pyarrow as arrow
+
+        schema = self.table.schema
         codes = arrow.FixedSizeListArray.from_arrays(
             arrow.array(new.packed.reshape(-1)), new.packed.shape[1]
         )
@@ -282,11 +285,6 @@ class LanceStore(DatabaseStore):
             found = query.to_arrow()
             distances, names = found["_distance"].to_pylist(), found["id"].to_pylist()
             yield list(zip(map(int, distances), names, strict=True))
-
-
-def _libraries() -> tuple[Any, Any]:
-    lancedb = require("lancedb", "lancedb", extra="lancedb")
-    return lancedb, require("pyarrow", "pyarrow", extra="lancedb")
 
 
 class MilvusStore(DatabaseStore):
