@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 Modality = Literal["image", "text"]
+PathLike = str | os.PathLike[str]  # a file or folder
 EdgeType = tuple[str, str, str]
 Reduction = Literal["mean", "sum"]
 Match = Literal["shared", "equal"]

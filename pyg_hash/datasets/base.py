@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import errno
 import json
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from torch_geometric.transforms import BaseTransform, Compose
 
 from pyg_hash import __version__
 from pyg_hash.features import ImageEncoder, TextEncoder, encode_each, load_encoder
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, PathLike
 from pyg_hash.utils.checksums import say_once
 from pyg_hash.utils.digests import digest_of, row_prints
 from pyg_hash.utils.files import (
@@ -80,7 +79,7 @@ class CrossModalDataset(InMemoryDataset):
 
     def __init__(
         self,
-        root: str | os.PathLike[str] | None,
+        root: PathLike | None,
         transform: Transform | None = None,
         pre_transform: Transform | None = None,
         *,
@@ -298,7 +297,7 @@ def label_names(y: Any, names: Sequence[str], num_rows: int) -> list[list[str]]:
     return [[names[c] for c in np.flatnonzero(row).tolist()] for row in np.asarray(y)]
 
 
-def stamp(folder: str | os.PathLike[str], name: str) -> list[int]:
+def stamp(folder: PathLike, name: str) -> list[int]:
     """Size and time of a file, which tell whether a stored result is still its own."""
     stat = (Path(folder) / name).stat()
     return [stat.st_size, stat.st_mtime_ns]
@@ -350,10 +349,7 @@ def snapshot(data: HeteroData) -> dict[Version, list[Any]]:
 
 
 def save_hetero(
-    path: str | os.PathLike[str],
-    data: HeteroData,
-    *,
-    base: Mapping[Version, list[Any]] | None = None,
+    path: PathLike, data: HeteroData, *, base: Mapping[Version, list[Any]] | None = None
 ) -> None:
     """Write tensors, JSON values, and lists, tuples and dicts of those, atomically.
 
@@ -392,9 +388,7 @@ def save_hetero(
     save_tensors(path, tensors, {"format": _FORMAT, "version": _VERSION, "stores": stores})
 
 
-def load_hetero(
-    path: str | os.PathLike[str], *, base: Callable[[], HeteroData] | None = None
-) -> HeteroData:
+def load_hetero(path: PathLike, *, base: Callable[[], HeteroData] | None = None) -> HeteroData:
     """Read what :func:`save_hetero` wrote; ``base`` is called only if there are references."""
     tensors, meta = load_tensors(path)
     kind = (meta.get("format"), meta.get("version")) if isinstance(meta, dict) else None

@@ -33,7 +33,7 @@ from pyg_hash.features import (
     Translated,
     learn_words,
 )
-from pyg_hash.typing import MODALITIES
+from pyg_hash.typing import MODALITIES, PathLike
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import CorruptFileError, atomic_path, load_json, sha256
 from pyg_hash.utils.optional import require
@@ -48,7 +48,6 @@ TWEMOJI = "twemoji"  # its pictures come with the extra
 _NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 SETS = ("noto", "noto-v1", "fluent-emoji", "fluent-emoji-flat", "emojione")
 _BARE = dict.fromkeys(range(0x300, 0x370))  # combining accents
-PathLike = str | os.PathLike[str]
 
 
 class EmojiEntry(NamedTuple):

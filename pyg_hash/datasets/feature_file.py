@@ -22,7 +22,7 @@ from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, stamp
 from pyg_hash.datasets.build import build_hetero, check_few_classes, fill_splits, row_chunks
 from pyg_hash.features import load_encoder
 from pyg_hash.features.base import ENCODER_FILE
-from pyg_hash.typing import MODALITIES, Modality
+from pyg_hash.typing import MODALITIES, Modality, PathLike
 from pyg_hash.utils import oddities
 from pyg_hash.utils.checks import check_labels
 from pyg_hash.utils.checksums import form_of, verify
@@ -38,7 +38,7 @@ OTHER_ROWS = "image and text: {} and {} rows; row i of both must be the same ins
 
 
 @contextmanager
-def open_feature_file(path: str | os.PathLike[str]) -> Iterator[Any]:
+def open_feature_file(path: PathLike) -> Iterator[Any]:
     """The open HDF5 file; a ``TypeError`` or ``ValueError`` of the block gets its name.
 
     ``FileNotFoundError``, or ``OSError``: another process has it open for writing.
@@ -252,11 +252,11 @@ class FeatureFile(CrossModalDataset):
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: PathLike,
         transform: Transform | None = None,
         pre_transform: Transform | None = None,
         *,
-        root: str | os.PathLike[str] | None = None,
+        root: PathLike | None = None,
         force_reload: bool = False,
     ) -> None:
         check_path(path)
@@ -452,7 +452,7 @@ class FeatureReport:
         return "\n".join(lines)
 
 
-def check_feature_file(path: str | os.PathLike[str]) -> FeatureReport:
+def check_feature_file(path: PathLike) -> FeatureReport:
     """Report on a file in the layout of :class:`~pyg_hash.datasets.FeatureFile`, of any size.
 
     All problems of the content are collected in the report, none is raised.

@@ -23,7 +23,7 @@ from pyg_hash.datasets.base import encode_all, refuse_items
 from pyg_hash.datasets.build import as_array, as_mask, fill_splits, row_chunks
 from pyg_hash.datasets.feature_file import FORMAT, OTHER_ROWS, SPLITS, VERSION
 from pyg_hash.features import OwnEncoder
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, PathLike
 from pyg_hash.utils.checks import check_choice, check_labels, check_positive_int
 from pyg_hash.utils.files import atomic_path, bad_text, check_path, check_writable, digest_of_folder
 from pyg_hash.utils.hdf5 import new_hdf5
@@ -34,7 +34,7 @@ _GROUPS = (list, tuple, set, frozenset)
 
 
 def write_feature_file(
-    path: str | os.PathLike[str],
+    path: PathLike,
     *,
     image: Any,
     text: Any,
@@ -195,9 +195,9 @@ def _write(path: Any, content: dict[str, Any], encoders: Mapping[Modality, Any])
 
 
 def encode_feature_file(
-    path: str | os.PathLike[str],
+    path: PathLike,
     *,
-    images: Sequence[str | os.PathLike[str]],
+    images: Sequence[PathLike],
     texts: Sequence[str],
     image_encoder: Any,
     text_encoder: Any,

@@ -20,7 +20,7 @@ from pyg_hash.datasets.feature_file import is_feature_file
 from pyg_hash.datasets.feature_write import write_feature_file
 from pyg_hash.datasets.raw import Array, Variable, dense, read_variables
 from pyg_hash.features import EfficientNetLite0, encode_each, words_and_meaning
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, PathLike
 from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.optional import require
 
@@ -61,10 +61,10 @@ class Imported:
 
 
 def import_files(
-    files: Sequence[str | os.PathLike[str]],
-    out: str | os.PathLike[str],
+    files: Sequence[PathLike],
+    out: PathLike,
     *,
-    images_root: str | os.PathLike[str] | None = None,
+    images_root: PathLike | None = None,
     seed: int = 0,
     **names: str | None,
 ) -> Imported:
@@ -183,7 +183,7 @@ class Gathered:
 
 
 def gather(
-    files: Sequence[str | os.PathLike[str]],
+    files: Sequence[PathLike],
     given: Mapping[str, str | None],
     arguments: Mapping[str, str] | None = None,
 ) -> Gathered:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import random
 import re
 import warnings
@@ -36,7 +35,7 @@ from pyg_hash.datasets.raw import (
     whole,
 )
 from pyg_hash.features import BagOfWords, EfficientNetLite0, ImageEncoder, TextEncoder
-from pyg_hash.typing import IMAGE, Modality
+from pyg_hash.typing import IMAGE, Modality, PathLike
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import CorruptFileError, load_json, load_tensors, save_tensors, sha256
 
@@ -177,7 +176,7 @@ class PublishedDataset(CrossModalDataset):
 
     def __init__(
         self,
-        root: str | os.PathLike[str],
+        root: PathLike,
         layout: Layout = "official",
         image: str | ImageEncoder | None = None,
         text: str | TextEncoder | None = None,
@@ -553,7 +552,7 @@ class NUSWIDE(_NusWide):
 
     def __init__(
         self,
-        root: str | os.PathLike[str],
+        root: PathLike,
         concepts: Literal[21, 10] = 21,
         layout: Layout = "official",
         image: str | ImageEncoder | None = None,
@@ -759,7 +758,7 @@ class Wikipedia(PublishedDataset):
 
     def __init__(
         self,
-        root: str | os.PathLike[str],
+        root: PathLike,
         image: str = "image128",
         text: str | TextEncoder = "lsa200",
         transform: Transform | None = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pyg_hash.datasets.build import row_chunks
+from pyg_hash.typing import PathLike
 from pyg_hash.utils.files import CorruptFileError, no_file
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.matlab import read_matlab
@@ -41,7 +41,7 @@ class ContentError(ValueError):
     """A file is whole, and holds what is not read."""
 
 
-def damaged(path: str | os.PathLike[str], problem: str) -> CorruptFileError:
+def damaged(path: PathLike, problem: str) -> CorruptFileError:
     """The error of a file that holds something else than it should."""
     return CorruptFileError(f"{path}: {problem}; get it again")
 
@@ -246,7 +246,7 @@ class _Lines:
         return values
 
 
-def open_matrix(path: str | os.PathLike[str], name: str | None = None) -> Variable:
+def open_matrix(path: PathLike, name: str | None = None) -> Variable:
     """The matrix ``[N, d]`` in a ``.npy``, MATLAB, HDF5, ``.dat`` or ``.txt`` file.
 
     ``name``: the variable in a MATLAB or HDF5 file. ``CorruptFileError``: the file is damaged
@@ -274,7 +274,7 @@ def open_matrix(path: str | os.PathLike[str], name: str | None = None) -> Variab
     return replace(found, shape=shape)
 
 
-def read_digits(path: str | os.PathLike[str], width: int) -> sp.csr_matrix:
+def read_digits(path: PathLike, width: int) -> sp.csr_matrix:
     """uint8 ``[lines, width]`` of zeros and ones in a text file, apart by white space."""
     blocks, first = [sp.csr_matrix(np.zeros((0, width), np.uint8))], 1
     with open(path, "rb") as file:

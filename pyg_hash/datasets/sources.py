@@ -28,7 +28,7 @@ from pyg_hash.datasets.feature_file import (
 )
 from pyg_hash.datasets.imports import IDS, LABELS, PATHS, TEXTS, gather, kind_of
 from pyg_hash.datasets.raw import Array, coco_captions, dense
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, PathLike
 from pyg_hash.utils.checks import field_name
 from pyg_hash.utils.oddities import OddDataWarning
 from pyg_hash.utils.optional import require
@@ -110,10 +110,10 @@ class Source:
 
 
 def open_source(
-    paths: Sequence[str | os.PathLike[str]],
+    paths: Sequence[PathLike],
     *,
     columns: Mapping[str, str | None] | None = None,
-    images_root: str | os.PathLike[str] | None = None,
+    images_root: PathLike | None = None,
     encoding: str | None = None,
     label_separator: str | None = None,
 ) -> Source:
@@ -576,9 +576,7 @@ _ARGUMENTS = {  # of whom asks -> those of open_source
 }
 
 
-def _arrays(
-    paths: Sequence[str | os.PathLike[str]], named: Mapping[str, str], images_root: Any
-) -> Source:
+def _arrays(paths: Sequence[PathLike], named: Mapping[str, str], images_root: Any) -> Source:
     told = {{"label": LABELS, "id": IDS}.get(role, role): name for role, name in named.items()}
     found = gather(paths, told, _ARGUMENTS)
     n, values = found.num_rows, found.values

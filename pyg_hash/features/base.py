@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +13,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from pyg_hash.typing import PathLike
 from pyg_hash.utils.checks import check_positive, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, load_json, save_json, sha256
 from pyg_hash.utils.pictures import load_square
 
 ENCODER_FILE = "encoder.json"
-PathLike = str | os.PathLike[str]
 
 
 class Encoder(Protocol):

@@ -20,16 +20,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from pyg_hash.features.base import (
-    ENCODER_FILE,
-    NetworkEncoder,
-    PathLike,
-    checked,
-    load_encoder,
-    load_image,
-)
+from pyg_hash.features.base import ENCODER_FILE, NetworkEncoder, checked, load_encoder, load_image
 from pyg_hash.features.words import StaticWords
-from pyg_hash.typing import IMAGE, TEXT, Modality
+from pyg_hash.typing import IMAGE, TEXT, Modality, PathLike
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, load_json, sha256
 from pyg_hash.utils.optional import require

@@ -17,14 +17,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pyg_hash.features.base import (
-    Concatenated,
-    PathLike,
-    StoredEncoder,
-    as_texts,
-    checked,
-    load_encoder,
-)
+from pyg_hash.features.base import Concatenated, StoredEncoder, as_texts, checked, load_encoder
+from pyg_hash.typing import PathLike
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors, sha256
 from pyg_hash.utils.optional import package_folder, require

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyg_hash.typing import PathLike
 from pyg_hash.utils.checksums import Sums, parsed
 from pyg_hash.utils.files import CorruptFileError, sync_folder, write_parts
 
@@ -99,10 +100,7 @@ class Rows:
 
 
 def write_arrays(
-    path: str | os.PathLike[str],
-    owner: str,
-    arrays: Mapping[str, Array],
-    metadata: Mapping[str, Any],
+    path: PathLike, owner: str, arrays: Mapping[str, Array], metadata: Mapping[str, Any]
 ) -> None:
     """Write arrays of numbers and JSON metadata of class ``owner``, atomically."""
     names = {np.dtype(code): name for name, code in _NAMES.items()}
@@ -143,9 +141,7 @@ class StoredArrays(dict[str, Array]):
         return Rows(array, lambda: self.check(name))
 
 
-def read_arrays(
-    path: str | os.PathLike[str], owner: str, *, mapped: bool
-) -> tuple[StoredArrays, dict[str, Any]]:
+def read_arrays(path: PathLike, owner: str, *, mapped: bool) -> tuple[StoredArrays, dict[str, Any]]:
     """Arrays and metadata of :func:`write_arrays`; mapped arrays are read, and checked, when used.
 
     ``CorruptFileError``: the file is truncated, damaged or of another kind or version.
@@ -181,7 +177,7 @@ def read_arrays(
 
 
 @contextmanager
-def damaged(path: str | os.PathLike[str]) -> Iterator[None]:
+def damaged(path: PathLike) -> Iterator[None]:
     """Errors of content that does not fit together are those of the file."""
     try:
         yield
@@ -191,17 +187,17 @@ def damaged(path: str | os.PathLike[str]) -> Iterator[None]:
         raise CorruptFileError(f"{path}: is damaged ({error}); build it again") from error
 
 
-def _folder(path: str | os.PathLike[str]) -> Path:
+def _folder(path: PathLike) -> Path:
     return Path(os.path.realpath(path) + ".log")
 
 
-def _changes(path: str | os.PathLike[str]) -> list[Path]:
+def _changes(path: PathLike) -> list[Path]:
     with suppress(FileNotFoundError):  # it goes when the file is written anew
         return sorted(_folder(path).glob("[0-9]*.store"))
     return []
 
 
-def state(path: str | os.PathLike[str]) -> State:
+def state(path: PathLike) -> State:
     """That of now."""
     with suppress(FileNotFoundError):
         now = os.stat(path)
@@ -231,7 +227,7 @@ def check_journal(path: Path) -> None:
                 raise
 
 
-def clear(path: str | os.PathLike[str]) -> None:
+def clear(path: PathLike) -> None:
     """Remove all changes of a file, those of other marks too."""
     shutil.rmtree(_folder(path), ignore_errors=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from pyg_hash.codes import (
 from pyg_hash.index.columns import FIELD_TYPES, checked_values
 from pyg_hash.index.lookup import NOTHING, Bytes, Hits
 from pyg_hash.index.where import Tree, Where, parse
+from pyg_hash.typing import PathLike
 from pyg_hash.utils.checks import check_mapping, check_positive_int
 from pyg_hash.utils.provenance import MIXED
 
@@ -395,7 +395,7 @@ class CodeStore(ABC):
         names = self._listed(scope, start, limit) if limit else none
         return self._public(self._ids_of(names))
 
-    def export(self, path: str | os.PathLike[str], *, to: str | None = None) -> None:
+    def export(self, path: PathLike, *, to: str | None = None) -> None:
         """Write codes, ids and fields to one file; see :func:`pyg_hash.stores.export_codes`."""
         from pyg_hash.stores.export import export_codes
 

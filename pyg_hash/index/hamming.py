@@ -22,6 +22,7 @@ from pyg_hash.index.base import CodeStore, Columns, Ids, New, arguments
 from pyg_hash.index.columns import Column, Items
 from pyg_hash.index.lookup import Bytes, Hits
 from pyg_hash.index.where import Condition, Tree
+from pyg_hash.typing import PathLike
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, check_path, check_writable
@@ -114,7 +115,7 @@ class HammingIndex(CodeStore):
     @classmethod
     def create(
         cls,
-        path: str | os.PathLike[str],
+        path: PathLike,
         num_bits: int,
         *,
         ids: type[int] | type[str] = int,
@@ -135,7 +136,7 @@ class HammingIndex(CodeStore):
         return store
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, mapped: bool = True) -> Self:
+    def open(cls, path: PathLike, *, mapped: bool = True) -> Self:
         """Open what :meth:`save` wrote.
 
         Args:
@@ -149,7 +150,7 @@ class HammingIndex(CodeStore):
         return store
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, backend: Backend = "auto") -> Self:
+    def load(cls, path: PathLike, *, backend: Backend = "auto") -> Self:
         """Read what :meth:`save` wrote into memory; errors as of :meth:`open`."""
         return cls._read(Path(path), False, backend)
 
@@ -218,7 +219,7 @@ class HammingIndex(CodeStore):
             new |= column.take(rows).arrays(f"changed{i}")
         journal.write(new, {"rows": self._kept, **self._settings()})
 
-    def save(self, path: str | os.PathLike[str] | None = None) -> None:
+    def save(self, path: PathLike | None = None) -> None:
         """Write what changed, atomically; after an ``OSError`` what was there still is.
 
         ``path`` is a file for all of the index; None: its own, which an index in memory has not

@@ -13,19 +13,14 @@ from pyg_hash.index import HammingIndex
 from pyg_hash.index import MultiIndex as MultiIndex
 from pyg_hash.stores.databases import LanceStore, MilvusStore
 from pyg_hash.stores.export import ExportedCodes, export_codes, read_codes
+from pyg_hash.typing import PathLike
 
 FaissStore = HammingIndex  # as the names above, from where they were
 
-__all__ = [
-    "ExportedCodes",
-    "LanceStore",
-    "MilvusStore",
-    "export_codes",
-    "read_codes",
-]
+__all__ = ["ExportedCodes", "LanceStore", "MilvusStore", "export_codes", "read_codes"]
 
 
-def store_class(address: str | os.PathLike[str]) -> Any:
+def store_class(address: PathLike) -> Any:
     """The class whose ``create`` and ``open`` take an address.
 
     ``NAME.store`` is a file (FAISS), ``NAME.lance`` a folder of LanceDB, ``NAME.db`` a file of

@@ -18,6 +18,7 @@ from pyg_hash.codes import num_bytes
 from pyg_hash.index.base import CodeStore, Columns, New, arguments
 from pyg_hash.index.lookup import Bytes, Hits
 from pyg_hash.index.where import Condition, Group, Tree
+from pyg_hash.typing import PathLike
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.locks import Lock
@@ -146,7 +147,7 @@ class LanceStore(DatabaseStore):
     @classmethod
     def create(
         cls,
-        uri: str | os.PathLike[str],
+        uri: PathLike,
         num_bits: int,
         *,
         name: str = "codes",
@@ -179,7 +180,7 @@ class LanceStore(DatabaseStore):
         return store._of(table, uri, name)
 
     @classmethod
-    def open(cls, uri: str | os.PathLike[str], *, name: str = "codes") -> Self:
+    def open(cls, uri: PathLike, *, name: str = "codes") -> Self:
         """Open a table that :meth:`create` made."""
         lancedb = require("lancedb", "lancedb", extra="lancedb")
         uri = os.fspath(uri)
@@ -199,7 +200,7 @@ class LanceStore(DatabaseStore):
                 f"{uri}: table {name!r} was not made by LanceStore.create()"
             ) from error
 
-    def _of(self, table: Any, uri: str | os.PathLike[str], name: str) -> Self:
+    def _of(self, table: Any, uri: PathLike, name: str) -> Self:
         self.table = table
         if "://" not in os.fspath(uri):
             self._lock = Path(uri) / f".{name}.lock"
@@ -308,7 +309,7 @@ class MilvusStore(DatabaseStore):
     @classmethod
     def create(
         cls,
-        uri: str | os.PathLike[str],
+        uri: PathLike,
         num_bits: int,
         *,
         name: str = "codes",
@@ -372,7 +373,7 @@ class MilvusStore(DatabaseStore):
         return store._of(client, name, lite)
 
     @classmethod
-    def open(cls, uri: str | os.PathLike[str], *, name: str = "codes", **connection: Any) -> Self:
+    def open(cls, uri: PathLike, *, name: str = "codes", **connection: Any) -> Self:
         """Open a collection that :meth:`create` made; errors are those of :meth:`create` too."""
         require("pymilvus", "pymilvus", extra="milvus")
         uri = os.fspath(uri)

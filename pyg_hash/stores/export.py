@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -19,6 +18,7 @@ from torch import Tensor
 from xxhash import xxh3_64_hexdigest
 
 from pyg_hash.codes import num_bytes
+from pyg_hash.typing import PathLike
 from pyg_hash.utils.checksums import verify
 from pyg_hash.utils.faiss import load as load_faiss
 from pyg_hash.utils.files import CorruptFileError, atomic_path, no_file, save_json
@@ -204,7 +204,7 @@ FORMATS: dict[str, tuple[str, Callable[[Path, _Export], None]]] = {
 
 
 def export_codes(
-    path: str | os.PathLike[str],
+    path: PathLike,
     batches: Batches,
     num_bits: int,
     id_type: type[Any],
@@ -244,7 +244,7 @@ def export_codes(
         FORMATS[to][1](temporary, written)
 
 
-def read_codes(path: str | os.PathLike[str]) -> ExportedCodes:
+def read_codes(path: PathLike) -> ExportedCodes:
     """Read what :func:`export_codes` wrote as ``.npz``, ``.h5`` or ``.parquet``.
 
     The result fits ``store.add(result.codes, result.ids)``.
@@ -300,7 +300,7 @@ def _read_parquet(path: Path, sealed: bool) -> tuple[Bytes, NDArray[Any], int, A
 _READERS = {".npz": _read_numpy, ".h5": _read_hdf5, ".parquet": _read_parquet}
 
 
-def _format(path: str | os.PathLike[str], known: dict[str, Any]) -> Any:
+def _format(path: PathLike, known: dict[str, Any]) -> Any:
     ending = Path(path).suffix.lower()
     if ending not in known:
         raise ValueError(f"path: {path} ends with {ending!r}; use one of {', '.join(known)}")
