@@ -36,19 +36,9 @@ from torch import Tensor
 
 from pyg_hash import __version__
 from pyg_hash.typing import Modality
-from pyg_hash.utils.checksums import UncheckedWarning
+from pyg_hash.utils import files
+from pyg_hash.utils.checksums import CorruptFileError, UncheckedWarning
 from pyg_hash.utils.digests import digest_of
-from pyg_hash.utils.files import (
-    CorruptFileError,
-    atomic_path,
-    digest_of_folder,
-    load_json,
-    load_tensors,
-    read_text,
-    save_json,
-    save_tensors,
-    sha256,
-)
 from pyg_hash.utils.locks import Lock, replace_folder
 from pyg_hash.utils.settings import SettingError, check_yaml
 
@@ -106,7 +96,7 @@ class RunItems:
 class Run:
     """One run folder.
 
-    What reads a file of it raises :class:`CorruptFileError <pyg_hash.utils.files.CorruptFileError>`
+    What reads a file of it raises :class:`CorruptFileError <pyg_hash.utils.CorruptFileError>`
     if the file is damaged or of a later version, ``FileNotFoundError`` if it is gone, and
     ``ValueError`` if it is that of another run, or of another model than the run's.
     """
@@ -145,7 +135,7 @@ class Run:
         text = "# repeat this run: pyg-hash train --config config.yaml --out ANOTHER_FOLDER\n"
         text += yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
         try:
-            with atomic_path(run.file("config")) as temporary:
+            with files.atomic_path(run.file("config")) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         except OSError as error:
             raise type(error)(f"out: cannot write to {path}: {error.strerror}") from error
@@ -183,7 +173,7 @@ class Run:
         if not path.is_file():
             return None
         try:
-            told = dict(load_json(path)["arguments"])
+            told = dict(files.load_json(path)["arguments"])
             words = ["pyg-hash", "build", *told.pop("source"), "--out", os.path.abspath(self.path)]
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{path}: not what pyg-hash build writes") from error
@@ -228,7 +218,7 @@ class Run:
         """The settings of the run."""
         path = self.file("config")
         try:
-            check_yaml(text := read_text(path))
+            check_yaml(text := files.read_text(path))
             value = yaml.safe_load(text)
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise CorruptFileError(f"{path}: not valid YAML ({error})") from error
@@ -244,7 +234,7 @@ class Run:
         path = self.path / RECORD
         if not path.is_file():
             return {}
-        value = load_json(path)
+        value = files.load_json(path)
         if not isinstance(value, dict) or value.get("format") != FORMAT:
             raise CorruptFileError(f"{path}: not the record of a run")
         if value.get("version") != VERSION:
@@ -257,7 +247,7 @@ class Run:
     def note(self, **digests: Any) -> None:
         """Add digests to the record."""
         head = {"format": FORMAT, "version": VERSION, "pyg_hash": __version__}
-        save_json(self.path / RECORD, {**head, **self.record(), **digests})
+        files.save_json(self.path / RECORD, {**head, **self.record(), **digests})
 
     def check(self, part: str, digest: str, what: str) -> None:
         """Raise ``ValueError`` if a part is not the one that the record names, where it does."""
@@ -270,14 +260,14 @@ class Run:
 
     def keep_rows(self, rows: Mapping[str, Tensor]) -> None:
         """Keep :func:`data_rows <pyg_hash.utils.provenance.data_rows>`, and whose they are."""
-        save_tensors(self.path / ROWS, rows)
+        files.save_tensors(self.path / ROWS, rows)
         self.note(data=digest_of(rows), settings=_digest_of_settings(self.config()))
 
     def rows(self) -> dict[str, Tensor] | None:
         """What :meth:`keep_rows` kept; None for a run of an earlier version."""
         path = self.path / ROWS
         if path.is_file():
-            rows = load_tensors(path)[0]
+            rows = files.load_tensors(path)[0]
             self.check("data", digest_of(rows), f"rows: {path}")
             return rows
         if "data" in self.record():
@@ -294,8 +284,8 @@ class Run:
         if paths and all(map(os.path.isabs, paths)):
             value["images_root"] = root = os.path.commonpath(map(os.path.dirname, paths))
             value["image_paths"] = [p and os.path.relpath(p, root) for p in items.image_paths]
-        save_json(self.file("items"), value)
-        self.note(items=sha256(self.file("items")))
+        files.save_json(self.file("items"), value)
+        self.note(items=files.sha256(self.file("items")))
 
     def items(self, images_root: str | os.PathLike[str] | None = None) -> RunItems:
         """Read ``items.json``; ``images_root`` is the folder of the pictures, if they have moved.
@@ -304,8 +294,8 @@ class Run:
         """
         if images_root is not None and not Path(images_root).is_dir():
             raise NotADirectoryError(f"images_root: {images_root} is no folder")
-        value = load_json(self.file("items"))
-        self.check("items", sha256(self.file("items")), f"items: {self.file('items')}")
+        value = files.load_json(self.file("items"))
+        self.check("items", files.sha256(self.file("items")), f"items: {self.file('items')}")
         try:
             root = value.pop("images_root", None)
             if images_root is not None:
@@ -320,22 +310,22 @@ class Run:
         """Write the losses of every epoch."""
         history.to_csv(self.path / "history.csv")
         history.to_json(self.path / HISTORY)
-        self.note(history=sha256(self.path / HISTORY))
+        self.note(history=files.sha256(self.path / HISTORY))
 
     def history(self) -> Any:
         """What :meth:`keep_history` kept; empty for a model without epochs."""
         path = self.path / HISTORY
         if not path.is_file():
             return ()
-        self.check("history", sha256(path), f"history: {path}")
-        return load_json(path)
+        self.check("history", files.sha256(path), f"history: {path}")
+        return files.load_json(path)
 
     def metrics(self) -> dict[str, Any]:
         """The evaluations by name, as :meth:`add_metrics` kept them; empty: there are none."""
-        files = self.file("metrics"), self.path / RECORD
+        both = self.file("metrics"), self.path / RECORD
 
         def state() -> list[Any]:
-            return [path.is_file() and path.stat().st_mtime_ns for path in files]
+            return [path.is_file() and path.stat().st_mtime_ns for path in both]
 
         while True:
             before = state()
@@ -348,7 +338,7 @@ class Run:
 
     def _metrics(self) -> dict[str, Any]:
         path, known = self.file("metrics"), self.record().get("metrics", {})
-        stored: dict[str, Any] = load_json(path) if path.is_file() else {}
+        stored: dict[str, Any] = files.load_json(path) if path.is_file() else {}
         if not isinstance(stored, dict):
             raise CorruptFileError(f"{path}: expected evaluations by name, got {stored!r:.60}")
         for name, values in stored.items():
@@ -371,7 +361,7 @@ class Run:
             os.replace(self.file("metrics"), aside)
             warnings.warn(f"{error}; it is {aside.name} now", UncheckedWarning, stacklevel=2)
             stored = {}
-        save_json(self.file("metrics"), {**stored, name: values})
+        files.save_json(self.file("metrics"), {**stored, name: values})
         if record := self.record():
             about = {**of, "values": digest_of({}, values)}
             self.note(metrics={**record.get("metrics", {}), name: about})
@@ -400,11 +390,11 @@ class Run:
     def check_encoder(self, modality: Modality) -> None:
         """Raise ``ValueError`` if the encoder of a modality is not the one of the record."""
         folder = self.path / "encoders" / modality
-        self.check(f"{modality}_encoder", digest_of_folder(folder), f"encoder: {folder}")
+        self.check(f"{modality}_encoder", files.digest_of_folder(folder), f"encoder: {folder}")
 
     def why_no_encoder(self, modality: Modality) -> tuple[str, str]:
         """Why there is no encoder of a modality, as a clause, and what to do."""
-        if self.has_catalog and load_json(self.path / CATALOG / ABOUT).get(modality) == 0:
+        if self.has_catalog and files.load_json(self.path / CATALOG / ABOUT).get(modality) == 0:
             names = {"image": "pictures", "text": "texts"}
             lacking = names.pop(modality)
             why = f"it was built of {names.popitem()[1]} alone, without {lacking}"
@@ -436,7 +426,7 @@ class Run:
 
     def pictures_root(self, images_root: str | os.PathLike[str] | None = None) -> str:
         """The folder that the catalogue's pictures are below, where it is not given."""
-        about = load_json(self.path / CATALOG / ABOUT)
+        about = files.load_json(self.path / CATALOG / ABOUT)
         self.check("model", about.get("model", ""), f"catalogue: {self.path / CATALOG / ABOUT}")
         return str(images_root or about.get("images_root") or "")
 

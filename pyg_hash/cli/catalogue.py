@@ -19,15 +19,7 @@ from pyg_hash.cli.search import Serve
 from pyg_hash.cli.train import Train
 from pyg_hash.runs import ABOUT, BUILD, CATALOG, CHECKPOINT, DATA, PARTS, Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
-from pyg_hash.utils.files import (
-    CorruptFileError,
-    bad_text,
-    load_json,
-    load_tensors,
-    save_json,
-    save_tensors,
-    sha256,
-)
+from pyg_hash.utils import files
 from pyg_hash.utils.locks import Lock
 from pyg_hash.utils.optional import imported
 
@@ -116,7 +108,7 @@ class Build(Command):
                     how = source.encoders[modality] or "words and what they mean, fitted"
                     if modality not in source.features:
                         print(f"  {modality} encoder: {how!s:.100}")
-                save_json(run.path / BUILD, about)
+                files.save_json(run.path / BUILD, about)
                 try:
                     self._stages(run, source, plan)
                 except KeyboardInterrupt:
@@ -155,7 +147,7 @@ class Build(Command):
             if any(run.has(part) for part in PARTS):
                 raise FileExistsError(f"out: {run.path} holds another run; choose another folder")
             return False
-        there = load_json(path)
+        there = files.load_json(path)
         there["arguments"] = from_anywhere(there["arguments"])  # of an earlier version
         changed = [n for n, v in about["arguments"].items() if there["arguments"].get(n) != v]
         begun = (run.path / DATA).is_file()  # before that, all that is there goes by its content
@@ -374,7 +366,7 @@ def digest_of(source: Source) -> str:
     shapes = {m: list(x.shape) for m, x in source.features.items()}
     rows = [source.ids, source.texts, source.labels, [state(path) for path in source.images]]
     columns = {name: (kind.__name__, values) for name, (kind, values) in source.fields.items()}
-    return sha256(json.dumps([*rows, columns, shapes, [state(f) for f in source.files]]))
+    return files.sha256(json.dumps([*rows, columns, shapes, [state(f) for f in source.files]]))
 
 
 def bad_rows(source: Source) -> Iterator[Bad]:
@@ -389,7 +381,7 @@ def bad_rows(source: Source) -> Iterator[Bad]:
             yield row, None, "has no id"
         elif first.setdefault(name, row) != row:
             yield row, None, f"has the id of {source.place(first[name])}"
-        elif problem := bad_text(name):
+        elif problem := files.bad_text(name):
             yield row, None, f"its id {problem}"
     if IMAGE not in source.features:
         for row, path in enumerate(tqdm(source.images, "pictures checked", delay=1, unit="")):
@@ -397,7 +389,7 @@ def bad_rows(source: Source) -> Iterator[Bad]:
                 # a picture of a folder is all that there is of its row
                 yield row, IMAGE if source.files else None, f"{path}: {problem}"
     for row, text in enumerate(source.texts):
-        if text is not None and (problem := bad_text(text)):
+        if text is not None and (problem := files.bad_text(text)):
             yield row, TEXT, f"its text {problem}"
         elif text and TEXT not in source.features and not any(map(str.isalnum, text)):
             yield row, TEXT, f"its text {text!r:.20} has no word"
@@ -427,10 +419,10 @@ def in_shards(
     with tqdm(total=len(items), desc=title, unit="", delay=1) as bar:
         for start in range(0, len(items), SHARD[name]):
             part = items[start : start + SHARD[name]]
-            path = folder / f"{name}-{sha256(told, json.dumps(part))[:20]}.safetensors"
+            path = folder / f"{name}-{files.sha256(told, json.dumps(part))[:20]}.safetensors"
             try:
-                tensors, problems = load_tensors(path)
-            except (FileNotFoundError, CorruptFileError):  # of one who was killed, or damaged
+                tensors, problems = files.load_tensors(path)
+            except (FileNotFoundError, files.CorruptFileError):  # of one who was killed, or damaged
                 found = encode_each(encode, part, batch_size=BATCH[name])
                 save_shard(path, found)
             else:
@@ -444,7 +436,7 @@ def in_shards(
 def save_shard(path: Path, found: Encoded) -> None:
     """Keep what was encoded."""
     values = {} if found.values is None else {"values": found.values}
-    save_tensors(path, values, found.problems)
+    files.save_tensors(path, values, found.problems)
 
 
 def write_catalog(run: Run, source: Source, plan: Plan, model: HashModel) -> None:
@@ -483,7 +475,7 @@ def write_catalog(run: Run, source: Source, plan: Plan, model: HashModel) -> Non
         there = index.contains(held_out)
         known = [name for name, own in zip(held_out, there, strict=True) if own]
         about |= {"example": known[0]} if known else {}
-    save_json(folder / ABOUT, about)
+    files.save_json(folder / ABOUT, about)
 
 
 def relaxed_codes(
@@ -528,7 +520,7 @@ def tell(run: Run) -> None:
     found: Modality = other(asks) if len(stores[other(asks)]) else asks
     queries, database = stores[asks], stores[found]
     if len(queries):
-        name = load_json(folder / ABOUT).get("example")  # one that did not train
+        name = files.load_json(folder / ABOUT).get("example")  # one that did not train
         if name is None or not queries.contains([name])[0]:
             name = queries.list(limit=1)[0]
         codes, relaxed = queries.codes([name]), queries.relaxed([name])

@@ -24,19 +24,9 @@ from typing_extensions import TypedDict
 
 from pyg_hash import __version__
 from pyg_hash.codes import unpack_bits
+from pyg_hash.serve import guard
 from pyg_hash.serve.engine import OWN, Answers, NewItem, Question, SearchEngine, Wanted
-from pyg_hash.serve.guard import (
-    COOKIE,
-    LOOPBACK,
-    Batches,
-    Guard,
-    Limits,
-    Metrics,
-    Pictures,
-    QueryError,
-    Worker,
-    check_proxy,
-)
+from pyg_hash.serve.guard import Limits, QueryError
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import UnreadableImageError, jpeg
@@ -106,7 +96,7 @@ def create_app(
     engine: SearchEngine,
     *,
     limits: Limits | None = None,
-    hosts: Collection[str] | None = LOOPBACK,
+    hosts: Collection[str] | None = guard.LOOPBACK,
     token: str | None = None,
     private: bool = False,
 ) -> "FastAPI":
@@ -134,7 +124,7 @@ def create_app(
         raise ValueError("private: needs a token that visitors can be asked for")
     limits = limits or Limits()
     work = Work(engine, limits)
-    metrics = Metrics(work.gauges)
+    metrics = guard.Metrics(work.gauges)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -165,7 +155,7 @@ def create_app(
         },
     )
     app.add_middleware(
-        Guard, hosts=hosts, limits=limits, token=token, private=private, metrics=metrics
+        guard.Guard, hosts=hosts, limits=limits, token=token, private=private, metrics=metrics
     )
     app.state.work = work
     _add_pages(app, work, metrics, token)
@@ -179,15 +169,15 @@ class Work:
 
     def __init__(self, engine: SearchEngine, limits: Limits) -> None:
         self.engine, self.limits = engine, limits
-        self.worker, self.pictures = Worker(limits), Pictures(limits)
+        self.worker, self.pictures = guard.Worker(limits), guard.Pictures(limits)
         # one at a time, and no search waits with one that waits for another process
-        self.changes = Worker(limits, threads=1)
+        self.changes = guard.Worker(limits, threads=1)
 
         def crowded() -> bool:
             return self.worker.pending > limits.threads
 
         self.batches = {
-            m: Batches(partial(engine.answers, m), limits, more=crowded) for m in MODALITIES
+            m: guard.Batches(partial(engine.answers, m), limits, more=crowded) for m in MODALITIES
         }
         self.server: Any = None  # uvicorn's, which knows whether it stops
         self._small: OrderedDict[str, bytes] = OrderedDict()
@@ -252,7 +242,7 @@ class Work:
         }
 
 
-def _add_pages(app: "FastAPI", work: Work, metrics: Metrics, token: str | None) -> None:
+def _add_pages(app: "FastAPI", work: Work, metrics: guard.Metrics, token: str | None) -> None:
     """The page, and what watches the server."""
     from fastapi import Body, Response
     from starlette.routing import Route
@@ -297,7 +287,7 @@ def _add_pages(app: "FastAPI", work: Work, metrics: Metrics, token: str | None) 
 
     @app.post("/api/session", summary="Keep the token in this browser", status_code=204)
     async def session(response: Response, token: Annotated[str, Body(embed=True)]) -> None:
-        response.set_cookie(COOKIE, quote(token), httponly=True, samesite="strict")
+        response.set_cookie(guard.COOKIE, quote(token), httponly=True, samesite="strict")
 
 
 def _add_searches(app: "FastAPI", work: Work) -> None:
@@ -593,10 +583,10 @@ def make_server(
     **access: Any,
 ) -> Any:
     """The ``uvicorn.Server`` of :func:`serve`, with its arguments, not running yet."""
-    check_proxy(proxy)
+    guard.check_proxy(proxy)
     uvicorn = require("uvicorn", "uvicorn", extra="serve")
     limits = limits or Limits()
-    hosts = {*LOOPBACK, listening.getsockname()[0]} if is_loopback(listening) else None
+    hosts = {*guard.LOOPBACK, listening.getsockname()[0]} if is_loopback(listening) else None
     app = create_app(engine, limits=limits, hosts=hosts, **access)
     config = uvicorn.Config(
         app,
