@@ -360,9 +360,10 @@ def _parquet(path: Path, left_out: list[str]) -> dict[str, Any]:
     library = require("pyarrow", "pyarrow", extra="parquet")
     parquet = require("pyarrow.parquet", "pyarrow", extra="parquet")
     columns: dict[str, Any] = {}
-    types = library.types
+    types, wrong = library.types, "no Parquet file"
     try:
         with parquet.ParquetFile(path) as file:
+            wrong = f"pyarrow {library.__version__} cannot read it, a newer one may"
             for name, kind in zip(file.schema_arrow.names, file.schema_arrow.types, strict=True):
                 lists = types.is_list(kind) or types.is_fixed_size_list(kind)
                 if "binary" in str(kind):
@@ -379,7 +380,7 @@ def _parquet(path: Path, left_out: list[str]) -> dict[str, Any]:
                 else:
                     columns[name] = column.to_pylist()
     except (library.ArrowException, OSError) as error:
-        raise ValueError(f"source: {path}: no Parquet file ({error})") from error
+        raise ValueError(f"source: {path}: {wrong} ({error})") from error
     return columns
 
 

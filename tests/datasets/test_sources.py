@@ -179,7 +179,8 @@ def test_json_lines_lists_and_captions_of_coco(tmp_path):
 
 
 def test_parquet_of_vectors_and_columns(tmp_path):
-    arrow = pytest.importorskip("pyarrow")
+    # before, vectors of a fixed length cannot be missing
+    arrow = pytest.importorskip("pyarrow", minversion="26")
     from pyarrow import parquet
 
     x = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -201,6 +202,19 @@ def test_parquet_of_vectors_and_columns(tmp_path):
     assert open_source([tmp_path / "t.parquet"]).has("image").sum() == 3
     (tmp_path / "t.parquet").write_bytes(b"PAR1 not")
     with pytest.raises(ValueError, match="no Parquet file"):
+        open_source([tmp_path / "t.parquet"])
+
+
+def test_parquet_that_pyarrow_cannot_read(tmp_path, monkeypatch):
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    def read(*_, **__):
+        raise arrow.ArrowInvalid("lists")
+
+    parquet.write_table(arrow.table({"text": ["a"]}), tmp_path / "t.parquet")
+    monkeypatch.setattr(parquet.ParquetFile, "read", read)
+    with pytest.raises(ValueError, match=r"pyarrow \S+ cannot read it, a newer one may \(lists"):
         open_source([tmp_path / "t.parquet"])
 
 
