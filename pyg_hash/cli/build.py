@@ -177,6 +177,29 @@ class RunCommand(Command):
         return config
 
 
+class DataCommand(RunCommand):
+    """A command that reads the data set of a run."""
+
+    data: str | None = option(
+        None, "where the data lie if they have moved: FILE.h5, or the folder of a named data set"
+    )
+    force: bool = option(False, "go on although the run was trained on other data")
+
+    def settings(self, run: Run) -> TrainConfig:
+        """The settings of the run, with the place where its data lie now."""
+        config = super().settings(run)
+        if self.data is not None:
+            moved: Any = {"dataset" if is_file(config) else "root": self.data}
+            config = replace(config, **moved)
+        folder = root_of(config)
+        if folder is not None and not Path(folder).is_dir():
+            raise FileNotFoundError(
+                f"data: there is no folder {folder}, seen from {Path.cwd()}; say where the data of "
+                f"the run lie with --data"
+            )
+        return config
+
+
 class PictureCommand(RunCommand):
     """A command that shows the items of a run."""
 

@@ -12,15 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyg_hash.cli import build
-from pyg_hash.cli.options import (
-    Command,
-    TrainConfig,
-    UsageError,
-    check_out,
-    check_positive,
-    option,
-    say,
-)
+from pyg_hash.cli.options import Command, UsageError, check_out, check_positive, option, say
 from pyg_hash.runs import RECORD, Run
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checks import check_seed
@@ -32,30 +24,7 @@ from pyg_hash.utils.provenance import stored_files
 _PATIENCE_S = 10.0  # with another process that keeps its numbers, or whose training ends
 
 
-class DataCommand(build.RunCommand):
-    """A command that reads the data set of a run."""
-
-    data: str | None = option(
-        None, "where the data lie if they have moved: FILE.h5, or the folder of a named data set"
-    )
-    force: bool = option(False, "go on although the run was trained on other data")
-
-    def settings(self, run: Run) -> TrainConfig:
-        """The settings of the run, with the place where its data lie now."""
-        config = super().settings(run)
-        if self.data is not None:
-            moved: Any = {"dataset" if build.is_file(config) else "root": self.data}
-            config = replace(config, **moved)
-        folder = build.root_of(config)
-        if folder is not None and not Path(folder).is_dir():
-            raise FileNotFoundError(
-                f"data: there is no folder {folder}, seen from {Path.cwd()}; say where the data of "
-                f"the run lie with --data"
-            )
-        return config
-
-
-class Evaluate(DataCommand):
+class Evaluate(build.DataCommand):
     """Evaluate a run again; the result is kept in ``metrics.json`` under its definition."""
 
     split: Literal["query", "val"] = option("query", "query or val")
@@ -106,7 +75,7 @@ class Evaluate(DataCommand):
             print(f"not kept in {run.file('metrics')}: {error.strerror}", file=sys.stderr)
 
 
-class Report(DataCommand, build.PictureCommand):
+class Report(build.DataCommand, build.PictureCommand):
     """Write the page, of one run or comparing several, and print its path."""
 
     others: list[str] = option([], "further runs, for a page that compares them", ["others"])
