@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pyg_hash.cli import build
 from pyg_hash.cli.options import UsageError, check_out, option, say
 from pyg_hash.cli.store import alone, lines_of
-from pyg_hash.index import HammingIndex
+from pyg_hash.features.base import Encoded
+from pyg_hash.index import CodeStore, HammingIndex
 from pyg_hash.runs import CATALOG, Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
 from pyg_hash.utils.checks import field_name
@@ -24,9 +25,7 @@ from pyg_hash.utils.locks import BusyError
 from pyg_hash.utils.settings import find
 
 if TYPE_CHECKING:
-    from pyg_hash.features.base import Encoded
     from pyg_hash.models import HashModel
-    from pyg_hash.stores import CodeStore
 
 _ROWS = 10_000  # at a time, into a collection
 _PATIENCE = 60.0  # seconds, with others who change the store

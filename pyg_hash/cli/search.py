@@ -7,19 +7,18 @@ import re
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pyg_hash.cli import build
 from pyg_hash.cli.options import UsageError, check_positive, option, say
 from pyg_hash.cli.store import cell, printed
+from pyg_hash.features import UnreadableImageError
+from pyg_hash.index import CodeStore
 from pyg_hash.runs import CATALOG, Run, picture_file
+from pyg_hash.serve.engine import Answers, SearchEngine, Wanted
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 from pyg_hash.utils.files import no_file
 from pyg_hash.utils.optional import require
-
-if TYPE_CHECKING:
-    from pyg_hash.index import CodeStore
-    from pyg_hash.serve.engine import Answers
 
 _NAME_WIDTH = 48
 
@@ -76,9 +75,6 @@ class Search(SearchCommand, build.NewItemsCommand):
         if self.image is not None and not Path(self.image).is_file():
             raise FileNotFoundError(f"image: {self.image}: {no_file(self.image)}")
         (coder,) = self.coders(run, [queries])
-        from pyg_hash.features import UnreadableImageError
-        from pyg_hash.serve.engine import SearchEngine, Wanted
-
         target: Any = self.modality or other(queries.modality)
         index: CodeStore
         if self.store is not None:
@@ -220,7 +216,7 @@ class Serve(SearchCommand):
     )
 
     def _execute(self) -> None:
-        from pyg_hash.serve import Limits, SearchEngine, serve
+        from pyg_hash.serve import Limits, serve
         from pyg_hash.serve.app import address_of, is_loopback, listen
         from pyg_hash.serve.guard import check_proxy, log_access
 
