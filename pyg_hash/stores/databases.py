@@ -24,6 +24,7 @@ from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.locks import Lock
 from pyg_hash.utils.optional import require
 
+Answers = Iterator[list[tuple[int, Any]]]  # distances and ids of items, for each query
 _LOWEST = -(2**63)  # parsers read the digits before the sign, and they do not fit int64
 _OPPOSITE = {"=": "!=", "!=": "=", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 _NAMES = 1000  # ids in one condition; LanceDB reads all ids where it looks for more
@@ -96,10 +97,8 @@ class DatabaseStore(CodeStore):
         """``id``, ``code`` as bytes if asked for, and fields of items, in any order."""
 
     @abstractmethod
-    def _answers(
-        self, scope: Any, packed: Bytes, k: int | None, radius: int | None
-    ) -> Iterator[list[tuple[int, Any]]]:
-        """Distances and ids for each query, as :meth:`_hits`."""
+    def _answers(self, scope: str, packed: Bytes, k: int | None, radius: int | None) -> Answers:
+        """As :meth:`_hits`."""
 
     def _hits(self, scope: Any, packed: Bytes, k: int | None, radius: int | None) -> Hits:
         found = [sorted(hits) for hits in self._answers(scope, packed, k, radius)]
@@ -235,13 +234,10 @@ class LanceStore(DatabaseStore):
     def _put(self, new: New, there: NDArray[np.bool_]) -> None:
         import pyarrow as arrow
 
-        schema = self.table.schema
-        codes = arrow.FixedSizeListArray.from_arrays(
-            arrow.array(new.packed.reshape(-1)), new.packed.shape[1]
-        )
-        rest = [arrow.array(new.metadata[key], schema.field(key).type) for key in self.fields]
-        columns = [arrow.array(new.ids.tolist(), schema.field("id").type), codes, *rest]
-        rows = arrow.Table.from_arrays(columns, names=schema.names)
+        values, width = arrow.array(new.packed.reshape(-1)), new.packed.shape[1]
+        codes = arrow.FixedSizeListArray.from_arrays(values, width)
+        columns = {"id": new.ids.tolist(), "code": codes, **new.metadata}
+        rows = arrow.Table.from_pydict(columns, schema=self.table.schema)
         if there.any():
             merge = self.table.merge_insert("id")  # one commit
             merge.when_matched_update_all().when_not_matched_insert_all().execute(rows)
@@ -272,9 +268,7 @@ class LanceStore(DatabaseStore):
     def _remove(self, ids: NDArray[Any]) -> None:
         self.table.delete(self._named(ids))
 
-    def _answers(
-        self, scope: str, packed: Bytes, k: int | None, radius: int | None
-    ) -> Iterator[list[tuple[int, Any]]]:
+    def _answers(self, scope: str, packed: Bytes, k: int | None, radius: int | None) -> Answers:
         limit = len(self) if k is None else k
         for code in packed:
             query = self.table.search(code, vector_column_name="code").distance_type("hamming")
@@ -465,9 +459,7 @@ class MilvusStore(DatabaseStore):
         for part in self._parts(ids):
             self.client.delete(self.name, filter=part)
 
-    def _answers(
-        self, scope: str, packed: Bytes, k: int | None, radius: int | None
-    ) -> Iterator[list[tuple[int, Any]]]:
+    def _answers(self, scope: str, packed: Bytes, k: int | None, radius: int | None) -> Answers:
         if k is not None and k > _MOST:
             raise ValueError(f"k: {k}, but Milvus answers with at most {_MOST} items")
         params = {"nprobe": self.nprobe}

@@ -114,8 +114,7 @@ def _parquet(path: Path, all_of: _Export, *, milvus: bool = False) -> None:
         for packed, ids, more in all_of.batches:
             codes = packed.tolist() if milvus else [row.tobytes() for row in packed]
             values = {"id": ids.tolist(), "code": codes, **more}
-            arrays = [arrow.array(values[name], kind) for name, kind in columns.items()]
-            writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
+            writer.write_table(arrow.Table.from_pydict(values, schema=schema))
 
 
 def _csv(path: Path, all_of: _Export) -> None:
