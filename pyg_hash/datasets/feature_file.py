@@ -101,11 +101,10 @@ class StoredMatrix:
             raise ValueError(f"{name}: missing; the file needs a dataset or a CSR group {name!r}")
         self.name, node = name, file[name]
         self._node, self.sparse = node, isinstance(node, h5py.Group)
-        if self.sparse and not (
-            {"data", "indices", "indptr"} <= set(node) and "shape" in node.attrs
-        ):
-            parts = "data, indices, indptr and the attribute shape"
-            raise ValueError(f"{name}: a CSR group needs {parts}; it has {sorted(node)}")
+        parts = "data", "indices", "indptr"
+        if self.sparse and not ({*parts} <= {*node} and "shape" in node.attrs):
+            told = f"{', '.join(parts)} and the attribute shape"
+            raise ValueError(f"{name}: a CSR group needs {told}; it has {sorted(node)}")
         shape = [int(size) for size in (node.attrs["shape"] if self.sparse else node.shape)]
         if len(shape) != 2 or min(shape) < 1:
             raise ValueError(f"{name}: expected a matrix [N, d], got shape {shape}")
@@ -117,12 +116,9 @@ class StoredMatrix:
         if not self.sparse:
             return
         pointer = self._indptr = node["indptr"][:].astype(np.int64)
-        if (
-            len(pointer) != shape[0] + 1
-            or [pointer[0], pointer[-1]] != [0, self.num_stored]
-            or len(node["indices"]) != self.num_stored
-            or bool((np.diff(pointer) < 0).any())
-        ):
+        known = [shape[0] + 1, 0, self.num_stored, self.num_stored]
+        found = [len(pointer), *pointer[:1], *pointer[-1:], len(node["indices"])]
+        if found != known or bool((np.diff(pointer) < 0).any()):
             raise ValueError(
                 f"{name}: indptr, indices and data do not describe {shape[0]} rows; "
                 "write the file with write_feature_file"
@@ -166,10 +162,9 @@ def read_labels(file: Any) -> Tensor | None:
     labels = np.asarray(file["labels"][()])
     if labels.ndim not in (1, 2):
         raise ValueError(f"labels: expected shape [N] or [N, C], got {list(labels.shape)}")
-    if labels.dtype.kind not in "iub" and labels.ndim != 2:
-        raise ValueError(f"labels: class indices must be integers, got {labels.dtype}")
-    if labels.dtype.kind not in "iubf":
-        raise ValueError(f"labels: expected numbers, got {labels.dtype}")
+    if labels.dtype.kind not in ("iub" if labels.ndim == 1 else "iubf"):
+        kinds = "class indices must be integers, [N, C] zeros and ones"
+        raise ValueError(f"labels: {kinds}; got {labels.dtype}")
     return torch.from_numpy(labels.astype(np.float32 if labels.ndim == 2 else np.int64))
 
 
