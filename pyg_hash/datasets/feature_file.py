@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from xxhash import xxh3_64_intdigest
 
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, stamp
 from pyg_hash.datasets.build import build_hetero, check_few_classes, fill_splits, row_chunks
@@ -306,15 +306,10 @@ class FeatureFile(CrossModalDataset):
         with open_feature_file(self.path) as file:
             read_about(file)  # the format; and a bad text is told now
             image, text = StoredMatrix(file, "image"), StoredMatrix(file, "text")
-            splits = read_splits(file, image.shape[0])
-            names = read_strings(file, "class_names")
-            return build_hetero(
-                image.read(),
-                text.read(),
-                y=read_labels(file),
-                num_classes=None if names is None else len(names),
-                **splits,
-            )
+            more: dict[str, Any] = {**read_splits(file, image.shape[0]), "y": read_labels(file)}
+            if (names := read_strings(file, "class_names")) is not None:
+                more["num_classes"] = len(names)
+            return build_hetero(image.read(), text.read(), **more)
 
     @property
     def about(self) -> str | None:
@@ -429,11 +424,9 @@ class FeatureReport:
         parts: dict[str, str] = {} if self.about is None else {"about": self.about}
         parts |= {name: str(matrix) for name, matrix in self.matrices.items()}
         parts["labels"] = self.label_kind
-        if self.label_counts:
-            counts = self.label_counts.values()
-            parts["labels"] += (
-                f", {len(counts)} classes, {min(counts):,} .. {max(counts):,} rows each"
-            )
+        if counts := self.label_counts.values():
+            span = f"{min(counts):,} .. {max(counts):,}"
+            parts["labels"] += f", {len(counts)} classes, {span} rows each"
         if self.unlabeled_rows:
             parts["labels"] += f", {self.unlabeled_rows:,} rows without a class"
         sizes = {**self.splits, **self.overlaps}
@@ -511,9 +504,7 @@ def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any
         lengths[start:stop] = oddities.row_lengths(rows)
         low, high = torch.minimum(low, rows.amin(0)), torch.maximum(high, rows.amax(0))
         block += 0.0  # -0.0 and 0.0 are the same value, so let them hash the same
-        for row, values in enumerate(block, start):
-            digest = hashlib.blake2b(values.tobytes(), digest_size=8).digest()
-            hashes[row] = int.from_bytes(digest, "little")
+        hashes[start:stop] = [xxh3_64_intdigest(values.data) for values in block]
     found.duplicate_rows = num_rows - len(np.unique(hashes))
     if found.num_nan or found.num_inf:
         report.problems.append(
@@ -543,12 +534,11 @@ def _check_labels(report: FeatureReport, file: Any, num_rows: int) -> Tensor | N
     else:
         counts = y.sum(dim=0).long()
         report.unlabeled_rows = int((y.sum(dim=1) == 0).sum())
-        if report.unlabeled_rows:
-            report.warnings.append(f"labels: {report.unlabeled_rows} rows have no class at all")
+    if report.unlabeled_rows:
+        report.warnings.append(f"labels: {report.unlabeled_rows} rows have no class at all")
     names = names or [f"class {c}" for c in range(len(counts))]
     report.label_counts = dict(zip(names, counts.tolist(), strict=True))
-    empty = [name for name, count in report.label_counts.items() if count == 0]
-    if empty:
+    if empty := [name for name, count in report.label_counts.items() if count == 0]:
         report.warnings.append(f"labels: no row has the class {', '.join(empty[:10])}")
     report.warnings += oddities.odd_labels(y, names)
     return y
