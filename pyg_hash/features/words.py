@@ -87,8 +87,14 @@ class BagOfWords(StoredEncoder):
                     f"mode='tfidf', got {subwords!r} and mode={mode!r}"
                 )
             self.config["subwords"] = [shortest, longest]
-        self._columns: list[dict[str, int]] = []  # of words, and of subwords if there are any
+        self._numbers: list[dict[str, int]] = []  # of words, and of subwords if there are any
         self._tensors: dict[str, Tensor] = {}
+
+    @property
+    def _columns(self) -> list[dict[str, int]]:
+        if not self._numbers:
+            raise ValueError("BagOfWords: no vocabulary yet; call fit(texts) or load(folder) first")
+        return self._numbers
 
     def __repr__(self) -> str:
         return f"BagOfWords({', '.join(f'{k}={v!r}' for k, v in self.config.items())})"
@@ -124,20 +130,14 @@ class BagOfWords(StoredEncoder):
     @property
     def vocabulary(self) -> list[str]:
         """The known words, in column order (alphabetical)."""
-        self._check_fitted()
         return list(self._columns[0])
 
     @property
     def num_features(self) -> int:
         """Width of a feature row."""
-        self._check_fitted()
         if "components" in self._tensors:
             return len(self._tensors["components"])
         return sum(map(len, self._columns))
-
-    def _check_fitted(self) -> None:
-        if not self._columns:
-            raise ValueError("BagOfWords: no vocabulary yet; call fit(texts) or load(folder) first")
 
     def fit(self, texts: Sequence[str]) -> BagOfWords:
         """Learn from ``texts``, and return itself; ``ValueError``: too few words or texts."""
@@ -161,7 +161,7 @@ class BagOfWords(StoredEncoder):
                 f"got {len(texts)} texts and {len(frequency)} columns; lower it"
             )
         fitted = copy.copy(self)  # one that is interrupted stays what it was
-        fitted._columns, fitted._tensors = _numbered(vocabularies), {}
+        fitted._numbers, fitted._tensors = _numbered(vocabularies), {}
         if config["mode"] == "tfidf":
             idf = np.log((1 + len(texts)) / (1 + frequency)) + 1
             fitted._tensors["idf"] = torch.from_numpy(idf)
@@ -172,7 +172,7 @@ class BagOfWords(StoredEncoder):
             svd = decomposition.TruncatedSVD(lsa, n_iter=7, random_state=config["seed"])
             svd.fit(csr_array(*fitted._weighted(texts)))
             fitted._tensors["components"] = torch.from_numpy(svd.components_.copy(order="C"))
-        self._columns, self._tensors = fitted._columns, fitted._tensors
+        self._numbers, self._tensors = fitted._numbers, fitted._tensors
         return self
 
     def transform(self, texts: Sequence[str], *, allow_unknown: bool = False) -> Tensor:
@@ -182,7 +182,6 @@ class BagOfWords(StoredEncoder):
         unless ``allow_unknown`` gives it a zero row.
         """
         texts = as_texts(texts)
-        self._check_fitted()
         (values, places), shape = self._weighted(texts)
         empty = np.flatnonzero(np.bincount(places[0], minlength=len(texts)) == 0)
         if len(empty) and not allow_unknown:
@@ -205,27 +204,25 @@ class BagOfWords(StoredEncoder):
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of ``text`` that are not in the vocabulary, in order, each once."""
-        self._check_fitted()
         words = dict.fromkeys(self._parts(text, stop=True)[0])
         return [word for word in words if word not in self._columns[0]]
 
     def settings(self) -> dict[str, Any]:
         """Keywords of the constructor, and the vocabularies."""
-        self._check_fitted()
         return {**self.config, "vocabularies": [list(columns) for columns in self._columns]}
 
     def save(self, folder: PathLike) -> Path:
         """Write settings and vocabulary as JSON, weights as safetensors, to ``folder``."""
-        self._check_fitted()
+        path = super().save(folder)
         save_tensors(Path(folder) / TENSOR_FILE, self._tensors)
-        return super().save(folder)
+        return path
 
     @classmethod
     def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
         tensors, _ = load_tensors(folder / TENSOR_FILE)
         vocabularies = settings.pop("vocabularies")
         encoder = cls(**{"any_script": False, **settings})
-        encoder._tensors, encoder._columns = tensors, _numbered(vocabularies)
+        encoder._tensors, encoder._numbers = tensors, _numbered(vocabularies)
         wanted = {"idf": encoder.config["mode"] == "tfidf", "components": encoder.config["lsa"]}
         expected = {name for name, used in wanted.items() if used}
         widths = {tensor.size(-1) for tensor in tensors.values()} | {sum(map(len, vocabularies))}
