@@ -114,6 +114,8 @@ class Pretrained(NetworkEncoder):
     To ship an encoder, put the weights into its folder: there they are looked for first.
     """
 
+    _blank: Any  # a batch of one that says nothing
+
     def __init__(self, weights: PathLike, **run: Any) -> None:
         super().__init__(**run)
         self.weights = Path(weights).expanduser().absolute()
@@ -121,15 +123,11 @@ class Pretrained(NetworkEncoder):
         with _offline():
             self._forward = self._open()
         with torch.no_grad():
-            self.num_features = self._forward(self._blank()).size(1)
+            self.num_features = self._forward(self._blank).size(1)
 
     @abstractmethod
     def _open(self) -> Network:
         """The network, ready to use: a batch -> features ``[n, d]``."""
-
-    @abstractmethod
-    def _blank(self) -> Any:
-        """A batch of one that says nothing."""
 
     def __repr__(self) -> str:
         shown = [f"{name}={getattr(self, name)!r}" for name in self.stored]
@@ -174,6 +172,7 @@ class PictureNetwork(Pretrained):
         mean, std = (torch.tensor(v, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
         return self._forward((x - mean) / std)
 
+    @property
     def _blank(self) -> Tensor:
         return torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
 
@@ -182,15 +181,12 @@ class TextNetwork(Pretrained):
     """A :class:`Pretrained` encoder of texts; long texts are cut to what the network takes."""
 
     batch_size = 64
+    _blank = ["a"]
 
     def _encode(self, batch: Sequence[str]) -> Tensor:
-        empty = sum(not text.strip() for text in batch)
-        if empty:
+        if empty := sum(not text.strip() for text in batch):
             raise ValueError(f"texts: {empty} of {len(batch)} are empty; drop them")
         return self._forward(list(batch))
-
-    def _blank(self) -> list[str]:
-        return ["a"]
 
 
 class TimmEncoder(PictureNetwork):
