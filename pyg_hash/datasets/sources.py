@@ -368,17 +368,14 @@ def _parquet(path: Path, left_out: list[str]) -> dict[str, Any]:
                 lists = types.is_list(kind) or types.is_fixed_size_list(kind)
                 if "binary" in str(kind):
                     left_out.append(f"column {name!r} ({kind!s:.40})")
-                    continue
-                if lists and types.is_floating(kind.value_type):
+                elif lists and types.is_floating(kind.value_type):
                     columns[name] = _vectors(file, name)
-                    continue
-                column = file.read(columns=[name])[0]
-                if types.is_temporal(kind):  # Python's have no ns
-                    texts = column.cast(library.string()).to_pylist()
-                    iso = re.compile(r"\.0+(?!\d)")
-                    columns[name] = [t and iso.sub("", t).replace(" ", "T") for t in texts]
+                elif types.is_temporal(kind):  # Python's have no ns
+                    texts = file.read(columns=[name])[0].cast(library.string()).to_pylist()
+                    iso = [t and re.sub(r"\.0+(?!\d)", "", t) for t in texts]
+                    columns[name] = [t and t.replace(" ", "T") for t in iso]
                 else:
-                    columns[name] = column.to_pylist()
+                    columns[name] = file.read(columns=[name])[0].to_pylist()
     except (library.ArrowException, OSError) as error:
         raise ValueError(f"source: {path}: {wrong} ({error})") from error
     return columns
@@ -421,8 +418,7 @@ def _roles(
             roles.setdefault(f"{kind} features", name)
     plain = {re.sub(r"\W+", "_", n).lower(): n for n in reversed([*columns]) if n not in matrices}
     for role, words in ROLES.items():
-        known = [plain[word] for word in words.split() if word in plain]
-        free = [name for name in known if name not in roles.values()]
+        free = [plain[w] for w in words.split() if w in plain and plain[w] not in roles.values()]
         if role not in roles and free:
             roles[role] = free[0]
     if "label" in roles and "label" not in named:  # names of single things are no classes
