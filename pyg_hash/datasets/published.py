@@ -390,13 +390,9 @@ class PublishedDataset(CrossModalDataset):
             image, text, rows = image[known], text[known], rows[known]
             masks = {name: mask[known] for name, mask in masks.items()}
         y = torch.from_numpy(labels[rows])
-        data = build_hetero(
-            image,
-            text,
-            y=y.argmax(dim=1) if self.single_label else y.float(),
-            num_classes=labels.shape[1],
-            **{name: torch.from_numpy(mask) for name, mask in masks.items()},
-        )
+        y = y.argmax(dim=1) if self.single_label else y.float()
+        splits = {name: torch.from_numpy(mask) for name, mask in masks.items()}
+        data = build_hetero(image, text, y=y, num_classes=labels.shape[1], **splits)
         save_tensors(self.base_dir / ROWS_FILE, {"rows": torch.from_numpy(usable[rows])})
         return data
 
@@ -404,9 +400,8 @@ class PublishedDataset(CrossModalDataset):
         """Ids, classes, pictures (those that exist) and texts of the rows."""
         rows = load_tensors(self.base_dir / ROWS_FILE)[0]["rows"].numpy()
         content = self._content
-        paths: list[Path] = []
-        if "picture" in self._ready:
-            paths = [self._raw / path for path in self._picture_paths(rows)]
+        names = self._picture_paths(rows) if "picture" in self._ready else []
+        paths = [self._raw / name for name in names]
         return Items(
             ids=[str(content.names[row]) for row in rows],
             class_names=content.classes,
