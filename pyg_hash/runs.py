@@ -29,21 +29,20 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from torch import Tensor
 
 from pyg_hash import __version__
+from pyg_hash.features import load_encoder
+from pyg_hash.index import HammingIndex
 from pyg_hash.typing import Modality
 from pyg_hash.utils import files
 from pyg_hash.utils.checksums import CorruptFileError, UncheckedWarning
 from pyg_hash.utils.digests import digest_of
 from pyg_hash.utils.locks import Lock, replace_folder
 from pyg_hash.utils.settings import SettingError, check_yaml
-
-if TYPE_CHECKING:
-    from pyg_hash.index import HammingIndex
 
 PARTS: dict[str, str] = {
     "config": "config.yaml",
@@ -382,8 +381,6 @@ class Run:
             raise IncompleteRunError(
                 f"{modality}: run {self.path} has no {modality} encoder, for {why}; {remedy}"
             )
-        from pyg_hash.features import load_encoder
-
         self.check_encoder(modality)
         return load_encoder(folder)
 
@@ -413,8 +410,6 @@ class Run:
 
     def catalog(self, modality: Modality) -> HammingIndex:
         """The catalogue of one modality, with fields ``text``, ``image``, ``labels`` and more."""
-        from pyg_hash.index import HammingIndex
-
         path = self.catalog_file(modality)
         if not path.is_file():
             raise IncompleteRunError(
@@ -436,8 +431,6 @@ class Run:
 
     def index(self, modality: Modality) -> HammingIndex:
         """The Hamming index of the database items of one modality."""
-        from pyg_hash.index import HammingIndex
-
         path = self.index_file(modality)
         index = HammingIndex.load(path)
         if index.model is not None:
@@ -488,8 +481,6 @@ def with_fields(
     ``image`` and ``labels``; or, if ``named``, the ids are the items', and there is no field for
     them. ``CorruptFileError``, which names ``path``: it has rows that the items have not.
     """
-    from pyg_hash.index import HammingIndex
-
     rows = index.list(limit=len(index)).tolist()
     if not rows or rows[0] < 0 or rows[-1] >= len(items):
         raise CorruptFileError(

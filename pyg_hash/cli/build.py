@@ -11,23 +11,26 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, option, say
+from pyg_hash.features.base import Encoded, OwnEncoder, encode_each
+from pyg_hash.index import CodeStore
+from pyg_hash.models import HashModel
+from pyg_hash.recipes import EVERY, METHODS, Recipe, method, recipe
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checksums import say_once
 from pyg_hash.utils.files import CorruptFileError, bad_text, no_file
 from pyg_hash.utils.optional import imported
+from pyg_hash.utils.pictures import PICTURE_SUFFIXES
 from pyg_hash.utils.provenance import check_model, data_rows, differences, trained_queries
 from pyg_hash.utils.settings import check_options, find
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pyg_hash.datasets import CrossModalDataset
-    from pyg_hash.features.base import Encoded
-    from pyg_hash.models import HashModel
-    from pyg_hash.recipes import Recipe
-    from pyg_hash.stores import CodeStore
 
 _BATCH = {IMAGE: 32, TEXT: 1024}  # items in a call of an encoder
 
@@ -55,8 +58,6 @@ def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
 
 def recipe_of(config: TrainConfig) -> Recipe:
     """How the settings' method is trained; ``UsageError`` for settings that it cannot have."""
-    from pyg_hash.recipes import EVERY, METHODS, method, recipe
-
     for name in ("model", "recipe"):
         if getattr(config, name) == "":
             raise UsageError(f"{name}: is empty; name one, or leave it out")
@@ -106,8 +107,6 @@ def load_model(run: Run, config: TrainConfig | None = None) -> HashModel:
 
     ``UsageError``: without these, a class that only the run names, whose code is not run.
     """
-    from pyg_hash.recipes import method
-
     if config is None:
         config = TrainConfig.from_dict(run.config())
         if ":" in (config.model or ""):
@@ -225,8 +224,6 @@ class NewItems:
 
 def pictures(where: str) -> NewItems:
     """The pictures in a folder, or files that match a pattern, sorted; what is left out is said."""
-    from pyg_hash.utils.pictures import PICTURE_SUFFIXES
-
     if os.path.isdir(where):
         found, left = list[str](), list[str]()
         for entry in sorted(os.scandir(where), key=lambda entry: entry.name):
@@ -319,9 +316,6 @@ def feature_rows(path: str, source: Modality | None) -> list[NewItems]:
 
 
 def _read_npy(path: str) -> Tensor:
-    import numpy as np
-    import torch
-
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
@@ -365,8 +359,6 @@ class Coder:
 
     def each(self, items: NewItems) -> Encoded:
         """Relaxed codes of all items that have some; the problems of the others are said, too."""
-        from pyg_hash.features.base import encode_each
-
         values = items.values
         good = [row for row in range(len(items.ids)) if row not in items.problems]
         if items.problems:
@@ -408,8 +400,6 @@ class EncoderCommand(RunCommand):
 
     def own_encoders(self) -> dict[Modality, Any]:
         """The user's own encoders."""
-        from pyg_hash.features.base import OwnEncoder
-
         own: dict[Modality, Any] = {}
         for modality, name in ((IMAGE, self.image_encoder), (TEXT, self.text_encoder)):
             if name is not None:

@@ -12,21 +12,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from tqdm import tqdm
 
 from pyg_hash.cli.build import Coder, load_model, recipe_of
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_positive, option
 from pyg_hash.cli.search import Serve
 from pyg_hash.cli.train import Train
+from pyg_hash.features import OwnEncoder, named_encoder, words_and_meaning
+from pyg_hash.features.base import Encoded, encode_each
+from pyg_hash.index import HammingIndex
+from pyg_hash.models import HashModel
 from pyg_hash.runs import ABOUT, BUILD, CATALOG, CHECKPOINT, DATA, PARTS, Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils import files
 from pyg_hash.utils.locks import Lock
 from pyg_hash.utils.optional import imported
+from pyg_hash.utils.pictures import picture_problem
 
 if TYPE_CHECKING:
     from pyg_hash.datasets.sources import Source
-    from pyg_hash.features.base import Encoded
-    from pyg_hash.models import HashModel
 
 Array = np.ndarray[Any, Any]
 Bad = tuple[int, Modality | None, str]  # a row, what of it is bad (None: all), and why
@@ -123,8 +128,6 @@ class Build(Command):
 
     def _encoders(self, source: Source) -> dict[Modality, Any]:
         """The encoder of each modality; None for that of texts which is fitted, or for none."""
-        from pyg_hash.features import OwnEncoder, named_encoder
-
         found: dict[Modality, Any] = {}
         for modality in MODALITIES:
             ready = source.features.get(modality)
@@ -196,7 +199,6 @@ class Build(Command):
     def _stages(self, run: Run, source: Source, plan: Plan) -> None:
         """Features of the drawn rows, the training, the codes of all."""
         from pyg_hash.datasets.feature_file import stored_encoder
-        from pyg_hash.features import words_and_meaning
 
         dataset = run.path / DATA
         if TEXT in plan.sides and TEXT not in source.features and source.encoders[TEXT] is None:
@@ -219,8 +221,6 @@ class Build(Command):
         shutil.rmtree(run.path / WORK, ignore_errors=True)
 
     def _write_data(self, path: Path, source: Source, plan: Plan) -> None:
-        import torch
-
         from pyg_hash.datasets import write_feature_file
 
         rows, found = plan.rows, dict[Modality, Any]()
@@ -371,10 +371,6 @@ def digest_of(source: Source) -> str:
 
 def bad_rows(source: Source) -> Iterator[Bad]:
     """All that cannot be indexed, in turn: ids, pictures, texts, features."""
-    from tqdm import tqdm
-
-    from pyg_hash.utils.pictures import picture_problem
-
     first: dict[str, int] = {}
     for row, name in enumerate(source.ids):
         if not name:
@@ -408,10 +404,6 @@ def in_shards(
 
     ``of`` is the encoder, or what else tells one way of encoding from another.
     """
-    from tqdm import tqdm
-
-    from pyg_hash.features.base import Encoded, OwnEncoder, encode_each
-
     told = of
     if hasattr(of, "settings"):
         told = of.name if isinstance(of, OwnEncoder) else json.dumps(of.settings(), default=str)
@@ -441,8 +433,6 @@ def save_shard(path: Path, found: Encoded) -> None:
 
 def write_catalog(run: Run, source: Source, plan: Plan, model: HashModel) -> None:
     """The codes of all rows, a file a modality; one that is finished stays, with additions."""
-    from pyg_hash.index import HammingIndex
-
     folder, digest, is_finished = run.path / CATALOG, model.digest(), run.has_catalog
     folder.mkdir(exist_ok=True)
     paths = [path for path in source.images if path is not None]
@@ -482,8 +472,6 @@ def relaxed_codes(
     run: Run, source: Source, plan: Plan, model: HashModel, modality: Modality
 ) -> Iterator[tuple[list[int], Any]]:
     """Rows of the source that have the modality, some at a time, and their relaxed codes."""
-    import torch
-
     if modality not in plan.sides:
         return
     coder, there = Coder(model, modality, source.encoders[modality]), source.has(modality)

@@ -9,23 +9,26 @@ from collections.abc import Callable, Iterable
 from dataclasses import MISSING, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import torch
 
 from pyg_hash.cli import build
 from pyg_hash.cli.options import UsageError, check_out, option, say
 from pyg_hash.cli.store import alone, lines_of
 from pyg_hash.features.base import Encoded
 from pyg_hash.index import CodeStore, HammingIndex
+from pyg_hash.index.lookup import KINDS
+from pyg_hash.models import HashModel
 from pyg_hash.runs import CATALOG, Run
+from pyg_hash.stores import MilvusStore, store_class
+from pyg_hash.stores.export import FORMATS
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
 from pyg_hash.utils.checks import field_name
 from pyg_hash.utils.files import atomic_path
 from pyg_hash.utils.hdf5 import new_hdf5
 from pyg_hash.utils.locks import BusyError
 from pyg_hash.utils.settings import find
-
-if TYPE_CHECKING:
-    from pyg_hash.models import HashModel
 
 _ROWS = 10_000  # at a time, into a collection
 _PATIENCE = 60.0  # seconds, with others who change the store
@@ -54,8 +57,6 @@ class Encode(build.NewItemsCommand):
     strict: bool = option(False, "write nothing if an item cannot be encoded")
 
     def _execute(self) -> None:
-        from pyg_hash.stores import store_class
-
         raw = self.images is not None or self.texts is not None
         if not raw and self.features is None:
             raise UsageError("input: give --images DIR, --texts FILE or --features FILE.h5")
@@ -65,7 +66,7 @@ class Encode(build.NewItemsCommand):
         kind = store_class(self.out)
         into_store = kind is not None
         if self.index is not None and kind is not HammingIndex:
-            raise UsageError("index: is for --out, and there for NAME.store only")
+            raise UsageError("index: is for --out NAME.store; of all stores, for NAME.store only")
         named = not into_store and not Path(self.out).is_dir()
         if named and Path(self.out).suffix.lower() not in (".h5", ".hdf5"):
             raise UsageError(
@@ -132,9 +133,6 @@ class Encode(build.NewItemsCommand):
 
     def _store(self, model: HashModel, bare: bool) -> CodeStore:
         """The store to put codes under string ids into, row numbers if ``bare``; made if needed."""
-        from pyg_hash.index.lookup import KINDS
-        from pyg_hash.stores import store_class
-
         kind: Any = store_class(self.out)
         about: dict[str, Any] = {"ids": str, "model": model.digest()}
         if self.index is not None:
@@ -302,9 +300,6 @@ class Export(build.PictureCommand):
     )
 
     def _execute(self) -> None:
-        from pyg_hash.stores import store_class
-        from pyg_hash.stores.export import FORMATS
-
         kind = store_class(self.run)
         if self.to == "onnx":
             if kind is not None:
@@ -335,8 +330,6 @@ class Export(build.PictureCommand):
                     self._codes(store, str(files.get(modality, self.out)), modality)
 
     def _is_collection(self) -> bool:
-        from pyg_hash.stores import MilvusStore, store_class
-
         return self.to == "milvus" and store_class(self.out or "") is MilvusStore
 
     def _files(self, run: Run, ending: str) -> dict[Modality, Path]:
@@ -350,10 +343,6 @@ class Export(build.PictureCommand):
 
     def _codes(self, store: CodeStore, out: str, name: Modality | None = None) -> None:
         if self._is_collection():
-            import torch
-
-            from pyg_hash.stores import MilvusStore
-
             called = ascii_names(store.fields)
             kinds = {called[field]: kind for field, kind in store.fields.items()}
             if other := [f"{field} as {own}" for field, own in called.items() if field != own]:

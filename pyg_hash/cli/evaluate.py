@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pyg_hash.cli import build
 from pyg_hash.cli.options import Command, UsageError, check_out, check_positive, option, say
+from pyg_hash.index.arrays import check_journal
 from pyg_hash.runs import RECORD, Run
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checks import check_seed
@@ -143,8 +144,6 @@ class Verify(Command):
     path: str = option(MISSING, "a file, or a folder: a run, a data set, a store", ["path"])
 
     def _execute(self) -> int:
-        from pyg_hash.index.arrays import check_journal
-
         folder, counts, problems = Path(self.path), {True: 0, False: 0}, list[str]()
         for path in stored_files(folder):
             try:

@@ -15,7 +15,9 @@ from pyg_hash.cli.store import cell, printed
 from pyg_hash.features import UnreadableImageError
 from pyg_hash.index import CodeStore
 from pyg_hash.runs import CATALOG, Run, picture_file
+from pyg_hash.serve.app import address_of, is_loopback, listen
 from pyg_hash.serve.engine import Answers, SearchEngine, Wanted
+from pyg_hash.serve.guard import Limits, check_proxy, log_access
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 from pyg_hash.utils.files import no_file
 from pyg_hash.utils.optional import require
@@ -216,9 +218,7 @@ class Serve(SearchCommand):
     )
 
     def _execute(self) -> None:
-        from pyg_hash.serve import Limits, serve
-        from pyg_hash.serve.app import address_of, is_loopback, listen
-        from pyg_hash.serve.guard import check_proxy, log_access
+        from pyg_hash.serve import serve
 
         check_positive(threads=self.threads, oversample=self.oversample)
         if self.rate is not None and not 0 <= self.rate < 1e9:

@@ -9,18 +9,17 @@ from contextlib import contextmanager
 from dataclasses import MISSING
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyg_hash.cli import build
 from pyg_hash.cli.options import Command, UsageError, option, say
+from pyg_hash.index import CodeStore
+from pyg_hash.index.columns import field_value
 from pyg_hash.runs import CATALOG, Run
+from pyg_hash.serve import SearchEngine
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.files import no_file
 from pyg_hash.utils.locks import Lock
-
-if TYPE_CHECKING:
-    from pyg_hash.index import CodeStore
-    from pyg_hash.serve import SearchEngine
 
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 _WORDS = {bool: "true or false", int: "an integer", float: "a number"}
@@ -129,8 +128,6 @@ def to_change(address: str, what: str) -> Iterator[tuple[list[CodeStore], Search
         with alone(address), build.opened(address) as store:
             yield [store], None
         return
-    from pyg_hash.serve import SearchEngine
-
     model = build.load_model(Run.open(run.path, need=("config", "model")))
     engine = SearchEngine(model, {m: run.catalog(m) for m in MODALITIES}, {})
     try:
@@ -250,8 +247,6 @@ def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
 
 def parsed(name: str, text: str | None, kind: type) -> Any:
     """A cell of CSV as a value of a field; ``ValueError``, with its name, for none."""
-    from pyg_hash.index.columns import field_value
-
     if not (text and text.strip()):
         return None
     if kind is list:

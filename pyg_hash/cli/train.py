@@ -9,21 +9,24 @@ from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from jsonargparse import ArgumentParser
 
 from pyg_hash.cli import build
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_positive, option
+from pyg_hash.index import HammingIndex
+from pyg_hash.models import HashModel
+from pyg_hash.recipes import Recipe
 from pyg_hash.runs import CHECKPOINT, Run, RunItems
-from pyg_hash.typing import IMAGE, MODALITIES
+from pyg_hash.typing import IMAGE, MODALITIES, binarize
 from pyg_hash.utils.files import CorruptFileError, digest_of_folder, sha256
+from pyg_hash.utils.modes import eval_mode
 from pyg_hash.utils.signals import stop_after
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
     from pyg_hash.datasets import CrossModalDataset
-    from pyg_hash.models import HashModel
-    from pyg_hash.recipes import Recipe
 
 
 class Train(TrainConfig, Command):
@@ -192,13 +195,6 @@ def check_settings(config: TrainConfig, recipe: Recipe, processes: int) -> None:
 
 def save_indexes(run: Run, model: HashModel, data: HeteroData) -> None:
     """Codes of the database items; with relaxed codes, where one pass gives both."""
-    import torch
-
-    from pyg_hash.index import HammingIndex
-    from pyg_hash.models import HashModel
-    from pyg_hash.typing import binarize
-    from pyg_hash.utils.modes import eval_mode
-
     with torch.no_grad(), eval_mode(model):
         out = model(data)
     digest = model.digest()
