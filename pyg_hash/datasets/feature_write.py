@@ -350,14 +350,13 @@ def _words(labels: Any) -> list[Any] | None:
     if not isinstance(labels, list | tuple) and kind not in ("O", "U"):
         return None
     rows = list(labels) if isinstance(labels, list | tuple) else labels.tolist()
-    if rows and all(isinstance(row, str) for row in rows):
-        return rows
+    texts = [isinstance(row, str) for row in rows]
+    if any(texts) and not all(texts):
+        row = texts.index(False)
+        raise TypeError(f"labels: row {row} is {rows[row]!r:.40}, others are words; give all")
     groups = all(isinstance(r, _GROUPS) and all(isinstance(word, str) for word in r) for r in rows)
-    if not (groups and any(rows)):
-        if any(isinstance(row, str) for row in rows):
-            row = next(i for i, row in enumerate(rows) if not isinstance(row, str))
-            raise TypeError(f"labels: row {row} is {rows[row]!r:.40}, others are words; give all")
-        return None
+    if any(texts) or not (groups and any(rows)):
+        return rows if any(texts) else None
     alone = isinstance(labels, np.ndarray) and all(len(row) == 1 for row in rows)  # one column
     return [row[0] for row in rows] if alone else rows
 

@@ -174,8 +174,6 @@ class _Parser:
             negated = self._take("not") is not None
             self._need("null")
             return Condition(name, "null", negated=negated)
-        if self._take("has"):
-            return _condition(name, kind, "has", [self._value()])
         other = self._take("not") is not None
         if self._take("in"):
             self._need("(")
@@ -184,15 +182,14 @@ class _Parser:
                 values.append(self._value())
             self._need(")")
             return _condition(name, kind, "!=" if other else "=", values)
-        sign = None if other else self._take("=", "==", "!=", "<>", "<", "<=", ">", ">=")
+        sign = None if other else self._take("=", "==", "!=", "<>", "<", "<=", ">", ">=", "has")
         if sign is None:
             raise self._error("in" if other else "=, !=, <, <=, >, >=, in, has or is")
         sign = {"==": "=", "<>": "!="}.get(sign, sign)
         return _condition(name, kind, sign, [self._value()])
 
     def _value(self) -> Any:
-        truth = self._take("true", "false")
-        if truth is not None:
+        if truth := self._take("true", "false"):
             return truth == "true"
         kind, text, _ = self._tokens[self._next]
         if kind not in ("text", "number"):
