@@ -350,7 +350,7 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
             if self.text is not None:
                 return work.by_text(self.text, self.wanted(TEXT))
             if self.item is not None:
-                return by_item(self.item, self)
+                return work.worker.run(by_item, self.item, self)
             if self.by is None:
                 raise QueryError("by: say whose vector or code it is, image or text")
             wanted = self.wanted(self.by)
@@ -375,13 +375,10 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
 
         queries: list[OneQuery] = Field(min_length=1, max_length=limits.batch)
 
-    def by_item(key: str, page: ItemPage) -> Awaitable[Answers]:
-        def call() -> Answers:
-            row = engine.key(key)
-            by = page.by or engine.coded(row)
-            return engine.by_item(row, by, *page.wanted(by))
-
-        return work.worker.run(call)
+    def by_item(key: str, page: ItemPage) -> Answers:
+        row = engine.key(key)
+        by = page.by or engine.coded(row)
+        return engine.by_item(row, by, *page.wanted(by))
 
     answers: dict[str, Any] = {"response_model": Found, "responses": REFUSALS}
 
@@ -422,7 +419,7 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
 
     @app.get("/api/item/{key:path}/similar", summary="Items nearest to an item", **answers)
     async def similar(key: str, page: Annotated[ItemPage, Query()]) -> Any:
-        return _json(await work.found(by_item(key, page), page.offset))
+        return _json(await work.found(work.worker.run(by_item, key, page), page.offset))
 
 
 def _add_items(app: "FastAPI", work: Work) -> None:
