@@ -323,9 +323,8 @@ class CodeStore(ABC):
         check_relaxed(rescore, "rescore", (len(packed), self.num_bits))
         asked = exact_queries(rescore.cpu()).numpy()
         scores = np.full((len(packed), k), -np.inf)
-        for row, far, names in self._shortlists(
-            scope, packed, min(int(oversample) * k, len(self) or 1)
-        ):
+        count = min(int(oversample) * k, len(self) or 1)
+        for row, far, names in self._shortlists(scope, packed, count):
             places, score = best(asked[row], far, *self._codes_of(names), k)
             distances[row, : len(places)] = far[places]
             ids[row, : len(places)] = self._ids_of(names[places])
