@@ -73,7 +73,6 @@ class Source:
     lines: list[int] = field(default_factory=list)  #: of each row, 1 the first; of a file of lines
 
     def __len__(self) -> int:
-        """Number of rows."""
         return len(self.ids)
 
     def place(self, row: int) -> str:
@@ -454,7 +453,6 @@ def _is_picture(text: str) -> bool:
 
 
 def _places(values: Sequence[Any], root: Path, path: Path, source: Source) -> list[str | None]:
-    """Where the pictures lie."""
     places: list[str | None] = []
     for row, value in enumerate(values):
         if value is not None and (not isinstance(value, str) or "\0" in value):

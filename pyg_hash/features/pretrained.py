@@ -232,7 +232,6 @@ class _OpenClip(Pretrained):
         super().__init__(weights, **run)
 
     def _model(self) -> Any:
-        """The model with its weights."""
         # no weights of a part either: they would be downloaded
         model = require("open_clip", "open_clip_torch", extra="open_clip").create_model(
             self.name, load_weights=False, pretrained_image=False, pretrained_text=False
@@ -287,7 +286,6 @@ class _Transformers(Pretrained):
         return _read(name, cls.from_pretrained, self.weights, **options)
 
     def _model(self) -> Any:
-        """The network with its weights."""
         return self._load("AutoModel", use_safetensors=True).eval().to(self.device)
 
 

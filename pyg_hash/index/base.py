@@ -125,7 +125,6 @@ class CodeStore(ABC):
         return False
 
     def __repr__(self) -> str:
-        """Bits, kind of ids and items."""
         return (
             f"{type(self).__name__}(num_bits={self.num_bits}, ids={self.id_type.__name__}, "
             f"items={len(self)})"

@@ -357,7 +357,6 @@ class HammingIndex(CodeStore):
         return keep.nonzero()[0] if order is None else order[keep[order]]
 
     def _passing(self, tree: Tree) -> NDArray[np.bool_]:
-        """Which rows a filter lets through."""
         if isinstance(tree, Condition):
             name = self.id_field if tree.field == "id" else tree.field
             column = self._items.columns.get(name, self._items.ids)
@@ -413,7 +412,6 @@ class HammingIndex(CodeStore):
         return np.arange(self._next_id, self._next_id + count)
 
     def _append(self, items: Items) -> None:
-        """Add rows to the end."""
         if len(items) == 0:
             return
         if len(self._items) == 0:  # from now on with relaxed codes, or without
@@ -424,7 +422,6 @@ class HammingIndex(CodeStore):
         self._view = None
 
     def _drop(self, rows: NDArray[Any]) -> None:
-        """Take rows for gone."""
         if len(rows):
             alive = np.ones(len(self._items), bool) if self._alive is None else self._alive.copy()
             alive[rows] = False

@@ -305,7 +305,6 @@ def _wide(packed: Bytes) -> NDArray[np.unsignedinteger]:
 
 
 def _popcount(words: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
-    """Number of ones in each row."""
     if hasattr(np, "bitwise_count"):  # numpy 2
         ones = np.bitwise_count(words)
     else:

@@ -55,11 +55,9 @@ class DatabaseStore(CodeStore):
         return "" if where is None else self._written(where)
 
     def _named(self, ids: NDArray[Any]) -> str:
-        """The filter of these ids."""
         return self._written(Condition("id", "=", tuple(ids.tolist())))
 
     def _parts(self, ids: NDArray[Any]) -> Iterator[str]:
-        """Filters of some ids at a time."""
         for i in range(0, len(ids), _NAMES):
             yield self._named(ids[i : i + _NAMES])
 
