@@ -452,8 +452,9 @@ class SearchEngine:
                 self._lock()
                 keys = [self.key(name) for name in names]
                 before = self._before and _before(self.indexes, keys)
-                values = {k: dict(item.values) for k, item in zip(keys, new, strict=False)}
+                values = dict[Any, dict[str, Any]]()
                 for key, item in zip(keys, new, strict=False):
+                    values[key] = {**item.values}
                     if item.picture is not None and self.added and "image" in self.fields:
                         digest = hashlib.sha256(item.picture).hexdigest()[:32]
                         path = (self.added / f"{digest}.jpg").absolute()
@@ -476,11 +477,9 @@ class SearchEngine:
                     path.unlink(missing_ok=True)
                 with suppress(OSError):  # else the next change, or a restart, does it
                     self._take_back()
-                ours = isinstance(error, BusyError | TypeError | ValueError)
-                if not ours or isinstance(error, QueryError):
+                if isinstance(error, QueryError) or not isinstance(error, TypeError | ValueError):
                     raise
-                status = 503 if isinstance(error, BusyError) else 422
-                raise QueryError(f"items: {error}", status) from error
+                raise QueryError(f"items: {error}") from error
 
     @cached_property
     def _digest(self) -> str:
@@ -513,29 +512,27 @@ class SearchEngine:
 
         ``QueryError``: another process goes on changing them.
         """
-        with ExitStack() as stack:
-            stack.enter_context(self._changes)
-            if self._before is not None:
-                path = self._before.with_name(f".{self._before.name}.lock")
-                try:
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(self._changes)
+                if self._before is not None:
+                    path = self._before.with_name(f".{self._before.name}.lock")
                     stack.enter_context(Lock(path, f"store: {path.parent}", _PATIENCE))
-                except BusyError as error:
-                    raise QueryError(f"items: {error}", 503) from error
-            until = time.monotonic() + _PATIENCE
-            while True:  # no search waits while this waits for who changes one store
-                with self._turns.writing():
-                    try:
-                        self._lock()
-                    except OSError as error:
-                        self._reopen()  # not locked
-                        if not isinstance(error, BusyError):
-                            raise
-                        if time.monotonic() > until:
-                            raise QueryError(f"items: {error}", 503) from error
-                    else:
-                        yield
-                        return
-                time.sleep(0.05)
+                until = time.monotonic() + _PATIENCE
+                while True:  # no search waits while this waits for who changes one store
+                    with self._turns.writing():
+                        try:
+                            self._lock()
+                        except OSError as error:
+                            self._reopen()  # not locked
+                            if not isinstance(error, BusyError) or time.monotonic() > until:
+                                raise
+                        else:
+                            yield
+                            return
+                    time.sleep(0.05)
+        except BusyError as error:
+            raise QueryError(f"items: {error}", 503) from error
 
     def recover(self) -> None:
         """Take back what a killed process changed in one of two stores.
