@@ -241,12 +241,11 @@ class Emoji(CrossModalDataset):
     def picture_features(self, entries: Sequence[EmojiEntry]) -> Tensor:
         """Features of pictures, computed once a root."""
         pictures = [entry.path for entry in entries]
-        digest = sha256(repr((EfficientNetLite0.kind, IMAGE_SIZE)), *pictures)
-        return self.computed_once(
-            f"{EfficientNetLite0.kind}-{digest[:12]}",
-            lambda: self.image_encoder()(pictures),
-            {"sha256": digest, "image_size": IMAGE_SIZE},
-        )
+        kind = EfficientNetLite0.kind
+        digest = sha256(repr((kind, IMAGE_SIZE)), *pictures)
+        about = {"sha256": digest, "image_size": IMAGE_SIZE}
+        name = f"{kind}-{digest[:12]}"
+        return self.computed_once(name, lambda: self.image_encoder()(pictures), about)
 
     def image_encoder(self) -> EfficientNetLite0:
         """The one of the data set's own pictures."""

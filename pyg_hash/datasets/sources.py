@@ -163,9 +163,8 @@ def _folder(root: Path) -> Source:
     classes = {label for own in labels for label in own}
     if len(classes) < 2 or not all(labels):
         labels = [[] for _ in found]
-    source = Source(
-        [p.as_posix() for p in relative], [os.path.abspath(p) for p in found], [], labels
-    )
+    images: list[str | None] = [os.path.abspath(path) for path in found]
+    source = Source([path.as_posix() for path in relative], images, [], labels)
     kinds = "captions beside the pictures", "names of the files", "names of the folders"
     counts = Counter[str]()
     for path, own in zip(found, labels, strict=True):

@@ -6,7 +6,6 @@ Codes are packed, uint8 ``[n, bytes]``; a radius includes its border.
 from __future__ import annotations
 
 import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -47,17 +46,13 @@ class MultiIndex:
     """
 
 
-class FaissIndex(ABC):
+class FaissIndex:
     """Settings of an approximate index of FAISS: positive integers."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if (name, value) != ("nlist", None):
                 check_positive_int(value, name)
-
-    @abstractmethod
-    def make(self, packed: Bytes) -> Any:
-        """An index without codes, trained on ``packed``."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +63,6 @@ class IVF(FaissIndex):
     nlist: int | None = None
     nprobe: int = 16  #: groups that a query looks into
 
-    def make(self, packed: Bytes) -> Any:
-        """Groups by k-means."""
-        nlist = self.nlist or max(1, min(int(4 * len(packed) ** 0.5), len(packed) // 39))
-        nlist = min(nlist, len(packed))  # there may be more codes later, or have been
-        index = _faiss.load().index_binary_factory(8 * packed.shape[1], f"BIVF{nlist}")
-        index.cp.min_points_per_centroid = 1  # few are what the user asked for
-        index.nprobe = self.nprobe
-        index.train(packed)
-        return index
-
 
 @dataclass(frozen=True)
 class HNSW(FaissIndex):
@@ -86,12 +71,6 @@ class HNSW(FaissIndex):
     m: int = 32  #: neighbours of a code in the graph
     ef_construction: int = 40  #: candidates held while the graph is built
     ef_search: int = 64  #: candidates held while it is searched
-
-    def make(self, packed: Bytes) -> Any:
-        """An empty graph."""
-        index = _faiss.load().IndexBinaryHNSW(8 * packed.shape[1], self.m)
-        index.hnsw.efConstruction, index.hnsw.efSearch = self.ef_construction, self.ef_search
-        return index
 
 
 Index = Flat | MultiIndex | FaissIndex
@@ -329,7 +308,7 @@ class Approximate:
     a query nor costs more than one. Groups are made again when there are eight times the codes.
     """
 
-    def __init__(self, kind: FaissIndex) -> None:
+    def __init__(self, kind: Any) -> None:
         self._kind, self._faiss = kind, _faiss.load()
         self._forget()
 
@@ -356,10 +335,25 @@ class Approximate:
             self._forget()
             return self.update(packed)
         if self._index is None:
-            self._index, self._made = self._kind.make(packed[new]), len(new)
+            self._index, self._made = self._trained(packed[new]), len(new)
         self._index.add(packed[new])
         more = np.array([known[key] for key in late], np.int32)
         self._entry, self._known, self._rows = np.append(self._entry, more), known, None
+
+    def _trained(self, packed: Bytes) -> Any:
+        """An index without codes: an empty graph, or groups of these by k-means."""
+        kind, width = self._kind, 8 * packed.shape[1]
+        if isinstance(kind, HNSW):
+            index = self._faiss.IndexBinaryHNSW(width, kind.m)
+            index.hnsw.efConstruction, index.hnsw.efSearch = kind.ef_construction, kind.ef_search
+            return index
+        nlist = kind.nlist or max(1, min(int(4 * len(packed) ** 0.5), len(packed) // 39))
+        nlist = min(nlist, len(packed))  # there may be more codes later, or have been
+        index = self._faiss.index_binary_factory(width, f"BIVF{nlist}")
+        index.cp.min_points_per_centroid = 1  # few are what the user asked for
+        index.nprobe = kind.nprobe
+        index.train(packed)
+        return index
 
     def reordered(self, packed: Bytes, rows: NDArray[Any]) -> None:
         """Entries without rows stay, unless they are many."""
