@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial, reduce
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -374,9 +374,8 @@ class HammingIndex(CodeStore):
             return rows, self._items.codes.at(rows)
         with self._preparing:  # of several threads that search, one prepares
             if self._view is None:
-                rows_or_none, packed = self._order(), self._items.codes.joined()
-                view = packed if rows_or_none is None else packed[rows_or_none]
-                self._view = rows_or_none, view
+                order, packed = self._order(), self._items.codes.joined()
+                self._view = order, packed if order is None else packed[order]
             return self._view
 
     def _all(self, passing: NDArray[np.bool_] | None) -> NDArray[np.int64]:
@@ -464,10 +463,9 @@ class HammingIndex(CodeStore):
 
     def _update(self, ids: NDArray[Any], metadata: Columns) -> None:
         rows = self._find(ids)
-        new = {name: Column.of(self.fields[name], values) for name, values in metadata.items()}
         self.lock()
-        for name, column in new.items():
-            self._items.columns[name].assign(rows, column)
+        for name, values in metadata.items():
+            self._items.columns[name].assign(rows, Column.of(self.fields[name], values))
         self._changed = np.concatenate([self._changed, rows])
 
     def _metadata(self, ids: NDArray[Any]) -> dict[str, Any]:
@@ -488,9 +486,9 @@ class HammingIndex(CodeStore):
     def _hits(self, scope: _Scope, packed: Bytes, k: int | None, radius: int | None) -> Hits:
         passing, ready = scope
         tables, radius = self._tables, radius or 0
-        if k is not None and isinstance(tables, lookup.Approximate) and not self._ties(scope):
+        if k is not None and not self._ties(scope):
             self._prepared()
-            return tables.nearest(packed, k, self._alive)
+            return cast(Hits, tables.nearest(packed, k, self._alive))
         hashed = k is None and isinstance(tables, lookup.MultiIndexHash)
         if hashed and tables.pays(len(self._items), packed, radius):
             query, far, rows = tables.range_search(self._prepared(), packed, radius)
