@@ -161,9 +161,7 @@ class RunCommand(Command):
     """A command about a run."""
 
     run: str = option(MISSING, "a run folder", ["run"])
-    model: str | None = option(
-        None, "MODULE:CLASS of a model of your own: code that a file names is never run"
-    )
+    model: str | None = option(None, "MODULE:CLASS of your own; code that a file names is not run")
 
     def settings(self, run: Run) -> TrainConfig:
         """The settings of the run; a class of somebody's own must be the one of ``--model``."""
@@ -179,9 +177,7 @@ class RunCommand(Command):
 class DataCommand(RunCommand):
     """A command that reads the data set of a run."""
 
-    data: str | None = option(
-        None, "where the data lie if they have moved: FILE.h5, or the folder of a named data set"
-    )
+    data: str | None = option(None, "where moved data lie: FILE.h5 or a named data set's folder")
     force: bool = option(False, "go on although the run was trained on other data")
 
     def settings(self, run: Run) -> TrainConfig:
@@ -414,9 +410,7 @@ class EncoderCommand(RunCommand):
 class NewItemsCommand(EncoderCommand):
     """A command about new items, raw ones or features."""
 
-    features: str | None = option(
-        None, "feature vectors: HDF5 (image, text or both) or NPY (with --source)"
-    )
+    features: str | None = option(None, "vectors: HDF5 (image, text or both) or NPY (and --source)")
     source: Modality | None = option(None, "what the rows of --features are: image or text")
 
     def check_source(self) -> None:

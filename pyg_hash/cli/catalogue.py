@@ -55,14 +55,10 @@ class Build(Command):
     image_column: str | None = option(
         None, "column (or variable) of pictures or their features; '' for none in a table"
     )
-    text_column: str | None = option(
-        None, "column of texts or their features; '' for none in a table"
-    )
+    text_column: str | None = option(None, "column of texts or features; '' for none in a table")
     label_column: str | None = option(None, "column of labels")
     id_column: str | None = option(None, "column of ids")
-    label_separator: str | None = option(
-        None, "between several labels of a row, '' where each has one (; or | or ,)"
-    )
+    label_separator: str | None = option(None, "between a row's labels, '' if it has one (; | ,)")
     images_root: str | None = option(None, "folder that the names of pictures are below")
     encoding: str | None = option(None, "of a CSV or TSV file that is not in UTF-8, e.g. cp1252")
     image_encoder: str | None = option(

@@ -44,12 +44,8 @@ class Encode(build.NewItemsCommand):
         "the HDF5 file to write; or a store, new or not, to put the codes into: NAME.store, "
         "NAME.lance, NAME.db or http://HOST:PORT",
     )
-    index: str | None = option(
-        None, "how a new NAME.store looks codes up: flat, multiindex, ivf or hnsw (flat)"
-    )
-    ids: str | None = option(
-        None, "a text file in UTF-8, the id of each item a line (paths, texts, ids of the file)"
-    )
+    index: str | None = option(None, "of a new NAME.store: flat, multiindex, ivf or hnsw (flat)")
+    ids: str | None = option(None, "a UTF-8 file, an id a line (paths, texts, ids of the file)")
     relaxed: bool = option(
         False, "keep relaxed codes too, for rescoring: float16 in HDF5, int8 in a new NAME.store"
     )
