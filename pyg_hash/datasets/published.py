@@ -531,8 +531,7 @@ class NUSWIDE(_NusWide):
     VGG features TC-21 takes 3.2 GB. Source: Chua et al., "NUS-WIDE: a real-world web image
     database from National University of Singapore", CIVR 2009.
 
-    Arguments and errors that are not named here are those of
-    :class:`~pyg_hash.datasets.published.PublishedDataset`.
+    For other arguments and errors see :class:`~pyg_hash.datasets.published.PublishedDataset`.
 
     Args:
         concepts: 21 or 10.
@@ -669,8 +668,7 @@ class MSCOCO(PublishedDataset):
     Source: Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014.
 
     ``text`` is ``'bow2000'`` of the five captions by default, or ``'doc2vec'``; ``image`` encoded
-    or ``'vgg'``. Arguments and errors are those of
-    :class:`~pyg_hash.datasets.published.PublishedDataset`.
+    or ``'vgg'``. For more see :class:`~pyg_hash.datasets.published.PublishedDataset`.
     """
 
     manifest = "mscoco"
