@@ -97,7 +97,7 @@ class Search(SearchCommand, build.NewItemsCommand):
                 raise ValueError(f"image: {error}") from error
         both = dict.fromkeys(MODALITIES, index)
         rescored = self.oversample if self.rescore == "auto" else None
-        engine = SearchEngine(coder.model, both, {}, oversample=rescored)
+        engine = SearchEngine(coder.model, both, {}, oversample=rescored, force=self.force)
         wanted, ties = Wanted(target, self.k, 0, self.where), self.store is None
         found = engine.nearest(relaxed, wanted, ties=ties)
         start = perf_counter()  # all is loaded, for there were answers before
@@ -234,6 +234,7 @@ class Serve(SearchCommand):
                 oversample=self.oversample if self.rescore == "auto" else None,
                 images_root=self.images_root,
                 store=store,
+                force=self.force,
             )
             for note in engine.notes:
                 print(f"note: {note}")

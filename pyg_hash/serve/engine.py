@@ -29,6 +29,7 @@ from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils.files import bad_text, load_tensors, save_tensors
 from pyg_hash.utils.locks import BusyError, Lock
 from pyg_hash.utils.pictures import decode
+from pyg_hash.utils.provenance import check_model
 
 _EXAMPLES, _EXAMPLE_LETTERS, _EXAMPLE_ITEMS = 6, 12, 2000
 _PATIENCE = 5.0  # seconds, with another process that changes the same two stores
@@ -96,6 +97,8 @@ class SearchEngine:
     oversample: int | None = 4
     images_root: str | None = None  #: the folder of the indexes' pictures; None: anywhere
     added: Path | None = None  #: the folder for pictures of added items
+    #: whether codes of another model, or of several, are searched all the same
+    force: bool = False
 
     def __post_init__(self) -> None:
         self.model, indexes = self.model.eval(), self.indexes
@@ -104,6 +107,10 @@ class SearchEngine:
         self._turns, self._changes = _Turns(), threading.Lock()
         self._about: dict[str, Any] | None = None  # until items change
         path = getattr(indexes[IMAGE], "path", None)
+        for modality, index in indexes.items():
+            if index.model is not None:  # else nothing can be said of it, or that was said
+                what = f"{modality}: {getattr(index, 'path', None) or 'its index'}"
+                check_model(index.model, self._digest, what, force=self.force)
         both = all(isinstance(index, HammingIndex) for index in indexes.values())
         # what a change makes of two stores, until both have it
         self._before = Path(f"{path}.before") if path and both and not self.is_one else None
@@ -119,6 +126,7 @@ class SearchEngine:
         oversample: int | None = 4,
         images_root: str | None = None,
         store: CodeStore | None = None,
+        force: bool = False,
     ) -> SearchEngine:
         """Read what a search needs from a run folder; what the run lacks is noted, not an error.
 
@@ -132,10 +140,11 @@ class SearchEngine:
             oversample: see the class.
             images_root: the folder of the pictures, if they have moved.
             store: an open store of codes of this model.
+            force: see the class.
 
         Raises:
             CorruptFileError: a file of the run is damaged.
-            ValueError: a catalogue has codes of another model.
+            ValueError: what is searched has codes of another model.
         """
         added, lacks, text = None, list[str](), "text"
         indexes: Mapping[Modality, CodeStore]
@@ -151,7 +160,8 @@ class SearchEngine:
             lacks, text = items.lacks(), next(filter(None, items.texts), text)
         encoders, notes = find_encoders(run, model, own or {}, text)
         more: Any = {"title": title, "oversample": oversample, "images_root": images_root}
-        engine = cls(model, indexes, encoders, notes=notes + lacks, added=added, **more)
+        more |= {"added": added, "force": force}
+        engine = cls(model, indexes, encoders, notes=notes + lacks, **more)
         try:
             engine.recover()
         except (OSError, QueryError) as error:
