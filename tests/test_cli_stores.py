@@ -142,7 +142,7 @@ def test_a_store_that_another_made_during_the_encoding(
     (tmp_path / "dangling.store").symlink_to(tmp_path / "nothing")
     capsys.readouterr()
     assert main([*words["blue"], f"--out={tmp_path}/dangling.store"]) == 1
-    assert "dangling.store: exists already" in capsys.readouterr().err
+    assert "dangling.store is there, but no file" in capsys.readouterr().err
 
 
 def test_what_a_store_cannot_take_is_said_first(shapes_run, shapes_root, store, tmp_path, capsys):
@@ -150,6 +150,9 @@ def test_what_a_store_cannot_take_is_said_first(shapes_run, shapes_root, store, 
     (tmp_path / "t.txt").write_text("red box\n")
     FaissStore.create(tmp_path / "wide.store", 32, ids=str).save()
     FaissStore.create(tmp_path / "ints.store", 16).save()
+    theirs = FaissStore.create(tmp_path / "theirs.store", 16, ids=str)
+    theirs.modality = "text"
+    theirs.save()
     (tmp_path / "bad.store").write_text("no store")
     (tmp_path / "twice.txt").write_text("red box\nblue box\nred box\n")
     twice = f"--texts={tmp_path}/twice.txt"
@@ -157,6 +160,7 @@ def test_what_a_store_cannot_take_is_said_first(shapes_run, shapes_root, store, 
         (["encode", twice, f"--out={store}"], 1, "'red box' is that of "),
         (["encode", twice, f"--out={tmp_path}/c.h5", f"--ids={tmp_path}/twice.txt"], 1, "unique"),
         (["encode", images, texts, f"--out={store}"], 2, "call encode for each"),
+        (["encode", images, f"--out={tmp_path}/theirs.store"], 1, "keeps the texts of a run"),
         (["encode", images, f"--out={store}", "--index=flat"], 2, "keeps its own"),
         (["encode", images, f"--out={tmp_path}/a.store", "--index=tree"], 2, "'tree' is not known"),
         (["encode", images, f"--out={tmp_path}/a.lance", "--index=flat"], 2, "for NAME.store only"),

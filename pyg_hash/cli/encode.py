@@ -92,7 +92,7 @@ class Encode(build.NewItemsCommand):
         if into_store or self.ids is not None:
             check_unique(inputs[0])
         coders = self.coders(run, inputs)
-        there = partial(self._store, coders[0].model, inputs[0].bare)
+        there = partial(self._store, coders[0].model, inputs[0])
         store = there() if into_store else None
         results = []
         for items, coder in zip(inputs, coders, strict=True):
@@ -127,8 +127,8 @@ class Encode(build.NewItemsCommand):
                     where += f" ({len(store)} items)"
                 print(f"{items.modality}: {len(found.kept)} codes{bits}{more} -> {where}")
 
-    def _store(self, model: HashModel, bare: bool) -> CodeStore:
-        """The store to put codes under string ids into, row numbers if ``bare``; made if needed."""
+    def _store(self, model: HashModel, items: build.NewItems) -> CodeStore:
+        """The store to put codes of items under string ids into; made if needed."""
         kind: Any = store_class(self.out)
         about: dict[str, Any] = {"ids": str, "model": model.digest()}
         if self.index is not None:
@@ -150,14 +150,20 @@ class Encode(build.NewItemsCommand):
                 try:
                     store = kind.create(self.out, model.num_bits, **about)
                     break
-                except FileExistsError:
+                except FileExistsError as error:
                     if not Path(self.out).is_file():  # else it was made since
-                        raise
+                        told = f"out: {self.out} is there, but no file; choose another name"
+                        raise FileExistsError(told) from error
         if self.relaxed and not store.has_relaxed and (len(store) or kind is not HammingIndex):
             raise UsageError(
                 f"relaxed: {self.out} keeps codes alone; use a new NAME.store or leave out"
             )
-        if bare and len(store):
+        if isinstance(store, HammingIndex) and store.modality not in (None, items.modality):
+            raise ValueError(
+                f"out: {self.out} keeps the {store.modality}s of a run, which are found and "
+                f"replaced by their ids, and these are {items.modality}s; choose the other store"
+            )
+        if items.bare and len(store):
             raise UsageError(
                 f"ids: {self.features} has none, and its row numbers would replace those of "
                 f"other files in {self.out}, which is not empty; give --ids FILE, or features "
