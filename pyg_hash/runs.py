@@ -189,9 +189,7 @@ class Run:
         """Raise ``SettingError`` if the folder is inside that of another run."""
         for above in self.path.resolve().parents:
             if any(all((above / file).is_file() for file in own) for own in _OWN):
-                raise SettingError(
-                    f"out: {self.path} is inside the run {above}; choose another place"
-                )
+                raise SettingError(f"out: {self.path} is inside the run {above}; choose another")
 
     def lock(self, *, make: bool = True, wait_s: float = 0.0) -> Lock:
         """The right to change the folder, which is made unless ``make`` is false.
@@ -491,14 +489,12 @@ def with_fields(
     known["labels"] = [[_storable(label) for label in items.labels[row]] for row in rows]
     ids: list[Any] = known.pop(NAME) if named else rows
     fields = {name: list if name == "labels" else str for name in known}
-    found = HammingIndex(
-        index.num_bits, ids=str if named else int, fields=fields, model=index.model
-    )
+    made = HammingIndex(index.num_bits, ids=str if named else int, fields=fields, model=index.model)
     if not named:
-        found.id_field = NAME
+        made.id_field = NAME
     relaxed = index.relaxed(rows) if index.has_relaxed else None
-    found.add(index.codes(rows), ids, known, relaxed=relaxed)
-    return found
+    made.add(index.codes(rows), ids, known, relaxed=relaxed)
+    return made
 
 
 def _storable(text: str | None) -> str | None:

@@ -65,14 +65,10 @@ def recipe_of(config: TrainConfig) -> Recipe:
         raise UsageError(f"recipe: {config.recipe} is no preset; a class of your own is a --model")
     if config.recipe:
         method(config.recipe.partition("/")[0], "recipe", "and their presets, e.g. mcgcn/wikipedia")
-    names = set(EVERY).union(*METHODS.values())
-    made = recipe(
-        config.recipe or config.model or "mcgcn", **{name: getattr(config, name) for name in names}
-    )
+    given = {name: getattr(config, name) for name in set(EVERY).union(*METHODS.values())}
+    made = recipe(config.recipe or config.model or "mcgcn", **given)
     if config.recipe and config.model and recipe(config.model).kind is not made.kind:
-        raise UsageError(
-            f"model: {config.model} is not what the recipe {config.recipe} trains; leave one out"
-        )
+        raise UsageError(f"model: {config.model} is not what {config.recipe} trains; leave one out")
     return made
 
 

@@ -174,9 +174,7 @@ class Build(Command):
         """Look at every row before any work; with ``skip_bad``, leave out what is bad."""
         bad = list(bad_rows(source))
         problems = [f"{place}: {text}" for place, text in source.problems.items()]
-        problems += [
-            f"{source.place(row)} ({source.ids[row]!r:.60}): {text}" for row, _, text in bad
-        ]
+        problems += [f"{source.place(i)} ({source.ids[i]!r:.60}): {text}" for i, _, text in bad]
         self._refuse(problems, "problems, and nothing was done; mend them, or")
         for row, modality, _ in bad:
             for m in MODALITIES if modality is None else [modality]:

@@ -41,8 +41,7 @@ class Encode(build.NewItemsCommand):
     texts: str | None = option(None, "a text file in UTF-8, one text a line")
     out: str = option(
         MISSING,
-        "the HDF5 file to write; or a store, new or not, to put the codes into: NAME.store, "
-        "NAME.lance, NAME.db or http://HOST:PORT",
+        "HDF5 file; or store, new or not: NAME.store, NAME.lance, NAME.db, http://HOST:PORT",
     )
     index: str | None = option(None, "of a new NAME.store: flat, multiindex, ivf or hnsw (flat)")
     ids: str | None = option(None, "a UTF-8 file, an id a line (paths, texts, ids of the file)")
@@ -79,9 +78,7 @@ class Encode(build.NewItemsCommand):
             inputs = [] if self.images is None else [build.pictures(self.images)]
             inputs += [] if self.texts is None else [build.text_lines(self.texts)]
         if into_store and len(inputs) > 1:
-            raise UsageError(
-                "out: a store is for codes of pictures or of texts; call encode for each"
-            )
+            raise UsageError("out: a store is for codes of pictures or texts; call encode for each")
         if self.ids is not None:
             if len(inputs) > 1:
                 raise UsageError("ids: are those of one kind of items; encode each kind apart")
@@ -107,9 +104,7 @@ class Encode(build.NewItemsCommand):
             first = next(iter(results[0][1].problems.values())) if total else "no items"
             raise ValueError(f"none of {total} items could be encoded; the first: {first}")
         if self.strict and lost:
-            raise ValueError(
-                f"{lost} of {total} items could not be encoded; {self.out} was not written"
-            )
+            raise ValueError(f"{lost} of {total} items could not be encoded; nothing was written")
         digest = coders[0].model.digest()
         with alone(self.out):
             if store is None:
@@ -296,9 +291,7 @@ class Export(build.PictureCommand):
         "the others: plain files",
     )
     out: str | None = option(
-        None,
-        "the folder of a run's two files (default: RUN/export), the file of a store's; of milvus "
-        "also NAME.db or http://HOST:PORT",
+        None, "folder for a run (RUN/export), file for a store; milvus: NAME.db, http://HOST:PORT"
     )
 
     def _execute(self) -> None:

@@ -144,9 +144,7 @@ class TrainConfig:
     num_bits: int = option(32, "length of the codes")
     model_options: dict[str, Any] = option({}, "options of the model class")
     label_rate: float | None = option(
-        None,
-        "share of the labels that the data set lets a method use (0.3; taughthash can do with 0; "
-        "sgeh uses none)",
+        None, "share of labels a method may use (0.3; taughthash can do with 0; sgeh uses none)"
     )
     val_rate: float = option(0.0, "part of labelled training items held out: patience, --split val")
     protocol: Literal["inductive", "strict", "transductive"] | None = option(
@@ -183,9 +181,7 @@ class TrainConfig:
         {}, "further options of these mini-batches: num_neighbors, num_members, num_workers, ..."
     )
     accumulate: int = option(1, "mini-batches of a step, of each process where there are several")
-    precision: Literal["fp32", "bf16"] = option(
-        "fp32", "bf16: matrix products of the training in bfloat16"
-    )
+    precision: Literal["fp32", "bf16"] = option("fp32", "bf16: train with bfloat16 matrix products")
     seed: int = option(0, "seed of the labels, the weights and the noise")
 
     @classmethod
