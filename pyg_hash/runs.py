@@ -58,6 +58,7 @@ CATALOG, ABOUT = "catalog", "about.json"  # codes of all items of a build's sour
 BUILD, DATA = "build.json", "data.h5"  # what a build was told, and the features that it trained on
 RECORD, ROWS = "record.json", "rows.safetensors"  # neither is in runs of earlier versions
 HISTORY = "history.json"
+_HEAD = "# repeat this run: pyg-hash train"
 FORMAT, VERSION = "pyg_hash.run", 1
 _OWN = (PARTS["config"], RECORD), (BUILD, DATA)  # of any training, or of a build that began
 NAME = "item"  # the field of :meth:`Run.searched` that holds an item's id in the data set
@@ -109,12 +110,12 @@ class Run:
         """Make a run folder and write its settings into it, before any work is done.
 
         Raises:
-            FileExistsError: there is a run in the folder and ``resume`` is False.
+            FileExistsError: there is a run in the folder and ``resume`` is False; or files that are
+                no run's and would be replaced.
             OSError: the folder cannot be written.
             ValueError: ``resume``, but the settings differ from those of the run.
         """
         run = cls(Path(path))
-        # a folder with nothing but settings and items may be taken over
         computed = [CHECKPOINT, *(PARTS[part] for part in {*PARTS} - {"config", "items"})]
         if any((run.path / file).is_file() for file in computed):
             if not run.has("config"):
@@ -131,7 +132,12 @@ class Run:
             if changed:
                 listed = ", ".join(f"{k} ({there.get(k)!r} there)" for k in changed)
                 raise ValueError(f"resume: {path} was started with other settings: {listed}")
-        text = "# repeat this run: pyg-hash train --config config.yaml --out ANOTHER_FOLDER\n"
+        elif theirs := run.strangers():
+            raise FileExistsError(
+                f"out: {path} holds {', '.join(theirs)}, which no training wrote and a run would "
+                "replace; choose another folder"
+            )
+        text = f"{_HEAD} --config config.yaml --out ANOTHER_FOLDER\n"
         text += yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
         try:
             with files.atomic_path(run.file("config")) as temporary:
@@ -184,6 +190,14 @@ class Run:
     def file(self, part: str) -> Path:
         """The file of one part."""
         return self.path / PARTS[part]
+
+    def strangers(self) -> list[str]:
+        """What lies where a new run writes, and is nothing that a stopped one left."""
+        config = self.file("config")
+        names = {*PARTS.values(), RECORD, ROWS, HISTORY, "history.csv", "model", "encoders"}
+        if config.is_file() and config.read_bytes().startswith(_HEAD.encode()):
+            names -= {config.name, PARTS["items"], RECORD, ROWS, "encoders"}
+        return sorted(name for name in names if os.path.lexists(self.path / name))
 
     def check_place(self) -> None:
         """Raise ``SettingError`` if the folder is inside that of another run."""

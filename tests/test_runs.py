@@ -151,3 +151,20 @@ def test_metrics_of_a_run_that_keeps_some_just_then(tmp_path, monkeypatch):
     note(run, metrics={"query": {"values": "of others"}})
     with pytest.raises(ValueError, match="holds another 'query'"):
         run.metrics()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["config.yaml", "items.json", "record.json", "model/mine.py", "encoders/mine.txt", "model"],
+)
+def test_what_is_no_runs_is_never_replaced(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine: 1\n")
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=rf"out: .* holds {name.partition('/')[0]}, which no"):
+        Run.create(tmp_path, {"model": "mcgcn"})
+    assert (tmp_path / name).read_text() == "mine: 1\n"
+    run = Run.create(tmp_path / "new", {"model": "mcgcn"})  # and what a stopped one left is
+    run.save_items(RunItems(["a"], ["a"], [None], [[]]))
+    assert Run.create(run.path, {"model": "gch"}).config() == {"model": "gch"}
+    assert not run.has("items")
