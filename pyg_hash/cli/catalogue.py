@@ -84,13 +84,8 @@ class Build(Command):
         run = Run(Path(self.out))
         run.check_place()
         columns = {role: getattr(self, f"{role}_column") for role in (IMAGE, TEXT, "label", "id")}
-        source = open_source(
-            self.source,
-            columns=columns,
-            images_root=self.images_root,
-            encoding=self.encoding,
-            label_separator=self.label_separator,
-        )
+        more = {n: getattr(self, n) for n in ("images_root", "encoding", "label_separator")}
+        source = open_source(self.source, columns=columns, **more)
         print(f"source: {', '.join(self.source)}: {len(source):,} rows")
         for name, how in source.read_as.items():
             print(f"  {name:<9} {how}")
@@ -205,12 +200,9 @@ class Build(Command):
         if not dataset.is_file():
             self._write_data(dataset, source, plan)
         if not run.has("metrics"):
-            Train(
-                **self._training(),
-                label_rate=1.0 if plan.labels else 0.0,
-                out=str(run.path),
-                resume=(run.path / CHECKPOINT).is_file() or run.has("model"),
-            ).train()
+            begun, rate = (run.path / CHECKPOINT).is_file(), 1.0 if plan.labels else 0.0
+            own = {**self._training(), "label_rate": rate, "out": str(run.path)}
+            Train(**own, resume=begun or run.has("model")).train()
         write_catalog(run, source, plan, load_model(run))
         shutil.rmtree(run.path / WORK, ignore_errors=True)
 

@@ -116,8 +116,7 @@ class Encode(build.NewItemsCommand):
                 more = f", {len(found.problems)} skipped" if found.problems else ""
                 where = self.out
                 if store is not None:
-                    kept = self._kept(items, found.kept, run) if raw else {}
-                    known = self._put(store, items, found, kept, digest)
+                    known = self._put(store, run, items, found, digest)
                     more += f", {known} replaced" if known else ""
                     where += f" ({len(store)} items)"
                 print(f"{items.modality}: {len(found.kept)} codes{bits}{more} -> {where}")
@@ -167,16 +166,12 @@ class Encode(build.NewItemsCommand):
         return store
 
     def _put(
-        self,
-        store: CodeStore,
-        items: build.NewItems,
-        found: Encoded,
-        kept: dict[str, list[str]],
-        digest: str,
+        self, store: CodeStore, run: Run, items: build.NewItems, found: Encoded, digest: str
     ) -> int:
         """Put codes into a store, and save; how many items were there before."""
         assert found.values is not None
         names, own = [items.ids[row] for row in found.kept], found.values
+        kept = self._kept(items, found.kept, run) if self.features is None else {}
         kept = {name: values for name, values in kept.items() if store.fields.get(name) is str}
         present = store.contains(names) if kept else []
         at = [row for row, known in enumerate(present) if known]

@@ -174,11 +174,8 @@ def loss_curves(history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> F
     rows, columns = math.ceil(len(names) / 2), min(len(names), 2)
     figure, axes = new_figure(rows, columns, height=1.5 * max(rows, 2))
     for name, one in zip(names, axes, strict=False):
-        points = [
-            (row.get("epoch", number + 1), row[name])
-            for number, row in enumerate(history)
-            if row.get(name) is not None
-        ]
+        known = [(i, row) for i, row in enumerate(history, 1) if row.get(name) is not None]
+        points = [(row.get("epoch", i), row[name]) for i, row in known]
         single = "o" if len(points) == 1 else ""  # a line of one point is invisible
         one.plot(*zip(*points, strict=True), color=SERIES[0], marker=single)
         one.set_title(name)
@@ -215,14 +212,9 @@ def correlation_matrix(codes: Tensor) -> Tensor:
 def bit_correlation(codes: Tensor) -> Figure:
     """Absolute correlation of all pairs of bits; off the diagonal, 0 is best."""
     figure, (axes,) = new_figure(height=3.1)
-    edges = (0.5, codes.size(1) + 0.5)
-    image = axes.imshow(
-        correlation_matrix(codes).numpy(),
-        cmap="cividis",
-        vmin=0,
-        vmax=1,
-        extent=(*edges, *edges[::-1]),
-    )
+    low, high = 0.5, codes.size(1) + 0.5
+    how: Any = {"vmin": 0, "vmax": 1, "extent": (low, high, high, low)}
+    image = axes.imshow(correlation_matrix(codes).numpy(), cmap="cividis", **how)
     axes.grid(visible=False)
     axes.set(xlabel="bit", ylabel="bit")
     bar = figure.colorbar(image, ax=axes, label="|correlation|", shrink=0.9)
@@ -340,16 +332,11 @@ def tsne(
         points, torch.split(plane, sizes), torch.split(classes, sizes), strict=True
     ):
         plain = MODALITY_COLORS[modality] if labels is None else GREY
-        axes.scatter(
-            xy[:, 0].numpy(),
-            xy[:, 1].numpy(),
-            s=9,
-            c=[top.get(c, plain) for c in own.tolist()],
-            marker=MARKERS[modality],
-            linewidths=0,
-            alpha=0.75,
-            rasterized=True,  # thousands of marks would make a page heavy
-        )
+        colors = [top.get(c, plain) for c in own.tolist()]
+        # thousands of marks would make a page heavy
+        look: Any = {"s": 9, "linewidths": 0, "alpha": 0.75, "rasterized": True}
+        x, y = xy.T.numpy()
+        axes.scatter(x, y, c=colors, marker=MARKERS[modality], **look)
     for number, (c, back) in enumerate(top.items(), 1):  # in the middle of the items of the class
         x, y = plane[classes == c].median(0).values.tolist()
         text = axes.text(x, y, str(number), color=on_color(back), size=8, ha="center", va="center")

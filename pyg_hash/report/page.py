@@ -358,14 +358,8 @@ def compare_page(runs: Sequence[Run]) -> str:
             found.append([])
         rows.append((run, run.config(), evaluation, found.index([])))
     settings = [name for name in rows[0][1] if len({str(row[1].get(name)) for row in rows}) > 1]
-    return render(
-        "compare.html",
-        title=f"{len(rows)} runs",
-        notes=notes,
-        rows=rows,
-        settings=settings,
-        several=len(data) > 1,
-    )
+    shown = {"notes": notes, "rows": rows, "settings": settings, "several": len(data) > 1}
+    return render("compare.html", title=f"{len(rows)} runs", **shown)
 
 
 def _other_data(stored: Any, now: Any) -> list[str]:
