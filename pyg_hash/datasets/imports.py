@@ -16,9 +16,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from pyg_hash.datasets.base import encode_all
+from pyg_hash.datasets.build import as_array
 from pyg_hash.datasets.feature_file import is_feature_file
 from pyg_hash.datasets.feature_write import write_feature_file
-from pyg_hash.datasets.raw import Array, Variable, dense, read_variables
+from pyg_hash.datasets.raw import Array, Variable, read_variables
 from pyg_hash.features import EfficientNetLite0, encode_each, words_and_meaning
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, PathLike
 from pyg_hash.utils.files import check_writable
@@ -145,7 +146,7 @@ class Gathered:
         values = self.values.get(LABELS)
         if values is None or isinstance(values, list):
             return values
-        values = dense(values)
+        values = as_array(values, LABELS)
         if values.ndim == 1 or values.shape[1] == 1:
             values = values.reshape(-1)
             self.notes.append(f"labels: one column of classes {values.min()} .. {values.max()}")
@@ -352,7 +353,7 @@ def _aligned(
             if axis:
                 value = value.T if len(value.shape) == 2 else np.moveaxis(value, axis, 0)
             if kind in (LABELS, IDS):
-                value = dense(value)
+                value = as_array(value, kind)
                 value = value.reshape(-1) if value.size == n else value
         values[kind] = value
     return values, n
@@ -403,7 +404,7 @@ def _hashes(values: Mapping[str, Any]) -> list[int]:
     def rows(column: Any) -> Iterator[Any]:
         if isinstance(column, list):
             return map(repr, column)
-        return (dense(row).astype(np.float32).tobytes() for row in column)
+        return (as_array(row, "row").astype(np.float32).tobytes() for row in column)
 
     return [*map(hash, zip(*map(rows, values.values()), strict=True))]
 

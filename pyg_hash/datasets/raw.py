@@ -16,7 +16,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from pyg_hash.datasets.build import row_chunks
+from pyg_hash.datasets.build import as_array, row_chunks
 from pyg_hash.typing import PathLike
 from pyg_hash.utils.files import CorruptFileError, no_file
 from pyg_hash.utils.hdf5 import open_hdf5
@@ -51,17 +51,11 @@ def whole(path: Path) -> Iterator[None]:
     """Raise ``CorruptFileError`` instead of what readers say of a damaged file."""
     try:
         yield
-    except (CorruptFileError, ContentError, ImportError):
+    except (CorruptFileError, ContentError, ImportError, Warning):
         raise
     except Exception as error:  # readers raise nearly anything for a damaged file
         why = str(error) or "it asks for more memory than there is"
         raise damaged(path, f"cannot be read ({why})") from error
-
-
-def dense(values: Any) -> Array:
-    """An array of one, or of a SciPy matrix."""
-    sparse: bool = sp.issparse(values)  # in a name, as it would narrow the type of values
-    return np.asarray(values.toarray() if sparse else values)
 
 
 @dataclass
@@ -95,7 +89,8 @@ class Variable:
             for start, stop in row_chunks(*self.shape):
                 low, high = np.searchsorted(rows, (start, stop))
                 if low < high:
-                    out[low:high] = dense(self.values[rows[low:high]]).reshape(high - low, -1)
+                    values = as_array(self.values[rows[low:high]], self.name)
+                    out[low:high] = values.reshape(high - low, -1)
         return torch.from_numpy(out)
 
 

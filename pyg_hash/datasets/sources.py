@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from pyg_hash.datasets.base import label_names
+from pyg_hash.datasets.build import as_array
 from pyg_hash.datasets.feature_file import (
     StoredMatrix,
     is_feature_file,
@@ -27,7 +28,7 @@ from pyg_hash.datasets.feature_file import (
     stored_items,
 )
 from pyg_hash.datasets.imports import IDS, LABELS, PATHS, TEXTS, gather, kind_of
-from pyg_hash.datasets.raw import Array, coco_captions, dense
+from pyg_hash.datasets.raw import Array, coco_captions
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, PathLike
 from pyg_hash.utils.checks import field_name
 from pyg_hash.utils.oddities import OddDataWarning
@@ -95,7 +96,7 @@ class Source:
         """All ready-made features in blocks of rows, float32, and where each begins."""
         for start in range(0, len(self), BLOCK):
             part = self.features[modality][start : min(start + BLOCK, len(self))]
-            yield start, np.asarray(dense(part), np.float32)
+            yield start, np.asarray(as_array(part, modality), np.float32)
 
     def items(self, modality: Modality) -> list[str | None]:
         """The raw pictures or texts."""
