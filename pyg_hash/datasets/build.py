@@ -66,9 +66,7 @@ def as_mask(rows: Any, num_rows: int, name: str) -> Tensor:
     if len(np.unique(array)) < len(array):
         hint = "; is it a mask of zeros and ones? use bool" if high <= 1 else ""
         raise ValueError(f"{name}: the same row number occurs more than once{hint}")
-    mask = torch.zeros(num_rows, dtype=torch.bool)
-    mask[torch.from_numpy(array.astype(np.int64))] = True
-    return mask
+    return torch.from_numpy(np.isin(np.arange(num_rows), array.astype(np.int64)))
 
 
 def check_few_classes(y: Tensor, name: str) -> None:

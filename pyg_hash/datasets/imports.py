@@ -419,9 +419,7 @@ def _mask(variable: Variable, num_rows: int, notes: list[str]) -> Array:
     if low < 0 or high - from_one >= num_rows or (from_one and low == 0):
         raise ValueError(f"{variable}: row numbers {low} .. {high} of {num_rows} rows")
     notes.append(f"{variable}: row numbers from {int(from_one)}")
-    mask = np.zeros(num_rows, bool)
-    mask[values.astype(np.int64) - from_one] = True
-    return mask
+    return np.isin(np.arange(num_rows), values.astype(np.int64) - from_one)
 
 
 # what has no features yet ---------------------------------------------------------------------

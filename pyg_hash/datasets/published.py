@@ -104,8 +104,7 @@ def draw_split(protocol: Protocol, y: Array, seed: int) -> tuple[Array, dict[str
         both = f"{max(needed, available)} rows, the data have {num_rows}"
         raise ValueError(f"protocol: needs {both}; are the files complete?")
     order = np.array(rows[:available])
-    free = np.zeros(num_rows, dtype=bool)
-    free[order] = True
+    free = np.isin(np.arange(num_rows), order)
     balanced = y if protocol.rule == "per_label" else None
     asking = order[::-1] if protocol.rule == "last" else order
     query = _take(asking, protocol.query, free, balanced)
@@ -118,17 +117,16 @@ def draw_split(protocol: Protocol, y: Array, seed: int) -> tuple[Array, dict[str
 
 def _take(order: Array, count: int, free: Array, y: Array | None) -> Array:
     """A mask of ``count`` free rows, the first ones in ``order``; they are free no longer."""
-    taken = np.zeros(len(free), dtype=bool)
+    before = free.copy()
     if y is not None and count:
         labels = np.argsort(y.sum(axis=0), kind="stable")
         each, more = divmod(count, len(labels))
         for rank, label in enumerate(labels):
             quota = each + (rank >= len(labels) - more)
-            rows = order[(free[order]) & (y[order, label] > 0)][:quota]
-            taken[rows], free[rows] = True, False
-    rows = order[free[order]][: count - int(taken.sum())]
-    taken[rows], free[rows] = True, False
-    return taken
+            free[order[free[order] & (y[order, label] > 0)][:quota]] = False
+    left = count - int((before & ~free).sum())
+    free[order[free[order]][:left]] = False
+    return before & ~free
 
 
 class Content(NamedTuple):
