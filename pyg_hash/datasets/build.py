@@ -99,8 +99,7 @@ def fill_splits(
             )
     if not labels and bool(masks["labeled"].any()):
         problems.append("labeled: names labeled rows but there are no labels")
-    outside = int((masks["labeled"] & ~masks["train"]).sum())
-    if outside:
+    if outside := int((masks["labeled"] & ~masks["train"]).sum()):
         problems.append(
             f"labeled: {outside} labeled rows are not in train; "
             "only training labels may be used, so take them out or add them to train"

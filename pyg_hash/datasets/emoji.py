@@ -305,8 +305,7 @@ def match_icons(
         if bare in ids and icon in icons:
             found.setdefault(ids[bare], icon)
     for icon in icons:
-        meant = [known[icon] for known in (by_cldr, by_any) if len(known.get(icon, ())) == 1]
-        if meant:
+        if meant := [known[icon] for known in (by_cldr, by_any) if len(known.get(icon, ())) == 1]:
             found.setdefault(min(meant[0]), icon)
     return found
 

@@ -479,15 +479,14 @@ def _joined(value: Any) -> str | None:
 def _labels(values: Sequence[Any], mark: str | None) -> tuple[list[list[str]], str]:
     """Labels of each row, and how they were told apart."""
     if any(isinstance(value, list) for value in values):
-        lists = [v if isinstance(v, list) else [] if v is None else [v] for v in values]
-        return [sorted({str(part).strip() for part in own} - {""}) for own in lists], ""
-    texts = ["" if v is None or v != v else str(v).strip() for v in values]
-    if mark is None:
-        mark = next((mark for mark in ";|," if any(mark in text for text in texts)), None)
-    if not mark:
-        return [[text] if text else [] for text in texts], ""
-    split = [sorted({part.strip() for part in text.split(mark)} - {""}) for text in texts]
-    return split, f", several a row apart by {mark!r}"
+        mark, lists = "", [v if isinstance(v, list) else [] if v is None else [v] for v in values]
+    else:
+        texts = ["" if v is None or v != v else str(v) for v in values]
+        if mark is None:
+            mark = next((mark for mark in ";|," if any(mark in text for text in texts)), "")
+        lists = [text.split(mark) if mark else [text] for text in texts]
+    how = f", several a row apart by {mark!r}" if mark else ""
+    return [sorted({str(part).strip() for part in own} - {""}) for own in lists], how
 
 
 def _fits(value: Any, bits: int) -> bool:

@@ -162,8 +162,7 @@ def read_arrays(path: PathLike, owner: str, *, mapped: bool) -> tuple[StoredArra
             "remove it and build it again (of a catalogue, what was changed in it since is lost: "
             "the same pyg-hash build makes the file as of its source)"
         )
-    sums = Sums.of(whole, path)
-    if sums is not None and not mapped:
+    if (sums := Sums.of(whole, path)) is not None and not mapped:
         sums.check()
     with damaged(path):
         arrays, spans = dict[str, Array](), {}

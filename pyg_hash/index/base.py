@@ -527,8 +527,7 @@ class CodeStore(ABC):
         if isinstance(ids, str):
             raise TypeError("ids: expected a list of strings, got one string")
         values = ids.tolist() if isinstance(ids, np.ndarray) else [*ids]
-        wrong = [type(value).__name__ for value in values if not isinstance(value, str)]
-        if wrong:
+        if wrong := [type(value).__name__ for value in values if not isinstance(value, str)]:
             raise TypeError(f"ids: this {self._kind} has string ids, got {wrong[0]}")
         array = np.empty(len(values), np.object_)
         array[:] = checked_values([*map(str, values)], str, "ids")

@@ -254,8 +254,7 @@ class HammingIndex(CodeStore):
 
     def _write(self, path: Path, mark: str | None) -> None:
         """All in one file, in order, without a journal; without a mark it can have none."""
-        rows = self._order()
-        if rows is not None:
+        if (rows := self._order()) is not None:
             self._keep(rows)
         packed, kept = self._items.codes.joined(), self._items.arrays()
         if self._tables is not None and len(packed):
