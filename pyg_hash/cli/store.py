@@ -167,13 +167,9 @@ def cell(value: Any, width: int = 40) -> str:
 def printed(names: list[str], rows: list[list[str]], right: Collection[str] = ()) -> str:
     """Cells below the names of their columns, aligned."""
     widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            text.rjust(width) if name in right else text.ljust(width)
-            for text, width, name in zip(line, widths, names, strict=True)
-        ).rstrip()
-        for line in (names, *rows)
-    )
+    signs = [">" if name in right else "<" for name in names]
+    form = "  ".join(f"{{:{sign}{width}}}" for sign, width in zip(signs, widths, strict=True))
+    return "\n".join(form.format(*line).rstrip() for line in (names, *rows))
 
 
 def lines_of(path: str) -> list[str]:

@@ -131,15 +131,6 @@ def create_app(
         yield
         work.close()
 
-    async def refused(_: Request, error: Exception) -> Any:
-        status, headers = getattr(error, "status", 422), getattr(error, "headers", {})
-        return _json({"detail": str(error)}, status, headers)
-
-    async def invalid(_: Request, error: Any) -> Any:
-        """As the framework's own, without the input, which may be large and is known."""
-        kept = ("type", "loc", "msg")
-        return _json({"detail": [{k: e[k] for k in kept} for e in error.errors()]}, 422)
-
     app = FastAPI(
         title="pyg_hash search",
         version=__version__,
@@ -148,12 +139,20 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the Host header
         lifespan=lifespan,
-        exception_handlers={
-            RequestValidationError: invalid,
-            QueryError: refused,
-            UnreadableImageError: refused,
-        },
     )
+
+    @app.exception_handler(QueryError)
+    @app.exception_handler(UnreadableImageError)
+    async def refused(_: Request, error: Exception) -> Any:
+        status, headers = getattr(error, "status", 422), getattr(error, "headers", {})
+        return _json({"detail": str(error)}, status, headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: Any) -> Any:
+        """As the framework's own, without the input, which may be large and is known."""
+        kept = ("type", "loc", "msg")
+        return _json({"detail": [{k: e[k] for k in kept} for e in error.errors()]}, 422)
+
     app.add_middleware(
         guard.Guard, hosts=hosts, limits=limits, token=token, private=private, metrics=metrics
     )
