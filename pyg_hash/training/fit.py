@@ -21,10 +21,12 @@ from pyg_hash.models.batches import Share
 from pyg_hash.training.ranks import Ranks, shared_out
 from pyg_hash.training.state import History, TrainingState
 from pyg_hash.transforms.masks import as_pairs
-from pyg_hash.typing import IMAGE
+from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checks import check_choice, check_positive_ints
+from pyg_hash.utils.digests import row_prints
 from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.oddities import OddDataWarning, say_odd_data
+from pyg_hash.utils.provenance import data_rows
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -106,7 +108,8 @@ def fit(
 
     Raises:
         TypeError, ValueError: what does not fit the model, the data or the rest, such as a
-            checkpoint of another model, or a ``loader`` that can be gone through only once.
+            checkpoint of another model or of other data, or a ``loader`` that can be gone through
+            only once.
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
 
@@ -148,6 +151,8 @@ def fit(
         say_odd_data(data)
     model.intake = None  # what an earlier fit cached is of other parameters
     state = TrainingState(model, optimizers, schedulers, callbacks)
+    if checkpoint is not None:
+        state.rows = data_rows({m: row_prints(data[m].x) for m in MODALITIES}, data)
     if resume and checkpoint is not None:
         with ranks.file_of_main(checkpoint) as file:
             if file is not None:

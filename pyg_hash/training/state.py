@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pyg_hash.models.base import HashModel
 from pyg_hash.models.files import stored_config
+from pyg_hash.utils.checksums import say_once
 from pyg_hash.utils.files import (
     CorruptFileError,
     atomic_path,
@@ -22,6 +23,7 @@ from pyg_hash.utils.files import (
     save_json,
     save_tensors,
 )
+from pyg_hash.utils.provenance import differences
 
 _PLAIN = (bool, int, float, str, list, type(None))
 
@@ -60,6 +62,7 @@ class TrainingState:
     best_score: float = float("-inf")
     since_best: int = 0
     saved_epoch: int = -1
+    rows: Mapping[str, Tensor] = field(default_factory=dict)  # of data_rows: what is trained on
 
     def note_validation(self, score: float, patience: int) -> None:
         """Keep the parameters if ``score`` is a new best; stop after ``patience`` others."""
@@ -75,6 +78,7 @@ class TrainingState:
         """Replace the checkpoint, atomically."""
         tensors = {f"model.{name}": p for name, p in self.model.state_dict().items()}
         tensors |= {f"best.{name}": p for name, p in self.best.items()}
+        tensors |= {f"rows.{name}": x for name, x in self.rows.items()}
         tensors["rng.cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["rng.cuda"] = torch.cuda.get_rng_state()
@@ -118,7 +122,7 @@ class TrainingState:
         return [c for c in self.callbacks if all(hasattr(c, name) for name in both)]
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Take over a checkpoint; ``ValueError``: it is of another model, optimiser or setting."""
+        """Take over a checkpoint; ``ValueError``: of another model, optimiser, setting or data."""
         tensors, metadata = load_tensors(path)
         if not isinstance(metadata, dict) or not {"optimizers", "callbacks"} <= set(metadata):
             raise CorruptFileError(f"{path}: not a training checkpoint")
@@ -145,6 +149,17 @@ class TrainingState:
                     "use the same settings or start anew without resume"
                 )
         parts = _split(tensors)
+        if "rows" not in parts:
+            say_once(
+                "rows",
+                f"{path}: does not say what data it is of, as an earlier version wrote it; that it "
+                "is of these is not checked",
+            )
+        elif others := differences(parts["rows"], self.rows):
+            raise ValueError(
+                f"checkpoint: {path} is of a training on other data ({'; '.join(others)}); give "
+                "those, or start anew without resume"
+            )
         self.model.load_state_dict(parts.get("model", {}))
         self.best = parts.get("best", {})
         slots = _split(parts.get("optimizer", {}))

@@ -10,6 +10,8 @@ from small import adam, assert_same_state, small_graph, small_model
 
 from pyg_hash.training import fit
 from pyg_hash.typing import MODALITIES
+from pyg_hash.utils import checksums
+from pyg_hash.utils.checksums import UncheckedWarning
 from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors
 
 FIT = sys.modules["pyg_hash.training.fit"]  # the module, not the function
@@ -165,6 +167,27 @@ def test_the_best_of_a_run_with_patience_does_not_undo_one_without(file):
     run(data, 4, checkpoint=file, patience=99)
     resumed = run(data, 12, checkpoint=file, resume=True)
     assert_same_state(whole[0], resumed[0])
+
+
+def test_other_data_are_refused(data, file, monkeypatch):
+    run(data, 2, checkpoint=file)
+    other = data.clone()
+    for m in MODALITIES:
+        other[m].train_mask = data[m].train_mask.clone()
+        other[m].train_mask[:3] = ~other[m].train_mask[:3]
+    with pytest.raises(ValueError, match="other data .train: "):
+        run(other, 4, checkpoint=file, resume=True)
+    other = data.clone()
+    other["image"].x = other["image"].x.clone()
+    other["image"].x[:2] += 1
+    with pytest.raises(ValueError, match="image features: those of 2 of "):
+        run(other, 4, checkpoint=file, resume=True)
+    tensors, metadata = load_tensors(file)
+    old = {name: x for name, x in tensors.items() if not name.startswith("rows.")}
+    save_tensors(file, old, metadata)
+    monkeypatch.setattr(checksums, "_said", set())
+    with pytest.warns(UncheckedWarning, match="does not say what data"):
+        run(data, 3, checkpoint=file, resume=True)
 
 
 # interruptions
