@@ -7,7 +7,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -258,7 +258,7 @@ def write_codes(
 
 def to_change_now(store: CodeStore, again: Callable[[], CodeStore]) -> CodeStore:
     """The store as others have left it meanwhile, locked; ``BusyError``: they go on and on."""
-    until, said = time.monotonic() + _PATIENCE, False
+    until, tell = time.monotonic() + _PATIENCE, cache(say)
     while isinstance(store, HammingIndex):
         try:
             store.lock()
@@ -266,9 +266,7 @@ def to_change_now(store: CodeStore, again: Callable[[], CodeStore]) -> CodeStore
         except BusyError as error:
             if time.monotonic() > until:
                 raise
-            if not said:
-                say(f"waiting: {error}")
-            said = True
+            tell(f"waiting: {error}")
             store.close()
             time.sleep(0.05)
             store = again()

@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -206,7 +207,7 @@ def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
         raise FileNotFoundError(f"metadata: {path}: {no_file(path)}")
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader: Any = None
-        line, codes, told = 1, {"code", "relaxed"} - {*store.fields}, set[str]()
+        line, codes, tell = 1, {"code", "relaxed"} - {*store.fields}, cache(say)
         try:
             if ending == ".csv":
                 head = file.readline()
@@ -224,9 +225,7 @@ def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
                     raise ValueError("there is no id")
                 for name in codes & {*row}:  # of a file that export wrote
                     del row[name]
-                    if name not in told:
-                        say(f"note: {path}: the column {name} is not read; update changes fields")
-                    told.add(name)
+                    tell(f"note: {path}: the column {name} is not read; update changes fields")
                 unknown = sorted(set(row) - {"id", *store.fields})
                 if unknown:
                     known = ", ".join(store.fields) or "no fields"

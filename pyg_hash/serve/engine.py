@@ -297,10 +297,10 @@ class SearchEngine:
             distances, ids, *scores = index.search(codes, min(end, size), **filtered)
             for row, found in enumerate(ranked):
                 far = distances[row].tolist()
-                score = scores[0][row].tolist() if scores else [0.0] * len(far)
-                for name, *near in zip(ids[row].tolist(), far, score, strict=True):
-                    if near[0] >= 0 and len(found) < end:
-                        found.setdefault(name, (near[0], near[1]))
+                own = scores[0][row].tolist() if scores else [0.0] * len(far)
+                for name, distance, score in zip(ids[row].tolist(), far, own, strict=True):
+                    if distance >= 0 and len(found) < end:
+                        found.setdefault(name, (distance, score))
             if end >= min(offset + k, size):
                 return ranked
             end *= 2
@@ -423,9 +423,8 @@ class SearchEngine:
         """Remove items, and save; how many. ``QueryError``: some are not there; none is removed."""
         with self._changing(list(dict.fromkeys(ids))) as (keys, _):
             there = {index: _present(index, keys) for index in self._each()}
-            for key in keys:
-                if not any(key in some for some in there.values()):
-                    raise QueryError(f"item: {key!r} is not in the database", 404)
+            if gone := set(keys).difference(*there.values()):
+                raise QueryError(f"item: {min(gone)!r} is not in the database", 404)
             for index, some in there.items():
                 index.remove(some)
         return len(keys)

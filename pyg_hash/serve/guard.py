@@ -90,10 +90,8 @@ class Limits:
     waiting: int = 512  #: requests that may run and wait for these threads; one more is 503
     timeout: float = 60.0  #: after which a request that still waits is given up (503)
     pictures: int = 2000  #: small pictures kept in memory, of some 10 kB each
-    #: that are open; one more takes the place of that whose request is waited for the longest
-    connections: int = 1000
-    #: in which the head of a request must have come, else the connection ends
-    header_timeout: float = 10.0
+    connections: int = 1000  #: open ones; one more ends that which is waited for the longest
+    header_timeout: float = 10.0  #: in which a request's head must come, else the connection ends
     idle_timeout: float = 5.0  #: between two requests of a connection
     rate: float = 0.0  #: requests a second of one client, in the long run (429); 0 for any number
     burst: int = 200  #: requests that a client may send at once
