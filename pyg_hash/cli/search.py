@@ -195,9 +195,7 @@ class Serve(SearchCommand):
     host: str = option("127.0.0.1", "where to listen; 0.0.0.0 lets the network in, unencrypted")
     port: int = option(8765, "0 takes a free one and prints it")
     threads: int = option(2, "searches that run at a time")
-    token_file: str | None = option(
-        None, "file with a token, in one line: who sends it may add and delete items"
-    )
+    token_file: str | None = option(None, "file of a token: who sends it may add and delete items")
     private: bool = option(False, "let nobody search without the token either")
     rate: float | None = option(
         None, "requests a second of one client, 0 for any (50 where the network is let in, else 0)"
