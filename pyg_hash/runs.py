@@ -478,8 +478,7 @@ def picture_file(image: str, root: str, added: Path) -> str:
 def _of_modality(index: HammingIndex, modality: Modality, what: str) -> HammingIndex:
     if index.modality not in (None, modality):
         raise ValueError(
-            f"{what}: holds codes of the other modality, {index.modality}; put back the file that "
-            "belongs there"
+            f"{what}: holds codes of the other modality, {index.modality}; put the right one back"
         )
     return index
 

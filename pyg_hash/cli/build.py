@@ -107,8 +107,7 @@ def load_model(run: Run, config: TrainConfig | None = None) -> HashModel:
         config = TrainConfig.from_dict(run.config())
         if ":" in (config.model or ""):
             raise UsageError(
-                f"model: {run.path} is a run of {config.model}, and code that only a file names is "
-                "not run"
+                f"model: {run.path} is of {config.model}; code that only a file names is not run"
             )
     kind = method(config.model) if config.model else recipe_of(config).kind
     model = kind.load(run.path / "model")
@@ -442,8 +441,7 @@ def open_store(address: str, model: HashModel, force: bool) -> CodeStore:
     store = opened(address)
     if store.num_bits != model.num_bits:
         raise ValueError(
-            f"store: the codes in {address} have {store.num_bits} bits, those of the run "
-            f"{model.num_bits}"
+            f"store: {address} holds {store.num_bits} bits, those of the run {model.num_bits}"
         )
     if len(store) or store.model is not None:
         check_model(store.model, model.digest(), f"store: {address}", force=force)

@@ -136,8 +136,7 @@ class Encode(build.NewItemsCommand):
                 if store.id_type is not str:
                     raise ValueError(
                         f"store: {self.out} has {store.id_type.__name__} ids; the command line "
-                        "adds codes under string ids alone: choose another store, or add them "
-                        "from Python"
+                        "adds codes under string ids alone: choose another, or add from Python"
                     )
                 break
             except FileNotFoundError:
@@ -160,8 +159,7 @@ class Encode(build.NewItemsCommand):
         if items.bare and len(store):
             raise UsageError(
                 f"ids: {self.features} has none, and its row numbers would replace those of "
-                f"other files in {self.out}, which is not empty; give --ids FILE, or features "
-                "in HDF5 with ids"
+                f"other files in {self.out}, which is not empty; give --ids FILE, or HDF5 with ids"
             )
         return store
 
