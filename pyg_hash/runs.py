@@ -454,8 +454,7 @@ class Run:
     ) -> HammingIndex:
         """The catalogue, else :meth:`index` with fields, in memory (:func:`with_fields`).
 
-        ``items`` are those of the run, if they are read already; ``named``: the ids are the items'
-        in any case.
+        ``items`` are those of the run, if they are read already; ``named``: always under their ids.
         """
         if self.has_catalog:
             return self.catalog(modality)

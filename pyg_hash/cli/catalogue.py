@@ -291,8 +291,7 @@ class Plan:
                 splits |= {name: rows} if len(rows) else {}
         else:
             # a tenth of the pairs, but 20 if that is not a fifth; of the labelled ones a tenth at
-            # most: each has a weight of its own in pair recall and mAP, and each label is one less
-            # to train with
+            # most: each has a weight of its own in pair recall and mAP, and is lost to the training
             labelled = able if use else pairs[:0]
             count = min(MOST_QUERIES, max(len(pairs) // 10, min(FEW_QUERIES, len(pairs) // 5)))
             judging = drawn(labelled, min(count, max(1, len(labelled) // 10)))

@@ -231,8 +231,7 @@ def write_codes(
 
     For each modality: ``codes`` int8 ``[n, num_bits]`` and ``ids`` of the items that were encoded,
     ``relaxed`` float16 ``[n, num_bits]`` if wanted, ``lines`` (of texts: their line numbers), and
-    ``skipped``, one message for each other item. The file's attribute ``model`` is the digest of
-    the model.
+    ``skipped``, one message for each other item. The file's attribute ``model`` is its digest.
     """
     import h5py
 

@@ -85,8 +85,7 @@ class SearchEngine:
     """Searches a run by words, by a picture, or by one of its own items; threads may share it."""
 
     model: HashModel  #: the trained model
-    #: what is searched, by modality, with fields for what is known of the items; a store for both
-    #: is given twice
+    #: what is searched, by modality, with fields of what is known of the items; or twice one store
     indexes: Mapping[Modality, CodeStore]
     encoders: Mapping[Modality, Any]  #: of raw items, for the modalities that have one
     _: KW_ONLY
@@ -97,8 +96,7 @@ class SearchEngine:
     oversample: int | None = 4
     images_root: str | None = None  #: the folder of the indexes' pictures; None: anywhere
     added: Path | None = None  #: the folder for pictures of added items
-    #: whether codes of another model, or of several, are searched all the same
-    force: bool = False
+    force: bool = False  #: whether codes of another model, or of several, are searched too
 
     def __post_init__(self) -> None:
         self.model, indexes = self.model.eval(), self.indexes
