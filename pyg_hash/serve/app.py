@@ -4,7 +4,6 @@
 
 import asyncio
 import base64
-import binascii
 import errno
 import hashlib
 import json
@@ -451,7 +450,7 @@ def _add_items(app: "FastAPI", work: Work) -> None:
             if self.image is not None:
                 try:
                     content = base64.b64decode(self.image, validate=True)
-                except binascii.Error as error:
+                except ValueError as error:
                     raise QueryError(f"image: not in base64 ({error})") from error
                 features[IMAGE], picture = await work.image_features(content, keep=True)
             for modality, vector in ((IMAGE, self.image_vector), (TEXT, self.text_vector)):
