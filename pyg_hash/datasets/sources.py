@@ -31,6 +31,7 @@ from pyg_hash.datasets.imports import IDS, LABELS, PATHS, TEXTS, gather, kind_of
 from pyg_hash.datasets.raw import Array, coco_captions
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, PathLike
 from pyg_hash.utils.checks import field_name
+from pyg_hash.utils.files import no_file
 from pyg_hash.utils.oddities import OddDataWarning
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import PICTURE_SUFFIXES
@@ -130,8 +131,8 @@ def open_source(
     named = {role: name for role, name in (columns or {}).items() if name is not None}
     first = Path(paths[0])
     for path in map(Path, paths):
-        if not path.exists():
-            raise FileNotFoundError(f"source: {path}: no such file or folder")
+        if not path.is_file() and not path.is_dir():
+            raise FileNotFoundError(f"source: {path}: {no_file(path, 'file or folder')}")
     if images_root is not None and not Path(images_root).is_dir():
         raise NotADirectoryError(f"images_root: {images_root} is no folder")
     if first.is_dir() or first.suffix.lower() in TABLES:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pyg_hash.utils.files import no_file
 from pyg_hash.utils.guarded import answer_all
 from pyg_hash.utils.optional import require
 
@@ -150,12 +151,12 @@ def load_square(path: str | os.PathLike[str], size: int) -> Any:
 def picture_problem(path: str | os.PathLike[str]) -> str:
     """Why a picture cannot be read; empty if it can: small, in a fraction of the time."""
     bomb = require("PIL.Image", "pillow").DecompressionBombError
+    if not os.path.isfile(path):  # a pipe would be waited for
+        return no_file(path)
     try:
         with open_picture(path) as picture:
             picture.draft("RGB", (32, 32))
             picture.load()
-    except FileNotFoundError:
-        return "no such file"
     except (OSError, SyntaxError, ValueError, bomb) as error:
         return f"cannot be read as a picture ({error})"
     return ""

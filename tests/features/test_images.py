@@ -1,9 +1,11 @@
 import io
+import os
 
 import numpy as np
 import pytest
 import torch
 
+from pyg_hash.datasets.sources import open_source
 from pyg_hash.features import UnreadableImageError, load_image
 from pyg_hash.utils.pictures import open_picture, picture_problem, square_jpeg
 
@@ -153,3 +155,13 @@ def test_numbers_without_a_known_black_and_white_are_refused(tmp_path, array):
     Image.fromarray(np.full((4, 4), -5, np.int32)).save(tmp_path / "y.tif")
     with pytest.raises(UnreadableImageError, match=r"y\.tif"):
         load_image(tmp_path / "y.tif", 16)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    assert picture_problem(tmp_path / "a.jpg") == "no regular file"
+    assert picture_problem(tmp_path / "b.jpg") == "no such file"
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(FileNotFoundError, match="a.csv: no regular file"):
+        open_source([tmp_path / "a.csv"])
