@@ -245,8 +245,10 @@ class Run:
         path = self.path / RECORD
         if not path.is_file():
             return {}
-        value = files.load_json(path)
-        if not isinstance(value, dict) or value.get("format") != FORMAT:
+        value: dict[str, Any] = files.load_json(path)
+        of = value.get("metrics", {})
+        of = [of, *of.values()] if isinstance(of, dict) else [of]
+        if value.get("format") != FORMAT or not all(isinstance(x, dict) for x in of):
             raise CorruptFileError(f"{path}: not the record of a run")
         if value.get("version") != VERSION:
             raise CorruptFileError(
@@ -329,7 +331,10 @@ class Run:
         if not path.is_file():
             return ()
         self.check("history", files.sha256(path), f"history: {path}")
-        return files.load_json(path)
+        rows = files.load_json(path, list)
+        if not all(isinstance(row, dict) for row in rows):
+            raise CorruptFileError(f"{path}: not the history of a training")
+        return rows
 
     def metrics(self) -> dict[str, Any]:
         """The evaluations by name, as :meth:`add_metrics` kept them; empty: there are none."""
@@ -350,8 +355,6 @@ class Run:
     def _metrics(self) -> dict[str, Any]:
         path, known = self.file("metrics"), self.record().get("metrics", {})
         stored: dict[str, Any] = files.load_json(path) if path.is_file() else {}
-        if not isinstance(stored, dict):
-            raise CorruptFileError(f"{path}: expected evaluations by name, got {stored!r:.60}")
         for name, values in stored.items():
             if known.get(name, {}).get("values", of := digest_of({}, values)) != of:
                 raise ValueError(

@@ -497,6 +497,30 @@ def test_a_run_that_an_earlier_version_began_in_another_can_be_finished(built, t
     assert main(["train", f"--out={inner}", "--resume"]) == 0
 
 
+def test_files_of_a_run_that_hold_something_else(built, tmp_path, capsys):
+    shop, run = built[0], tmp_path / "run"
+    record = '{"format": "pyg_hash.run", "version": 1, "metrics": [1]}'
+    again = ["build", shop / "shop.csv", f"--out={run}", *OWN, *QUICK]
+    for name, content, words, said in (
+        (
+            "catalog/about.json",
+            "[]",
+            ["search", run, "--text=red", *OWN[1:]],
+            "expected a dict, got []",
+        ),
+        ("build.json", '{"a": 1}', again, "build.json: not what pyg-hash build writes"),
+        ("record.json", record, ["evaluate", run], "record.json: not the record of a run"),
+        ("history.json", '["x"]', ["report", run], "history.json: not the history of a training"),
+    ):
+        shutil.copytree(built[1], run)
+        (run / name).write_text(content)
+        if name == "history.json":  # else it is that of another run
+            (run / "record.json").unlink()
+        assert main([*map(str, words)]) == 1
+        assert said in capsys.readouterr().err
+        shutil.rmtree(run)
+
+
 def test_a_wrong_folder_of_pictures_is_named(shop, capsys):
     words = [shop / "shop.csv", f"--out={shop}/run", "--images_root=nope", "--skip_bad", *OWN]
     assert build(*words) == 1

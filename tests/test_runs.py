@@ -133,7 +133,7 @@ def test_metrics_are_added_and_damaged_ones_replaced(tmp_path):
     run.add_metrics("query", {"i2t": 0.6})
     assert load_json(run.file("metrics")) == {"query": {"i2t": 0.6}}
     run.file("metrics").write_text("[1]")
-    with pytest.raises(CorruptFileError, match="metrics.json: expected evaluations by name, got"):
+    with pytest.raises(CorruptFileError, match="metrics.json: expected a dict, got"):
         run.metrics()
     run.add_metrics("query", {"i2t": 0.6})
     assert run.metrics() == {"query": {"i2t": 0.6}}

@@ -142,6 +142,8 @@ class Build(Command):
                 raise FileExistsError(f"out: {run.path} holds another run; choose another folder")
             return False
         there = files.load_json(path)
+        if not isinstance(there.get("arguments"), dict) or "source" not in there:
+            raise files.CorruptFileError(f"{path}: not what pyg-hash build writes")
         there["arguments"] = from_anywhere(there["arguments"])  # of an earlier version
         changed = [n for n, v in about["arguments"].items() if there["arguments"].get(n) != v]
         begun = (run.path / DATA).is_file()  # before that, all that is there goes by its content

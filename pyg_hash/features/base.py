@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pyg_hash.typing import PathLike
-from pyg_hash.utils.checks import check_positive, check_positive_int
+from pyg_hash.utils.checks import check_collection, check_positive, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, load_json, save_json, sha256
 from pyg_hash.utils.pictures import load_square
 
@@ -101,7 +101,7 @@ class StoredEncoder:
         """
         path = Path(folder) / ENCODER_FILE
         settings = load_json(path)
-        kind = settings.pop("kind", None) if isinstance(settings, dict) else None
+        kind = settings.pop("kind", None)
         known = {name: of for name, of in cls.kinds.items() if issubclass(of, cls)}
         if not isinstance(kind, str) or kind not in known:
             what = f"an encoder of kind {kind!r}, not of {', '.join(known)}"
@@ -271,14 +271,17 @@ class Concatenated(StoredEncoder):
     stored = ("weights",)
 
     def __init__(self, encoders: Sequence[Any], weights: Sequence[float] | None = None) -> None:
-        self.encoders = self.parts = list(encoders)
-        self.weights = [float(weight) for weight in weights or [1.0] * len(self.encoders)]
-        if not self.encoders or len(self.weights) != len(self.encoders):
+        check_collection(encoders, "encoders")
+        weights = [1.0] * len(encoders) if weights is None else weights
+        check_collection(weights, "weights")
+        if not len(encoders) or len(weights) != len(encoders):
             raise ValueError(
-                f"weights: expected one an encoder, got {self.weights} for {len(self.encoders)}"
+                f"weights: expected one an encoder, got {weights!r} for {len(encoders)} encoders"
             )
-        for weight in self.weights:
+        for weight in weights:
             check_positive(weight, "weights")
+        self.encoders = self.parts = list(encoders)
+        self.weights = [float(weight) for weight in weights]
 
     @property
     def num_features(self) -> int:

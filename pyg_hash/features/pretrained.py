@@ -6,6 +6,7 @@ tensors, all others come from safetensors files on the disk.
 
 from __future__ import annotations
 
+import os
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ from pyg_hash.features.base import ENCODER_FILE, NetworkEncoder, checked, load_e
 from pyg_hash.features.words import StaticWords
 from pyg_hash.typing import IMAGE, TEXT, Modality, PathLike
 from pyg_hash.utils.checks import check_choice, check_positive_int
-from pyg_hash.utils.files import CorruptFileError, load_json, sha256
+from pyg_hash.utils.files import CorruptFileError, check_path, load_json, sha256
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.settings import SettingError
 
@@ -90,7 +91,7 @@ class EfficientNetLite0(NetworkEncoder):
         if image_size < 32:
             raise ValueError(f"image_size: the network needs at least 32 pixels, got {image_size}")
         super().__init__(**run)
-        self.image_size = image_size
+        self.image_size = image_size = int(image_size)  # the package knows none of NumPy's
         path = checked(_weights_file(), WEIGHTS_SHA256, f"reinstall {PACKAGE}")
         network = require("efficientnet_lite_pytorch", "efficientnet-lite-pytorch").EfficientNet
         # the package fixes its padding from image_size, so it must know the size in use
@@ -382,11 +383,12 @@ def named_encoder(name: str, modality: Modality, **run: Any) -> Any:
 
     ``SettingError``: there is no such encoder or folder; other errors are the encoder's.
     """
+    check_path(name, "name")
     known: dict[str, Callable[[], Any]] = {"static_words": StaticWords}
     if modality == IMAGE:
         known = {EfficientNetLite0.kind: lambda: EfficientNetLite0(**run)}
-    if name.lower() in known:
-        return known[name.lower()]()
+    if os.fspath(name).lower() in known:
+        return known[os.fspath(name).lower()]()
     folder = Path(name)
     if (folder / ENCODER_FILE).is_file():
         return load_encoder(folder)
@@ -446,8 +448,8 @@ def _check_modules(folder: Path) -> None:
     path = folder / "modules.json"
     if not path.is_file():  # it would invent a pooling
         raise CorruptFileError(f"{folder}: no modules.json; not of sentence-transformers")
-    modules = load_json(path)
-    if not isinstance(modules, list) or not all(isinstance(part, dict) for part in modules):
+    modules = load_json(path, list)
+    if not all(isinstance(part, dict) for part in modules):
         raise CorruptFileError(f"{path}: expected a list of modules; save the model again")
     for part in modules:
         kind, place = str(part.get("type")), str(part.get("path"))
@@ -459,7 +461,7 @@ def _check_modules(folder: Path) -> None:
         if Path(place).is_absolute() or ".." in Path(place).parts:
             raise CorruptFileError(f"{path}: module {place!r:.80} is not of this folder")
     for path in (file for file in sorted(folder.rglob("*.json")) if "config" in file.name):
-        about = load_json(path)
+        about = load_json(path, object)
         if not isinstance(about, dict):
             continue
         name = about.get("activation_function")

@@ -19,7 +19,13 @@ from torch import Tensor
 
 from pyg_hash.features.base import Concatenated, StoredEncoder, as_texts, checked, load_encoder
 from pyg_hash.typing import PathLike
-from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.utils.checks import (
+    check_choice,
+    check_mapping,
+    check_positive_int,
+    check_seed,
+    check_two,
+)
 from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors, sha256
 from pyg_hash.utils.optional import package_folder, require
 
@@ -79,7 +85,9 @@ class BagOfWords(StoredEncoder):
         for name in ("min_df", "min_length", "max_features", "lsa"):
             if self.config[name] is not None or name.startswith("min"):
                 check_positive_int(self.config[name], name)
+        check_seed(seed)
         if subwords is not None:
+            check_two(subwords, "subwords")
             shortest, longest = subwords
             if mode != "tfidf" or not 1 <= shortest <= longest:
                 raise ValueError(
@@ -248,6 +256,7 @@ class Translated(StoredEncoder):
     stored = ("words",)
 
     def __init__(self, encoder: Any, words: Mapping[str, str]) -> None:
+        check_mapping(words, "words")
         self.encoder, self.parts, self.words = encoder, [encoder], dict(words)
         self.num_features: int = encoder.num_features
 

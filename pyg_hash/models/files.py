@@ -92,7 +92,7 @@ def load_model_files(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict
     if not config.is_file():
         raise FileNotFoundError(f"{folder}: no {CONFIG}; is this a folder that model.save() wrote?")
     record = load_json(config)
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    if record.get("format") != FORMAT:
         raise CorruptFileError(f"{config}: not the configuration of a model")
     kinds = {"version": int, "model": str, "config": dict, "sha256": dict}
     if isinstance(version := record.get("version"), int) and version != FORMAT_VERSION:

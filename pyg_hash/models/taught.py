@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
@@ -113,7 +114,8 @@ class TaughtHash(TwoEncoders):
         batch_size: int = 32,
     ) -> None:
         super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
-        if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 0:
+        is_number = isinstance(num_classes, Integral) and not isinstance(num_classes, bool)
+        if not is_number or num_classes < 0:
             raise ValueError(f"num_classes: expected a whole number from 0 up, got {num_classes!r}")
         check_positive(temperature, "temperature")
         check_choice(teacher, TEACHERS, "teacher")

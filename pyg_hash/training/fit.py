@@ -22,7 +22,12 @@ from pyg_hash.training.ranks import Ranks, shared_out
 from pyg_hash.training.state import History, TrainingState
 from pyg_hash.transforms.masks import as_pairs
 from pyg_hash.typing import IMAGE, MODALITIES
-from pyg_hash.utils.checks import check_choice, check_positive_ints
+from pyg_hash.utils.checks import (
+    check_choice,
+    check_collection,
+    check_each,
+    check_positive_ints,
+)
 from pyg_hash.utils.digests import row_prints
 from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.oddities import OddDataWarning, say_odd_data
@@ -124,6 +129,7 @@ def fit(
         patience=1 if patience is None else patience,
     )
     check_choice(precision, PRECISIONS, "precision")
+    check_each(check_collection, schedulers=schedulers, callbacks=callbacks)
     ranks = Ranks.of(model)
     _check_loader(model, loader, accumulate * ranks.size)
     if patience is not None and "val_mask" not in data[IMAGE]:

@@ -16,7 +16,8 @@ from torch import Tensor
 
 def check_choice(value: object, choices: Sequence[object], name: str) -> None:
     """Raise ``ValueError`` unless ``value`` is one of ``choices``."""
-    if value not in choices:
+    # arrays have no truth value
+    if not any(isinstance(value, type(choice)) and value == choice for choice in choices):
         listed = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"{name}: {value!r} is not known; use one of {listed}")
 
@@ -25,8 +26,9 @@ def check_positive_int(value: object, name: str) -> None:
     """Raise unless ``value`` is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, Integral):  # NumPy's count among them
         raise TypeError(f"{name}: expected a positive integer, got {value!r}")
-    if int(value) < 1:
-        raise ValueError(f"{name}: expected a positive integer, got {value}")
+    if not 1 <= int(value) < 1 << 63:
+        more = "" if int(value) < 1 else " of 64 bits"
+        raise ValueError(f"{name}: expected a positive integer{more}, got {value}")
 
 
 def check_each(check: Callable[[Any, str], None], **values: object) -> None:
@@ -38,6 +40,15 @@ def check_each(check: Callable[[Any, str], None], **values: object) -> None:
 def check_positive_ints(**values: object) -> None:
     """:func:`check_positive_int` of arguments by name."""
     check_each(check_positive_int, **values)
+
+
+def check_two(value: Any, name: str) -> None:
+    """Raise unless ``value`` is two positive integers."""
+    check_collection(value, name)
+    if len(value) != 2:
+        raise ValueError(f"{name}: expected two numbers, got {value!r}")
+    for number in value:
+        check_positive_int(number, name)
 
 
 def check_collection(value: object, name: str) -> None:

@@ -189,12 +189,17 @@ def _number(value: Any) -> Any:
     return value.item()
 
 
-def load_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file; raises ``FileNotFoundError`` or :class:`CorruptFileError`."""
+def load_json(path: str | os.PathLike[str], kind: type = dict) -> Any:
+    """A JSON file of this kind; raises ``FileNotFoundError`` or :class:`CorruptFileError`."""
     try:
-        return json.loads(read_text(path))
+        value = json.loads(read_text(path))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptFileError(f"{path}: not valid JSON ({error}); write it again") from error
+    if not isinstance(value, kind):
+        raise CorruptFileError(
+            f"{path}: expected a {kind.__name__}, got {value!r:.60}; save it again"
+        )
+    return value
 
 
 Part = tuple[str, Sequence[int], Any]  # name of a dtype in safetensors, shape, flat buffer
