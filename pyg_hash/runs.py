@@ -37,7 +37,7 @@ from torch import Tensor
 from pyg_hash import __version__
 from pyg_hash.features import load_encoder
 from pyg_hash.index import HammingIndex
-from pyg_hash.typing import Modality
+from pyg_hash.typing import Modality, PathLike
 from pyg_hash.utils import files
 from pyg_hash.utils.checksums import CorruptFileError, UncheckedWarning
 from pyg_hash.utils.digests import digest_of
@@ -104,9 +104,7 @@ class Run:
     path: Path
 
     @classmethod
-    def create(
-        cls, path: str | os.PathLike[str], config: Mapping[str, Any], *, resume: bool = False
-    ) -> Run:
+    def create(cls, path: PathLike, config: Mapping[str, Any], *, resume: bool = False) -> Run:
         """Make a run folder and write its settings into it, before any work is done.
 
         Raises:
@@ -151,9 +149,7 @@ class Run:
         return run
 
     @classmethod
-    def open(
-        cls, path: str | os.PathLike[str], need: Iterable[str] = ("config", "model", "items")
-    ) -> Run:
+    def open(cls, path: PathLike, need: Iterable[str] = ("config", "model", "items")) -> Run:
         """Open a run folder with some :data:`PARTS`; ``IncompleteRunError`` lists what it lacks."""
         run = cls(Path(path))
         if not run.path.is_dir():
@@ -300,7 +296,7 @@ class Run:
         files.save_json(self.file("items"), value)
         self.note(items=files.sha256(self.file("items")))
 
-    def items(self, images_root: str | os.PathLike[str] | None = None) -> RunItems:
+    def items(self, images_root: PathLike | None = None) -> RunItems:
         """Read ``items.json``; ``images_root`` is the folder of the pictures, if they have moved.
 
         ``NotADirectoryError``: it is none.
@@ -434,7 +430,7 @@ class Run:
         self.check("model", store.model or "", f"catalogue: {path}")
         return _of_modality(store, modality, f"catalogue: {path}")
 
-    def pictures_root(self, images_root: str | os.PathLike[str] | None = None) -> str:
+    def pictures_root(self, images_root: PathLike | None = None) -> str:
         """The folder that the catalogue's pictures are below, where it is not given."""
         about = files.load_json(self.path / CATALOG / ABOUT)
         self.check("model", about.get("model", ""), f"catalogue: {self.path / CATALOG / ABOUT}")

@@ -211,12 +211,8 @@ def _plain(message: str) -> str:
     """A message of jsonargparse on one line, in the words of the command line."""
     message = re.sub(r'Parser key "(\w+)":', r"--\1:", " ".join(message.split()))
     message = re.sub(r"<class '(\w+)'>", r"\1", message)
-    message = re.sub(
-        r"Does not validate against any of the Union subtypes Subtypes: \[(.*), NoneType\] "
-        r"Errors: .* Given value: (.*)",
-        r"expected \1, got \2",
-        message,
-    )
+    union = r"Does not validate against any .*: \[(.*), NoneType\] Errors: .* Given value: (.*)"
+    message = re.sub(union, r"expected \1, got \2", message)
     message = re.sub(r"typing.Literal\[(.*?)\]", r"choice of \1", message)
     return re.sub(r"(required: )\w+\.(?:check\.)?(\w+)$", r"\1\2", message)
 

@@ -77,13 +77,11 @@ def styled() -> Iterator[None]:
         yield
 
 
-def new_figure(
-    rows: int = 1, columns: int = 1, *, height: float = 3.0
-) -> tuple[Figure, list[Axes]]:
+def new_figure(rows: int = 1, cols: int = 1, *, height: float = 3.0) -> tuple[Figure, list[Axes]]:
     """An empty figure and its axes, row by row, not registered with ``pyplot``."""
     figures = require("matplotlib.figure", "matplotlib", extra="report")
     figure: Figure = figures.Figure(figsize=(WIDTH, height), layout="constrained")
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+    return figure, list(figure.subplots(rows, cols, squeeze=False).flat)
 
 
 def on_color(color: str) -> str:
@@ -328,9 +326,8 @@ def tsne(
     first = counts.argsort(descending=True, stable=True)[: len(CLASSES)]
     top = dict(zip(sorted(seen[first].tolist()), CLASSES, strict=False))
     figure, (axes,) = new_figure(height=3.6 + 0.2 * ((len(top) + 2) // 2))
-    for modality, xy, own in zip(
-        points, torch.split(plane, sizes), torch.split(classes, sizes), strict=True
-    ):
+    parts = torch.split(plane, sizes), torch.split(classes, sizes)
+    for modality, xy, own in zip(points, *parts, strict=True):
         plain = MODALITY_COLORS[modality] if labels is None else GREY
         colors = [top.get(c, plain) for c in own.tolist()]
         # thousands of marks would make a page heavy

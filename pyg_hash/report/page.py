@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -24,7 +23,7 @@ from pyg_hash.models import HashModel
 from pyg_hash.report import figures
 from pyg_hash.report.figures import RADIUS, page_css, to_svg
 from pyg_hash.runs import IncompleteRunError, Run, RunItems
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, PathLike, binarize
 from pyg_hash.utils.checks import check_positive_int, check_seed
 from pyg_hash.utils.files import CorruptFileError, atomic_path
 from pyg_hash.utils.modes import eval_mode
@@ -228,7 +227,7 @@ def cases(results: Results, count: int, seed: int) -> list[Case]:
     return found
 
 
-def thumbnail(path: str | os.PathLike[str]) -> str | None:
+def thumbnail(path: PathLike) -> str | None:
     """A small square JPEG of a picture as a ``data:`` address, or None if it cannot be read."""
     try:
         content = square_jpeg(path, _PIXELS, _QUALITY)
@@ -385,7 +384,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def write_report(
-    path: str | os.PathLike[str],
+    path: PathLike,
     model: HashModel,
     data: HeteroData,
     about: About | None = None,
