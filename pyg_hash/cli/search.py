@@ -127,9 +127,7 @@ class Search(SearchCommand, build.NewItemsCommand):
         if self.features is not None:
             both = build.feature_rows(self.features, self.source)
             if len(both) > 1:
-                raise UsageError(
-                    f"source: {self.features} holds pictures and texts; give --source image|text"
-                )
+                raise UsageError(f"source: {self.features} holds pictures and texts; give --source")
             return both[0]
         if self.text is not None and not self.text.strip():
             raise UsageError("text: is empty; give words to search with")
