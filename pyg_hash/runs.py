@@ -174,7 +174,7 @@ class Run:
         if not path.is_file():
             return None
         try:
-            told = dict(files.load_json(path)["arguments"])
+            told = dict(files.load_json(path, dict)["arguments"])
             words = ["pyg-hash", "build", *told.pop("source"), "--out", os.path.abspath(self.path)]
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{path}: not what pyg-hash build writes") from error
@@ -241,7 +241,7 @@ class Run:
         path = self.path / RECORD
         if not path.is_file():
             return {}
-        value: dict[str, Any] = files.load_json(path)
+        value: dict[str, Any] = files.load_json(path, dict)
         of = value.get("metrics", {})
         of = [of, *of.values()] if isinstance(of, dict) else [of]
         if value.get("format") != FORMAT or not all(isinstance(x, dict) for x in of):
@@ -303,7 +303,7 @@ class Run:
         """
         if images_root is not None and not Path(images_root).is_dir():
             raise NotADirectoryError(f"images_root: {images_root} is no folder")
-        value = files.load_json(self.file("items"))
+        value = files.load_json(self.file("items"), dict)
         self.check("items", files.sha256(self.file("items")), f"items: {self.file('items')}")
         try:
             root = value.pop("images_root", None)
@@ -350,7 +350,7 @@ class Run:
 
     def _metrics(self) -> dict[str, Any]:
         path, known = self.file("metrics"), self.record().get("metrics", {})
-        stored: dict[str, Any] = files.load_json(path) if path.is_file() else {}
+        stored: dict[str, Any] = files.load_json(path, dict) if path.is_file() else {}
         for name, values in stored.items():
             if known.get(name, {}).get("values", of := digest_of({}, values)) != of:
                 raise ValueError(
@@ -402,7 +402,10 @@ class Run:
 
     def why_no_encoder(self, modality: Modality) -> tuple[str, str]:
         """Why there is no encoder of a modality, as a clause, and what to do."""
-        if self.has_catalog and files.load_json(self.path / CATALOG / ABOUT).get(modality) == 0:
+        if (
+            self.has_catalog
+            and files.load_json(self.path / CATALOG / ABOUT, dict).get(modality) == 0
+        ):
             names = {"image": "pictures", "text": "texts"}
             lacking = names.pop(modality)
             why = f"it was built of {names.popitem()[1]} alone, without {lacking}"
@@ -432,7 +435,7 @@ class Run:
 
     def pictures_root(self, images_root: PathLike | None = None) -> str:
         """The folder that the catalogue's pictures are below, where it is not given."""
-        about = files.load_json(self.path / CATALOG / ABOUT)
+        about = files.load_json(self.path / CATALOG / ABOUT, dict)
         self.check("model", about.get("model", ""), f"catalogue: {self.path / CATALOG / ABOUT}")
         return str(images_root or about.get("images_root") or "")
 

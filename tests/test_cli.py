@@ -65,7 +65,7 @@ def same_codes(a, b):
 def test_run_folder_is_complete(trained):
     run = Run.open(trained, need=PARTS)
     assert (trained / "history.csv").is_file()
-    assert len(load_json(trained / "history.json", list)) == 6
+    assert len(load_json(trained / "history.json")) == 6
     items = run.items()
     assert items.ids[0] == "red-square"
     assert items.labels[0] == ["red"]
@@ -104,7 +104,7 @@ def test_options_override_the_config(trained, tmp_path):
     for order in (arguments, arguments[::-1], ["--epochs=2", *arguments[0].split("="), "--lr=1"]):
         assert parse(["train", *order, "--out=x"]).train.epochs == 2  # wherever --config stands
     assert main(["train", *arguments, f"--out={out}"]) == 0
-    assert len(load_json(out / "history.json", list)) == 2
+    assert len(load_json(out / "history.json")) == 2
     assert load_json(out / "model" / "config.json")["config"]["weights"]["balance"] == 0.5
 
 

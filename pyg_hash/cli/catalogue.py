@@ -141,7 +141,7 @@ class Build(Command):
             if any(run.has(part) for part in PARTS):
                 raise FileExistsError(f"out: {run.path} holds another run; choose another folder")
             return False
-        there = files.load_json(path)
+        there = files.load_json(path, dict)
         if not isinstance(there.get("arguments"), dict) or "source" not in there:
             raise files.CorruptFileError(f"{path}: not what pyg-hash build writes")
         there["arguments"] = from_anywhere(there["arguments"])  # of an earlier version
@@ -495,7 +495,7 @@ def tell(run: Run) -> None:
     found: Modality = other(asks) if len(stores[other(asks)]) else asks
     queries, database = stores[asks], stores[found]
     if len(queries):
-        name = files.load_json(folder / ABOUT).get("example")  # one that did not train
+        name = files.load_json(folder / ABOUT, dict).get("example")  # one that did not train
         if name is None or not queries.contains([name])[0]:
             name = queries.list(limit=1)[0]
         codes, relaxed = queries.codes([name]), queries.relaxed([name])

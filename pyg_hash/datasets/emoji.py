@@ -127,7 +127,7 @@ def digest_of(entries: list[EmojiEntry]) -> str:
 
 def split_entries() -> tuple[list[EmojiEntry], list[bool]]:
     """The manifest's entries and which are queries; ``ValueError``: the packages differ from it."""
-    manifest = load_json(MANIFEST)
+    manifest = load_json(MANIFEST, dict)
     split: dict[str, str] = manifest["split"]
     found = {entry.id: entry for entry in read_entries()}
     missing = [name for name in split if name not in found]
@@ -387,7 +387,7 @@ class EmojiVendors(Emoji):
         asking = {entry.id for entry, asks in zip(entries, is_query, strict=True) if asks}
         drawn = [(TWEMOJI, entry) for entry in entries]
         for name, folder in self.sets.items():
-            chars = load_json(folder / CHARS) if (folder / CHARS).is_file() else {}
+            chars = load_json(folder / CHARS, dict) if (folder / CHARS).is_file() else {}
             with whole(folder / CHARS):
                 matched = match_icons(self._icons(name)["icons"], chars, entries)
             pictures = Path(self.root) / "pictures" / f"{name}-{sha256(folder / ICONS)[:12]}"
@@ -433,7 +433,7 @@ class EmojiVendors(Emoji):
     def _icons(self, name: str) -> dict[str, Any]:
         path = self.sets[name] / ICONS
         with whole(path):
-            content: dict[str, Any] = load_json(path)
+            content: dict[str, Any] = load_json(path, dict)
             if not all("body" in icon for icon in content["icons"].values()):
                 raise ValueError("it has icons without a body")
         return content

@@ -78,9 +78,9 @@ def load_manifest(name: str) -> dict[str, Any]:
     ``-21`` is a variant; what a manifest lacks is in that of the set which it is ``like``.
     """
     name, _, variant = name.partition("-")
-    manifest: dict[str, Any] = load_json(MANIFESTS / f"{name}.json")
+    manifest: dict[str, Any] = load_json(MANIFESTS / f"{name}.json", dict)
     if "like" in manifest:
-        manifest = load_json(MANIFESTS / f"{manifest['like']}.json") | manifest
+        manifest = load_json(MANIFESTS / f"{manifest['like']}.json", dict) | manifest
     return manifest | manifest["variants"][variant] if variant else manifest
 
 

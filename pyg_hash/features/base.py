@@ -100,7 +100,7 @@ class StoredEncoder:
         Errors are those of :func:`pyg_hash.features.load_encoder`.
         """
         path = Path(folder) / ENCODER_FILE
-        settings = load_json(path)
+        settings = load_json(path, dict)
         kind = settings.pop("kind", None)
         known = {name: of for name, of in cls.kinds.items() if issubclass(of, cls)}
         if not isinstance(kind, str) or kind not in known:

@@ -304,7 +304,7 @@ class TransformersImageEncoder(_Transformers, PictureNetwork):
     pooling: Pooling = "cls"
 
     def _open(self) -> Network:
-        config = load_json(self.weights / "preprocessor_config.json")
+        config = load_json(self.weights / "preprocessor_config.json", dict)
         size: Any = config.get("crop_size") or config.get("size") or 224
         if isinstance(size, dict):
             size = size.get("height") or size.get("shortest_edge")
@@ -461,7 +461,7 @@ def _check_modules(folder: Path) -> None:
         if Path(place).is_absolute() or ".." in Path(place).parts:
             raise CorruptFileError(f"{path}: module {place!r:.80} is not of this folder")
     for path in (file for file in sorted(folder.rglob("*.json")) if "config" in file.name):
-        about = load_json(path, object)
+        about = load_json(path)
         if not isinstance(about, dict):
             continue
         name = about.get("activation_function")

@@ -91,7 +91,7 @@ def load_model_files(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict
     config = folder / CONFIG
     if not config.is_file():
         raise FileNotFoundError(f"{folder}: no {CONFIG}; is this a folder that model.save() wrote?")
-    record = load_json(config)
+    record = load_json(config, dict)
     if record.get("format") != FORMAT:
         raise CorruptFileError(f"{config}: not the configuration of a model")
     kinds = {"version": int, "model": str, "config": dict, "sha256": dict}

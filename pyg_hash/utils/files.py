@@ -189,7 +189,7 @@ def _number(value: Any) -> Any:
     return value.item()
 
 
-def load_json(path: str | os.PathLike[str], kind: type = dict) -> Any:
+def load_json(path: str | os.PathLike[str], kind: type = object) -> Any:
     """A JSON file of this kind; raises ``FileNotFoundError`` or :class:`CorruptFileError`."""
     try:
         value = json.loads(read_text(path))
