@@ -24,6 +24,6 @@ def encode(rows: np.ndarray) -> np.ndarray:
 
 codes, others = (encode(np.load(name)) for name in sys.argv[2:4])
 
-distances = np.bitwise_count(codes[:, None] ^ others[None]).sum(axis=2, dtype=np.int32)
+distances = np.unpackbits(codes[:, None] ^ others[None], axis=2).sum(axis=2, dtype=np.int32)
 for row, nearest in enumerate(np.argsort(distances, axis=1, kind="stable")[:, :5]):
     print(f"query {row}:", ", ".join(f"{item} at {distances[row, item]}" for item in nearest))

@@ -70,7 +70,10 @@ class TwoEncoders(EncoderHashModel):
     def fixed(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes as constants, without dropout."""
         with eval_mode(self):
-            return torch.cat([self.relaxed(batch, modality) for batch in torch.split(x, BATCH)])
+            codes = torch.cat([self.relaxed(batch, modality) for batch in torch.split(x, BATCH)])
+        # where torch 2.9 and before would find these weights again, without their gradients
+        torch.clear_autocast_cache()
+        return codes
 
 
 class AffinityModel(TwoEncoders):
