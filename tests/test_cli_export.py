@@ -199,6 +199,17 @@ def test_a_file_of_somebody_else_is_not_replaced(store, tmp_path, capsys, to):
         assert main(command) == 0
 
 
+def test_ids_beside_an_index_of_faiss_are_not_those_of_somebody_else(store, tmp_path, capsys):
+    pytest.importorskip("faiss")
+    beside, command = tmp_path / "n.faiss.ids.json", ["export", str(store[1]), "--to=faiss"]
+    beside.write_text("[1]\n")
+    assert main([*command, f"--out={tmp_path}/n.faiss"]) == 2
+    assert f"{beside} is there already" in capsys.readouterr().err
+    beside.unlink()
+    for _ in range(2):
+        assert main([*command, f"--out={tmp_path}/n.faiss"]) == 0
+
+
 def test_of_the_two_files_of_a_run_none_is_written_before_both_may_be(taught_run, tmp_path, capsys):
     (tmp_path / "text.csv").write_text("my,own\n")
     assert main(["export", str(taught_run), "--to=csv", f"--out={tmp_path}"]) == 2

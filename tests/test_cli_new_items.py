@@ -173,6 +173,10 @@ def test_search_with_feature_vectors(shapes_run, vectors, tmp_path, capsys):
     found = answers(capsys, *start, f"--features={tmp_path}/x.npy", "--source=text")
     assert [entry["query"] for entry in found] == ["0", "1", "2"]
     assert [entry["answers"] for entry in found] == expected
+    (tmp_path / "x.npy").rename(tmp_path / "X.NPY")
+    capital = answers(capsys, *start, f"--features={tmp_path}/X.NPY", "--source=text")
+    assert capital == found
+    (tmp_path / "X.NPY").rename(tmp_path / "x.npy")
     named = answers(capsys, *start, f"--features={tmp_path}/x.h5")
     assert [entry["query"] for entry in named] == ["first", "second", "third"]
     assert [entry["answers"] for entry in named] == expected

@@ -103,7 +103,7 @@ _OURS = {  # what the first or last bytes of a file hold that a command wrote
     "faiss": rb"\AIB(M2|xF)",  # says no more than that it is a binary index
     "pgvector": rb"\A-- codes of \d+ bits, of the model ",
 }
-_OURS["milvus"] = _OURS["parquet"]
+_OURS |= {"milvus": _OURS["parquet"], "ids": rb"[ \t]{64}\n\Z"}
 
 
 def check_out(path: str | Path, kind: str) -> None:
@@ -111,6 +111,8 @@ def check_out(path: str | Path, kind: str) -> None:
 
     ``OSError``: it cannot. ``UsageError``: what is there is not an earlier one of its kind.
     """
+    if kind == "faiss":
+        check_out(f"{path}.ids.json", "ids")
     try:
         check_writable(path)
         with suppress(FileNotFoundError), open(path, "rb") as file:

@@ -287,7 +287,8 @@ def _load_cache(path: Path, base: Callable[[], HeteroData] | None = None) -> Het
     try:
         return load_hetero(path, base=base)
     except CorruptFileError as error:
-        raise CorruptFileError(f"{error}; pass force_reload=True to build it again") from error
+        told = f"{error}; delete it, or pass force_reload=True, to build it again"
+        raise CorruptFileError(told) from error
 
 
 def label_names(y: Any, names: Sequence[str], num_rows: int) -> list[list[str]]:
