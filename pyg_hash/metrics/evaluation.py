@@ -152,6 +152,9 @@ def evaluate(
     Pair recall needs no labels: each query searches the other modality's side of all queries for
     its own (row i of both modalities is a pair). Data without labels have that and no mAP.
 
+    A model keeps nothing of its training rows, so that the split is taken as ``data`` has it. A run
+    folder does, and ``pyg-hash evaluate`` refuses queries that it was trained on.
+
     Args:
         model: anything with ``num_bits``, and ``encode(data, modality)`` for codes of all nodes;
             its ``protocol(data)``, if it has one, names the protocol in place of the graph's.
