@@ -43,6 +43,12 @@ def test_help_imports_no_torch():
     assert imported(["torch", "numpy", *HEAVY], ["--help"], ["--version"]) == "[]"
 
 
+def test_who_decodes_pictures_of_strangers_imports_no_torch():
+    """Its memory is limited, and there are several."""
+    program = "import sys, pyg_hash.utils.pictures; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_search_imports_what_it_needs(taught_run, tmp_path):
     np.save(tmp_path / "x.npy", np.ones((1, 12), np.float32))
     asked = ["search", taught_run, "--features", tmp_path / "x.npy", "--source", "text"]

@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pyg_hash.utils.files import no_file
 from pyg_hash.utils.guarded import answer_all
 from pyg_hash.utils.optional import require
 
@@ -152,7 +151,7 @@ def picture_problem(path: str | os.PathLike[str]) -> str:
     """Why a picture cannot be read; empty if it can: small, in a fraction of the time."""
     bomb = require("PIL.Image", "pillow").DecompressionBombError
     if not os.path.isfile(path):  # a pipe would be waited for
-        return no_file(path)
+        return "no regular file" if os.path.exists(path) else "no such file"
     try:
         with open_picture(path) as picture:
             picture.draft("RGB", (32, 32))
