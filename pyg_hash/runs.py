@@ -199,7 +199,9 @@ class Run:
         """Raise ``SettingError`` if the folder is inside that of another run."""
         for above in self.path.resolve().parents:
             if any(all((above / file).is_file() for file in own) for own in _OWN):
-                raise SettingError(f"out: {self.path} is inside the run {above}; choose another")
+                raise SettingError(
+                    f"out: {self.path} is inside the run {above}; choose another place"
+                )
 
     def lock(self, *, make: bool = True, wait_s: float = 0.0) -> Lock:
         """The right to change the folder, which is made unless ``make`` is false.
@@ -479,7 +481,8 @@ def picture_file(image: str, root: str, added: Path) -> str:
 def _of_modality(index: HammingIndex, modality: Modality, what: str) -> HammingIndex:
     if index.modality not in (None, modality):
         raise ValueError(
-            f"{what}: holds codes of the other modality, {index.modality}; put the right one back"
+            f"{what}: holds codes of the other modality, {index.modality}; put back the file that "
+            "belongs there"
         )
     return index
 
@@ -503,12 +506,14 @@ def with_fields(
     known["labels"] = [[_storable(label) for label in items.labels[row]] for row in rows]
     ids: list[Any] = known.pop(NAME) if named else rows
     fields = {name: list if name == "labels" else str for name in known}
-    made = HammingIndex(index.num_bits, ids=str if named else int, fields=fields, model=index.model)
+    found = HammingIndex(
+        index.num_bits, ids=str if named else int, fields=fields, model=index.model
+    )
     if not named:
-        made.id_field = NAME
+        found.id_field = NAME
     relaxed = index.relaxed(rows) if index.has_relaxed else None
-    made.add(index.codes(rows), ids, known, relaxed=relaxed)
-    return made
+    found.add(index.codes(rows), ids, known, relaxed=relaxed)
+    return found
 
 
 def _storable(text: str | None) -> str | None:

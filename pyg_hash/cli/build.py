@@ -65,10 +65,14 @@ def recipe_of(config: TrainConfig) -> Recipe:
         raise UsageError(f"recipe: {config.recipe} is no preset; a class of your own is a --model")
     if config.recipe:
         method(config.recipe.partition("/")[0], "recipe", "and their presets, e.g. mcgcn/wikipedia")
-    given = {name: getattr(config, name) for name in set(EVERY).union(*METHODS.values())}
-    made = recipe(config.recipe or config.model or "mcgcn", **given)
+    names = set(EVERY).union(*METHODS.values())
+    made = recipe(
+        config.recipe or config.model or "mcgcn", **{name: getattr(config, name) for name in names}
+    )
     if config.recipe and config.model and recipe(config.model).kind is not made.kind:
-        raise UsageError(f"model: {config.model} is not what {config.recipe} trains; leave one out")
+        raise UsageError(
+            f"model: {config.model} is not what the recipe {config.recipe} trains; leave one out"
+        )
     return made
 
 
@@ -107,7 +111,8 @@ def load_model(run: Run, config: TrainConfig | None = None) -> HashModel:
         config = TrainConfig.from_dict(run.config())
         if ":" in (config.model or ""):
             raise UsageError(
-                f"model: {run.path} is of {config.model}; code that only a file names is not run"
+                f"model: {run.path} is a run of {config.model}, and code that only a file names is "
+                "not run"
             )
     kind = method(config.model) if config.model else recipe_of(config).kind
     model = kind.load(run.path / "model")
@@ -156,7 +161,9 @@ class RunCommand(Command):
     """A command about a run."""
 
     run: str = option(MISSING, "a run folder", ["run"])
-    model: str | None = option(None, "MODULE:CLASS of your own; code that a file names is not run")
+    model: str | None = option(
+        None, "MODULE:CLASS of a model of your own: code that a file names is never run"
+    )
 
     def settings(self, run: Run) -> TrainConfig:
         """The settings of the run; a class of somebody's own must be the one of ``--model``."""
@@ -172,7 +179,9 @@ class RunCommand(Command):
 class DataCommand(RunCommand):
     """A command that reads the data set of a run."""
 
-    data: str | None = option(None, "where moved data lie: FILE.h5 or a named data set's folder")
+    data: str | None = option(
+        None, "where the data lie if they have moved: FILE.h5, or the folder of a named data set"
+    )
     force: bool = option(False, "go on although the run was trained on other data")
 
     def settings(self, run: Run) -> TrainConfig:
@@ -405,7 +414,9 @@ class EncoderCommand(RunCommand):
 class NewItemsCommand(EncoderCommand):
     """A command about new items, raw ones or features."""
 
-    features: str | None = option(None, "vectors: HDF5 (image, text or both) or NPY (and --source)")
+    features: str | None = option(
+        None, "feature vectors: HDF5 (image, text or both) or NPY (with --source)"
+    )
     source: Modality | None = option(None, "what the rows of --features are: image or text")
 
     def check_source(self) -> None:
@@ -441,7 +452,8 @@ def open_store(address: str, model: HashModel, force: bool) -> CodeStore:
     store = opened(address)
     if store.num_bits != model.num_bits:
         raise ValueError(
-            f"store: {address} holds {store.num_bits} bits, those of the run {model.num_bits}"
+            f"store: the codes in {address} have {store.num_bits} bits, those of the run "
+            f"{model.num_bits}"
         )
     if len(store) or store.model is not None:
         check_model(store.model, model.digest(), f"store: {address}", force=force)

@@ -55,10 +55,14 @@ class Build(Command):
     image_column: str | None = option(
         None, "column (or variable) of pictures or their features; '' for none in a table"
     )
-    text_column: str | None = option(None, "column of texts or features; '' for none in a table")
+    text_column: str | None = option(
+        None, "column of texts or their features; '' for none in a table"
+    )
     label_column: str | None = option(None, "column of labels")
     id_column: str | None = option(None, "column of ids")
-    label_separator: str | None = option(None, "between a row's labels, '' if it has one (; | ,)")
+    label_separator: str | None = option(
+        None, "between several labels of a row, '' where each has one (; or | or ,)"
+    )
     images_root: str | None = option(None, "folder that the names of pictures are below")
     encoding: str | None = option(None, "of a CSV or TSV file that is not in UTF-8, e.g. cp1252")
     image_encoder: str | None = option(
@@ -171,7 +175,9 @@ class Build(Command):
         """Look at every row before any work; with ``skip_bad``, leave out what is bad."""
         bad = list(bad_rows(source))
         problems = [f"{place}: {text}" for place, text in source.problems.items()]
-        problems += [f"{source.place(i)} ({source.ids[i]!r:.60}): {text}" for i, _, text in bad]
+        problems += [
+            f"{source.place(row)} ({source.ids[row]!r:.60}): {text}" for row, _, text in bad
+        ]
         self._refuse(problems, "problems, and nothing was done; mend them, or")
         for row, modality, _ in bad:
             for m in MODALITIES if modality is None else [modality]:

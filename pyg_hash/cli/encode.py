@@ -41,10 +41,15 @@ class Encode(build.NewItemsCommand):
     texts: str | None = option(None, "a text file in UTF-8, one text a line")
     out: str = option(
         MISSING,
-        "HDF5 file; or store, new or not: NAME.store, NAME.lance, NAME.db, http://HOST:PORT",
+        "the HDF5 file to write; or a store, new or not, to put the codes into: NAME.store, "
+        "NAME.lance, NAME.db or http://HOST:PORT",
     )
-    index: str | None = option(None, "of a new NAME.store: flat, multiindex, ivf or hnsw (flat)")
-    ids: str | None = option(None, "a UTF-8 file, an id a line (paths, texts, ids of the file)")
+    index: str | None = option(
+        None, "how a new NAME.store looks codes up: flat, multiindex, ivf or hnsw (flat)"
+    )
+    ids: str | None = option(
+        None, "a text file in UTF-8, the id of each item a line (paths, texts, ids of the file)"
+    )
     relaxed: bool = option(
         False, "keep relaxed codes too, for rescoring: float16 in HDF5, int8 in a new NAME.store"
     )
@@ -78,7 +83,9 @@ class Encode(build.NewItemsCommand):
             inputs = [] if self.images is None else [build.pictures(self.images)]
             inputs += [] if self.texts is None else [build.text_lines(self.texts)]
         if into_store and len(inputs) > 1:
-            raise UsageError("out: a store is for codes of pictures or texts; call encode for each")
+            raise UsageError(
+                "out: a store is for codes of pictures or of texts; call encode for each"
+            )
         if self.ids is not None:
             if len(inputs) > 1:
                 raise UsageError("ids: are those of one kind of items; encode each kind apart")
@@ -104,7 +111,9 @@ class Encode(build.NewItemsCommand):
             first = next(iter(results[0][1].problems.values())) if total else "no items"
             raise ValueError(f"none of {total} items could be encoded; the first: {first}")
         if self.strict and lost:
-            raise ValueError(f"{lost} of {total} items could not be encoded; nothing was written")
+            raise ValueError(
+                f"{lost} of {total} items could not be encoded; {self.out} was not written"
+            )
         digest = coders[0].model.digest()
         with alone(self.out):
             if store is None:
@@ -136,7 +145,8 @@ class Encode(build.NewItemsCommand):
                 if store.id_type is not str:
                     raise ValueError(
                         f"store: {self.out} has {store.id_type.__name__} ids; the command line "
-                        "adds codes under string ids alone: choose another, or add from Python"
+                        "adds codes under string ids alone: choose another store, or add them "
+                        "from Python"
                     )
                 break
             except FileNotFoundError:
@@ -159,7 +169,8 @@ class Encode(build.NewItemsCommand):
         if items.bare and len(store):
             raise UsageError(
                 f"ids: {self.features} has none, and its row numbers would replace those of "
-                f"other files in {self.out}, which is not empty; give --ids FILE, or HDF5 with ids"
+                f"other files in {self.out}, which is not empty; give --ids FILE, or features "
+                "in HDF5 with ids"
             )
         return store
 
@@ -281,7 +292,9 @@ class Export(build.PictureCommand):
         "the others: plain files",
     )
     out: str | None = option(
-        None, "folder for a run (RUN/export), file for a store; milvus: NAME.db, http://HOST:PORT"
+        None,
+        "the folder of a run's two files (default: RUN/export), the file of a store's; of milvus "
+        "also NAME.db or http://HOST:PORT",
     )
 
     def _execute(self) -> None:

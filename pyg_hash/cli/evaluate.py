@@ -80,7 +80,9 @@ class Report(build.DataCommand, build.PictureCommand):
     """Write the page, of one run or comparing several, and print its path."""
 
     others: list[str] = option([], "further runs, for a page that compares them", ["others"])
-    out: str | None = option(None, "the page (default: RUN/report.html, or RUN/comparison.html)")
+    out: str | None = option(
+        None, "the page to write (default: RUN/report.html, or RUN/comparison.html)"
+    )
     queries: int = option(4, "queries in the gallery")
     points: int = option(500, "items in the t-SNE maps")
     seed: int = option(0, "seed of what is drawn at random")

@@ -139,16 +139,22 @@ class TrainConfig:
     )
     root: str | None = option(None, "folder of the data set (default: data/DATASET)")
     dataset_options: dict[str, Any] = option({}, "options of the data set class")
-    model: str | None = option(None, "class of pyg_hash.models, any case, or MODULE:CLASS (mcgcn)")
+    model: str | None = option(
+        None, "a method: a class of pyg_hash.models, in any case, or MODULE:CLASS (mcgcn)"
+    )
     recipe: str | None = option(
         None, "a paper or program to the letter, in place of --model: mcgcn/wikipedia, ..."
     )
     num_bits: int = option(32, "length of the codes")
     model_options: dict[str, Any] = option({}, "options of the model class")
     label_rate: float | None = option(
-        None, "share of labels a method may use (0.3; taughthash can do with 0; sgeh uses none)"
+        None,
+        "share of the labels that the data set lets a method use (0.3; taughthash can do with 0; "
+        "sgeh uses none)",
     )
-    val_rate: float = option(0.0, "part of labelled training items held out: patience, --split val")
+    val_rate: float = option(
+        0.0, "share of the labelled training items held out: early stopping, --split val"
+    )
     protocol: Literal["inductive", "strict", "transductive"] | None = option(
         None,
         "mcgcn and sgch: what a query's code may depend on (inductive; the others are by nature)",
@@ -175,15 +181,21 @@ class TrainConfig:
         {}, "class of torch.optim and its keywords: {name: SGD, momentum: 0.9} (default: Adam)"
     )
     decay: float | None = option(None, "factor of the rates, an epoch (default: the method's)")
-    patience: int | None = option(None, "evaluations without progress that end it (needs val_rate)")
+    patience: int | None = option(
+        None, "stop after so many evaluations without progress (needs val_rate)"
+    )
     batch_size: int | None = option(
         None, "mcgcn and sgch: train on mini-batches of so many instances (default: on all at once)"
     )
     loader_options: dict[str, Any] = option(
         {}, "further options of these mini-batches: num_neighbors, num_members, num_workers, ..."
     )
-    accumulate: int = option(1, "mini-batches of a step, of each process where there are several")
-    precision: Literal["fp32", "bf16"] = option("fp32", "bf16: train with bfloat16 matrix products")
+    accumulate: int = option(
+        1, "mini-batches of an optimiser's step, of each process where there are several"
+    )
+    precision: Literal["fp32", "bf16"] = option(
+        "fp32", "bf16: matrix products of the training in bfloat16"
+    )
     seed: int = option(0, "seed of the labels, the weights and the noise")
 
     @classmethod

@@ -39,7 +39,9 @@ class SearchCommand(build.EncoderCommand, build.PictureCommand):
         "auto: order the nearest by the query's real-valued code against the items' relaxed codes, "
         "or their bits where they have none (a score); none: by distance alone",
     )
-    oversample: int = option(4, "nearest to rescore, times -k (25 at least), and all ties")
+    oversample: int = option(
+        4, "how many of the nearest to rescore, times -k (25 at least), and all ties"
+    )
 
     def opened(self) -> Run:
         """The run, which has what is searched."""
@@ -54,8 +56,12 @@ class Search(SearchCommand, build.NewItemsCommand):
 
     text: str | None = option(None, "search with these words")
     image: str | None = option(None, "search with this picture")
-    modality: Modality | None = option(None, "codes to search, image or text (not the query's)")
-    where: str | None = option(None, "only these: \"year >= 2005 and labels has 'cat'\"")
+    modality: Modality | None = option(
+        None, "which codes to search, image or text (default: not those of the query)"
+    )
+    where: str | None = option(
+        None, "only items with such fields: \"year >= 2005 and labels has 'cat'\""
+    )
     k: int = option(10, "number of answers", ["-k", "--k"])
     json: bool = option(False, "print one JSON object a query, each in a line, instead of tables")
 
@@ -127,7 +133,9 @@ class Search(SearchCommand, build.NewItemsCommand):
         if self.features is not None:
             both = build.feature_rows(self.features, self.source)
             if len(both) > 1:
-                raise UsageError(f"source: {self.features} holds pictures and texts; give --source")
+                raise UsageError(
+                    f"source: {self.features} holds pictures and texts; give --source image|text"
+                )
             return both[0]
         if self.text is not None and not self.text.strip():
             raise UsageError("text: is empty; give words to search with")
@@ -190,7 +198,9 @@ def _cells(answer: dict[str, Any]) -> dict[str, str]:
 class Serve(SearchCommand):
     """Load the run, print the address and serve until stopped."""
 
-    host: str = option("127.0.0.1", "where to listen; 0.0.0.0 lets the network in, unencrypted")
+    host: str = option(
+        "127.0.0.1", "address to listen at; 0.0.0.0 lets the network in, without encryption"
+    )
     port: int = option(8765, "0 takes a free one and prints it")
     threads: int = option(2, "searches that run at a time")
     token_file: str | None = option(None, "file of a token: who sends it may add and delete items")

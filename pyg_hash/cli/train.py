@@ -47,7 +47,8 @@ class Train(TrainConfig, Command):
     def _execute(self) -> None:
         if command := Run(Path(self.out)).build_command():
             raise UsageError(
-                f"out: {self.out} is a run of pyg-hash build, not train; go on with: {command}"
+                f"out: {self.out} is a run of pyg-hash build, which train does not finish; go on "
+                f"with: {command}"
             )
         try:
             self.train()
@@ -74,7 +75,8 @@ class Train(TrainConfig, Command):
             if ranks.is_main:
                 if self.resume and not run.has("config"):
                     raise UsageError(
-                        f"resume: {run.path} holds no run; check --out, or leave out --resume"
+                        f"resume: {run.path} holds no run; check --out, or leave out --resume to "
+                        "start one"
                     )
                 if not self.resume:  # one of an earlier version may be there
                     run.check_place()
@@ -176,7 +178,8 @@ def check_settings(config: TrainConfig, recipe: Recipe, processes: int) -> None:
                 declared = "splits/val" in file
         if not config.val_rate and not declared:
             raise UsageError(
-                "patience: needs a validation split: --val_rate, as 0.1, or a file with splits/val"
+                "patience: needs a validation split; give --val_rate too, e.g. 0.1, or a file "
+                "with splits/val"
             )
     if config.epochs is None and config.patience is not None:
         raise UsageError(f"patience: {config.model} has a closed form, there is nothing to stop")

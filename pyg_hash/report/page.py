@@ -71,8 +71,10 @@ class Results:
             out = model(data)
         codes = {m: binarize(out[m]) for m in MODALITIES}
         labeled = all("y" in data[m] for m in MODALITIES)
-        own = {k: getattr(model, k) for k in ("protocol", "reads_labels") if hasattr(model, k)}
-        encoded: Any = SimpleNamespace(num_bits=model.num_bits, encode=lambda _, m: codes[m], **own)
+        known = {k: getattr(model, k) for k in ("protocol", "reads_labels") if hasattr(model, k)}
+        encoded: Any = SimpleNamespace(
+            num_bits=model.num_bits, encode=lambda _, m: codes[m], **known
+        )
         return cls(
             codes={m: values.cpu() for m, values in codes.items()},
             relaxed={m: out[m].float().cpu() for m in MODALITIES},

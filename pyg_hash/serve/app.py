@@ -308,7 +308,9 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
             max_length=2 * limits.letters,
             description="a filter: year >= 2005 and labels has 'cat'",
         )
-        modality: Modality | None = Field(None, description="codes to search; default: the other")
+        modality: Modality | None = Field(
+            None, description="which codes to search; default: the other one"
+        )
 
         def wanted(self, source: Modality) -> Wanted:
             if self.offset + self.k > limits.depth:

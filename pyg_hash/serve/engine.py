@@ -618,8 +618,10 @@ class SearchEngine:
         """What encodes new items; ``QueryError``: nothing does."""
         if modality not in self.encoders:
             known = " or ".join(m for m in MODALITIES if m in self.encoders)
-            way = f"with {known}" if known else "by its items"
-            raise QueryError(f"{modality}: there is no {modality} encoder; search {way} instead")
+            instead = f"with {known}" if known else "by its items"
+            raise QueryError(
+                f"{modality}: this run has no {modality} encoder; search {instead} instead"
+            )
         return self.encoders[modality]
 
     def _relax(self, source: Modality, features: Tensor) -> Tensor:

@@ -224,7 +224,9 @@ class Guard:
         if not changes and (not self.private or path in _OPEN):
             return
         if self.token is None:
-            raise QueryError("token: nobody may change its items; start it with --token_file", 403)
+            raise QueryError(
+                "token: this server lets nobody change its items; start it with --token_file", 403
+            )
         kind, _, value = request.headers.get("authorization", "").partition(" ")
         token = value.encode("latin-1")  # the bytes that were sent
         if kind.lower() != "bearer":
