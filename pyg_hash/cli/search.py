@@ -203,7 +203,9 @@ class Serve(SearchCommand):
     )
     port: int = option(8765, "0 takes a free one and prints it")
     threads: int = option(2, "searches that run at a time")
-    token_file: str | None = option(None, "file of a token: who sends it may add and delete items")
+    token_file: str | None = option(
+        None, "file with a token, in one line: who sends it may add and delete"
+    )
     private: bool = option(False, "let nobody search without the token either")
     rate: float | None = option(
         None, "requests a second of one client, 0 for any (50 where the network is let in, else 0)"
