@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from toy import toy_data
 import pyg_hash.models
 import pyg_hash.training
 from pyg_hash import models
-from pyg_hash.metrics import evaluate
+from pyg_hash.datasets import SyntheticCrossModal
+from pyg_hash.metrics import CollapseWarning, OddDataWarning, evaluate
 from pyg_hash.recipes import EVERY, METHODS, presets, recipe
+from pyg_hash.transforms import ScaleFeatures
 from pyg_hash.utils.settings import SettingError
 
 PRESETS = presets()
@@ -552,3 +555,20 @@ def test_methods_that_read_labels_share_one_rate():
         assert getattr(models, name).reads_labels == ("label_rate" in settings)
     rates = {settings["label_rate"] for settings in METHODS.values() if "label_rate" in settings}
     assert rates == {0.3}
+
+
+def test_a_model_of_another_method_and_data_scaled_otherwise_are_named():
+    data = SyntheticCrossModal(60, 3, (12, 10))[0]
+    own, other = recipe("taughthash", epochs=1), recipe("itq")
+    scaled = own.transforms(data)
+    model = own.model(scaled)
+    with pytest.raises(TypeError, match="model: a TaughtHash, and this recipe trains a ITQ"):
+        other.fit(model, scaled)
+    own.fit(model, scaled, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OddDataWarning)
+        warnings.simplefilter("ignore", CollapseWarning)
+        evaluate(model, scaled)
+    for wrong in (data, ScaleFeatures(center=("image", "text"))(data)):
+        with pytest.warns(OddDataWarning, match="scaled otherwise than those of the training"):
+            evaluate(model, wrong)

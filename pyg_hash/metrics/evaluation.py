@@ -168,13 +168,21 @@ def evaluate(
 
     ``TypeError`` or ``ValueError``: no queries, no database, a query inside the database; codes,
     masks or labels that are missing or do not fit; unknown options. ``CollapseWarning``: more than
-    half of a database has one code. ``OddDataWarning``: queries share no label with its items.
+    half of a database has one code. ``OddDataWarning``: queries share no label with its items;
+    features are scaled otherwise than those that the model was trained on.
     """
     check_choice(split, ("query", "val"), "split")
     check_definition(topk, ties, denominator)  # before the encoding, which may take long
     parts = {m: _rows(data, m, split) for m in MODALITIES}
     labels, gains = _labels(data, relevance)
     codes = {m: model.encode(data, m) for m in MODALITIES}
+    if not _is_scaled_alike(model, data):
+        warnings.warn(
+            "data: features are scaled otherwise than those of the training, or not at all, so "
+            "that the codes mean little; apply the same transforms, fitted on the same rows",
+            OddDataWarning,
+            stacklevel=2,
+        )
     for m, given in codes.items():
         shape = list(getattr(given, "shape", [type(given).__name__]))
         expected = [data[m].database_mask.size(0), model.num_bits]
@@ -261,6 +269,27 @@ def evaluate(
         + [f"{unjudged} queries have no label: mAP and NDCG are of the other {num_judged}"]
         * bool(unjudged),
     )
+
+
+def _is_scaled_alike(model: Any, data: HeteroData) -> bool:
+    """Whether the scaling of data is that which the model keeps for new items, if it keeps one."""
+    if not hasattr(getattr(model, "intake", None), "scaling"):
+        return True
+    for m in MODALITIES:
+        ours, theirs = model.intake.scaling(m), data.scaling.get(m, {}) if "scaling" in data else {}
+        if ours.keys() != theirs.keys():
+            return False
+        for name, value in ours.items():
+            own, other = (torch.as_tensor(x).detach().cpu().double() for x in (value, theirs[name]))
+            # directions of equal strength may be turned on another machine
+            same = own.shape == other.shape
+            if not same or (name != "components" and not _near(own, other)):
+                return False
+    return True
+
+
+def _near(own: Tensor, other: Tensor) -> bool:
+    return bool(((own - other).abs() <= 1e-3 * own.abs().max()).all())
 
 
 def _labels(

@@ -29,8 +29,11 @@ class ModelFolder:
     """The :class:`~pyg_hash.models.base.Storage` of the library: a folder a model."""
 
     def save(self, model: HashModel, path: str | os.PathLike[str]) -> None:
-        """Write the folder."""
+        """Write the folder; ``FileExistsError``: it holds the configuration of something else."""
         folder = Path(path)
+        config = folder / CONFIG
+        if config.is_file() and FORMAT.encode() not in config.read_bytes():
+            raise FileExistsError(f"path: {config} is of something else; choose another folder")
         written: dict[str, Any] = {MODEL: (model.state_dict(),)}
         if model.intake is not None:
             written[INTAKE] = model.intake.tensors, model.intake.about

@@ -188,10 +188,15 @@ class Recipe:
         """Train what :meth:`model` made for ``data``, which :attr:`transforms` made, or solve it.
 
         ``options`` are those of :func:`pyg_hash.training.fit`, e.g. ``progress=False``; a method
-        that is solved has no use for them, and no history.
+        that is solved has no use for them, and no history. ``TypeError``: a model of another one.
         """
         from pyg_hash.training import History, fit
 
+        if not isinstance(model, self.kind):
+            raise TypeError(
+                f"model: a {type(model).__name__}, and this recipe trains a {self.kind.__name__}; "
+                "give what its model(data) makes"
+            )
         if isinstance(model, ClosedFormModel):
             model.solve(data)
             return History()

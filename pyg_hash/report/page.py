@@ -71,7 +71,8 @@ class Results:
             out = model(data)
         codes = {m: binarize(out[m]) for m in MODALITIES}
         labeled = all("y" in data[m] for m in MODALITIES)
-        known = {k: getattr(model, k) for k in ("protocol", "reads_labels") if hasattr(model, k)}
+        kept = ("protocol", "reads_labels", "intake")
+        known = {name: getattr(model, name) for name in kept if hasattr(model, name)}
         encoded: Any = SimpleNamespace(
             num_bits=model.num_bits, encode=lambda _, m: codes[m], **known
         )

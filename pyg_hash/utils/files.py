@@ -175,6 +175,8 @@ def read_text(path: str | os.PathLike[str]) -> str:
     """The text of a file in UTF-8, its checksum compared if it has one and left out."""
     path = Path(path)
     ending = path.suffix.lower()
+    if not path.is_file():  # a pipe would be waited for
+        raise FileNotFoundError(f"{path}: {no_file(path)}")
     with open(path, encoding="utf-8") as file:
         text = file.read()
         if ending in (".json", ".yaml"):

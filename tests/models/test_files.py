@@ -7,7 +7,7 @@ import pytest
 import torch
 from small import assert_same_state, small_graph, small_model
 
-from pyg_hash.models import MCGCN
+from pyg_hash.models import ITQ, MCGCN
 from pyg_hash.models.files import CONFIG, FORMAT_VERSION, INTAKE, MODEL, load_model_files
 from pyg_hash.utils.files import CorruptFileError, load_json, load_tensors, save_json, save_tensors
 
@@ -209,3 +209,10 @@ def test_parameters_of_another_shape_with_a_matching_digest(folder):
     edit(folder, sha256=load_json(folder / CONFIG)["sha256"] | {MODEL: digest})
     with pytest.raises(CorruptFileError, match="Missing key"):
         MCGCN.load(folder)
+
+
+def test_the_configuration_of_something_else_is_not_replaced(tmp_path):
+    (tmp_path / CONFIG).write_text('{"architectures": ["BertModel"]}')
+    with pytest.raises(FileExistsError, match="is of something else"):
+        ITQ((4, 3), 4).save(tmp_path)
+    assert "Bert" in (tmp_path / CONFIG).read_text()

@@ -250,3 +250,10 @@ def test_saved_json_is_readable_by_people(tmp_path):
     save_json(tmp_path / "file.json", {"a": "ä"})
     text = (tmp_path / "file.json").read_text(encoding="utf-8")
     assert "ä" in text and text.endswith("\n") and json.loads(text) == {"a": "ä"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(FileNotFoundError, match="no regular file"):
+        load_json(tmp_path / "a.json")
