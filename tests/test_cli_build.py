@@ -6,10 +6,12 @@ import contextlib
 import csv
 import io
 import json
+import os
 import re
 import shlex
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,7 +130,7 @@ def test_everything_is_indexed_with_what_is_known_of_it(built):
         "price": [12.5, 1.5],
     }
     assert text.metadata(["s28"])["image"] == [None]
-    assert not (run / "build").exists()
+    assert not (run / ".build.tmp").exists()
 
 
 def test_search_finds_in_the_catalogue_and_filters(built, capsys):
@@ -347,6 +349,56 @@ def test_stopped_anywhere_it_goes_on(built, shop, monkeypatch, capsys):
         ids = theirs.list(limit=100)
         assert list(ours.list(limit=100)) == list(ids)
         assert torch.equal(ours.codes(ids), theirs.codes(ids))
+
+
+def test_what_no_build_wrote_is_refused_by_name_or_stays(built, shop, monkeypatch, capsys):
+    run, words = shop / "run", [shop / "shop.csv", f"--out={shop}/run", *OWN]
+    for name in ("data.h5", "data.h5.encoders", "catalog", "history.json", ".build.tmp"):
+        run.mkdir()
+        (run / name).symlink_to(shutil.copytree(built[1], shop / "other", dirs_exist_ok=True))
+        assert build(*words) == 1 and not CALLS
+        assert f"out: {run} holds {name}, which no build wrote" in capsys.readouterr().err
+        assert os.listdir(run) == [name]
+        shutil.rmtree(run)
+    (run / "build").mkdir(parents=True)
+    (run / "build" / "image-result.txt").touch()
+    assert build(*words) == 0 and os.listdir(run / "build") == ["image-result.txt"]
+    store = run / "catalog" / "image.store"
+    shutil.copy(store, f"{store}.bak")
+    store.rename(f"{store}.mine")
+    assert build(*words) == 0 and "image.store is gone; it is made" in capsys.readouterr().out
+    assert Path(f"{store}.bak").is_file() and Path(f"{store}.mine").is_file()
+    (run / ".build.tmp").symlink_to(shop / "other")
+    assert build(*words) == 1 and ".build.tmp is a link; remove it" in capsys.readouterr().err
+    (run / ".build.tmp").unlink()
+    assert build(*words, "--seed=1", f"--out={shop}/next") == 0
+    for part in ("data.h5", "data.h5.encoders"):  # other rows under the same ids
+        replaced = run / part
+        shutil.rmtree(replaced) if replaced.is_dir() else replaced.unlink()
+        (shop / "next" / part).rename(replaced)
+    (run / "catalog" / "about.json").unlink()
+    assert build(*words) == 1
+    assert f"out: {run}/data.h5 is not what this build wrote" in capsys.readouterr().err
+
+
+def test_a_build_that_an_earlier_version_began_goes_on(shop, monkeypatch, capsys):
+    run, words = shop / "run", [shop / "shop.csv", f"--out={shop}/run", *OWN]
+
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    for place in ("datasets.write_feature_file", "cli.catalogue.write_catalog"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"pyg_hash.{place}", stop)
+            assert build(*words) == 130
+        shutil.copytree(run / ".build.tmp", run / "build", dirs_exist_ok=True)
+        shutil.rmtree(run / ".build.tmp")
+        (run / "build" / "mine.txt").touch()
+        told = load_json(run / "build.json")
+        save_json(run / "build.json", {k: v for k, v in told.items() if k != "data"})
+        assert len(CALLS) == 24
+    assert build(*words) == 0 and len(CALLS) == 28
+    assert os.listdir(run / "build") == ["mine.txt"] and not (run / ".build.tmp").exists()
 
 
 def test_a_stopped_run_names_the_command_that_finishes_it(shop, monkeypatch, capsys):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 Bad = tuple[int, Modality | None, str]  # a row, what of it is bad (None: all), and why
-WORK = "build"
+WORK = ".build.tmp"  # what is encoded, until all of it is done
+_SHARD = re.compile(r"\.?(image|text)-[0-9a-f]{20}\.safetensors(\..+\.tmp)?")
 FEWEST, FEW_QUERIES, MOST_QUERIES = 10, 20, 2000
 SHARD = {IMAGE: 256, TEXT: 4096}  # items that are encoded between two files of what is done
 BATCH = {IMAGE: 32, TEXT: 512}
@@ -96,7 +99,8 @@ class Build(Command):
         run.lock().release()  # the folder can be written
         with Lock(run.path / ".build.lock", f"out: {run.path}"):
             told = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "out"}
-            about = {"arguments": from_anywhere(told), "source": digest_of(source)}
+            about: dict[str, Any] = {"arguments": from_anywhere(told), "source": digest_of(source)}
+            about["data"] = files.sha256(json.dumps(about))[:12]  # stands in the data too
             if not self._is_done(run, about):
                 if not source.problems:  # refuses before the long look
                     Plan.of(source, self.train_rows, self.seed)
@@ -108,9 +112,11 @@ class Build(Command):
                     how = source.encoders[modality] or "words and what they mean, fitted"
                     if modality not in source.features:
                         print(f"  {modality} encoder: {how!s:.100}")
+                if (run.path / BUILD).is_file():
+                    take_over(run.path / "build", run.path / WORK)
                 files.save_json(run.path / BUILD, about)
                 try:
-                    self._stages(run, source, plan)
+                    self._stages(run, source, plan, about["data"])
                 except KeyboardInterrupt:
                     print("stopped; the same command goes on", file=sys.stderr)
                     raise
@@ -139,12 +145,26 @@ class Build(Command):
         return found
 
     def _is_done(self, run: Run, about: dict[str, Any]) -> bool:
-        """Whether the run is there already; ``ValueError``: it is of something else."""
+        """Whether the run is there already; ``ValueError``: it is of something else.
+
+        ``FileExistsError``: what is there is no build's, and would be replaced.
+        """
+        from pyg_hash.datasets.feature_file import open_feature_file, read_about
+
         path = run.path / BUILD
         if not path.is_file():
             if any(run.has(part) for part in PARTS):
                 raise FileExistsError(f"out: {run.path} holds another run; choose another folder")
+            own = DATA, f"{DATA}.encoders", CATALOG, WORK
+            theirs = [*run.strangers(), *(n for n in own if os.path.lexists(run.path / n))]
+            if theirs:
+                raise FileExistsError(
+                    f"out: {run.path} holds {', '.join(theirs)}, which no build wrote, as there is "
+                    f"no {BUILD}, and this one would replace; choose another folder"
+                )
             return False
+        if (run.path / WORK).is_symlink():
+            raise FileExistsError(f"out: {run.path / WORK} is a link; remove it, then build again")
         there = files.load_json(path, dict)
         if not isinstance(there.get("arguments"), dict) or "source" not in there:
             raise files.CorruptFileError(f"{path}: not what pyg-hash build writes")
@@ -162,6 +182,16 @@ class Build(Command):
                 f"({', '.join(changed) or 'the source has changed'}); choose another folder, or "
                 f"delete it{later if run.has_catalog and not changed else ''}"
             )
+        if begun:
+            about["data"] = there.get("data")  # None: of an earlier version, which noted nothing
+            if about["data"]:
+                with open_feature_file(run.path / DATA) as file:
+                    told = read_about(file) or ""
+                if f"(build {about['data']})" not in told:
+                    raise FileExistsError(
+                        f"out: {run.path / DATA} is not what this build wrote; put that back, or "
+                        "choose another folder"
+                    )
         if not run.has_catalog:
             return False
         gone = [m for m in MODALITIES if not run.catalog_file(m).is_file()]
@@ -193,7 +223,7 @@ class Build(Command):
         if problems:
             print(f"left out: {len(problems)}\n{shown}")
 
-    def _stages(self, run: Run, source: Source, plan: Plan) -> None:
+    def _stages(self, run: Run, source: Source, plan: Plan, mark: str) -> None:
         """Features of the drawn rows, the training, the codes of all."""
         from pyg_hash.datasets.feature_file import stored_encoder
 
@@ -206,7 +236,7 @@ class Build(Command):
                 fitted = words_and_meaning([source.texts[row] or "" for row in train])
             source.encoders[TEXT] = fitted
         if not dataset.is_file():
-            self._write_data(dataset, source, plan)
+            self._write_data(dataset, source, plan, mark)
         if not run.has("metrics"):
             begun, rate = (run.path / CHECKPOINT).is_file(), 1.0 if plan.labels else 0.0
             own = {**self._training(), "label_rate": rate, "out": str(run.path)}
@@ -214,7 +244,7 @@ class Build(Command):
         write_catalog(run, source, plan, load_model(run))
         shutil.rmtree(run.path / WORK, ignore_errors=True)
 
-    def _write_data(self, path: Path, source: Source, plan: Plan) -> None:
+    def _write_data(self, path: Path, source: Source, plan: Plan, mark: str) -> None:
         from pyg_hash.datasets import write_feature_file
 
         rows, found = plan.rows, dict[Modality, Any]()
@@ -250,7 +280,7 @@ class Build(Command):
             ids=[source.ids[row] for row in rows],
             texts=[source.texts[row] for row in rows],
             image_paths=[p and os.path.relpath(p, path.parent) for p in images],
-            about=f"rows of {', '.join(Path(name).name for name in self.source)}",
+            about=f"rows of {', '.join(Path(name).name for name in self.source)} (build {mark})",
             **{f"{m}_encoder": source.encoders[m] for m in plan.sides},
             **splits,
         )
@@ -418,6 +448,18 @@ def in_shards(
             bar.update(len(part))
 
 
+def take_over(old: Path, folder: Path) -> None:
+    """Move what an earlier version encoded into another folder, and nothing else that is there."""
+    if old.is_symlink() or not old.is_dir():
+        return
+    folder.mkdir(exist_ok=True)
+    for path in old.iterdir():
+        if _SHARD.fullmatch(path.name):
+            path.replace(folder / path.name)
+    with suppress(OSError):  # it is not empty
+        old.rmdir()
+
+
 def save_shard(path: Path, found: Encoded) -> None:
     """Keep what was encoded."""
     values = {} if found.values is None else {"values": found.values}
@@ -444,8 +486,7 @@ def write_catalog(run: Run, source: Source, plan: Plan, model: HashModel) -> Non
         if is_finished and path.is_file():
             index = run.catalog(modality)
         else:
-            for left in filter(Path.is_file, folder.glob(f"{path.name}*")):  # of one who was killed
-                left.unlink()
+            path.unlink(missing_ok=True)  # of one who was killed
             kinds = {name: kind for name, (kind, _) in columns.items()}
             index = HammingIndex.create(path, model.num_bits, ids=str, fields=kinds, model=digest)
             index.modality = modality
