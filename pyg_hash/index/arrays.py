@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from pyg_hash.typing import PathLike
 from pyg_hash.utils.checksums import Sums, parsed
-from pyg_hash.utils.files import CorruptFileError, sync_folder, write_parts
+from pyg_hash.utils.files import TEMPORARY, CorruptFileError, sync_folder, write_parts
 
 Array = NDArray[Any]
 State = tuple[tuple[int, ...] | None, tuple[int, ...]]  # tells one content of a file from another
 VERSION = 3
 _LOG = "HammingIndex.log"
+_CHANGE = re.compile(rf"[0-9]{{6,}}\.store|{TEMPORARY.pattern}")
 _NAMES = {"I64": "<i8", "F64": "<f8", "I32": "<i4", "U8": "|u1", "I8": "|i1"}
 
 
@@ -226,9 +227,38 @@ def check_journal(path: Path) -> None:
                 raise
 
 
+def check_log(path: PathLike) -> None:
+    """Raise ``FileExistsError`` if what is in the place of the journal is somebody else's."""
+    folder = _folder(path)
+    try:
+        with os.scandir(folder) as entries:
+            others = (each.name for each in entries if not _is_change(each))
+            foreign = next((name for name in others if name[0] != "."), None)
+        what = foreign and f"holds {foreign!r}, which is none"
+    except FileNotFoundError:
+        return
+    except NotADirectoryError:
+        what = "is a file"
+    if what:
+        raise FileExistsError(
+            f"{folder}: is where the changes of {path} go, and {what}; move that elsewhere, or "
+            "give the store another name"
+        )
+
+
 def clear(path: PathLike) -> None:
-    """Remove all changes of a file, those of other marks too."""
-    shutil.rmtree(_folder(path), ignore_errors=True)
+    """Remove all changes of a file, those of other marks too, and nothing else."""
+    with suppress(OSError):
+        with os.scandir(_folder(path)) as entries:
+            ours = [each.path for each in entries if _is_change(each)]
+        for name in ours:
+            with suppress(OSError):
+                os.unlink(name)
+        _folder(path).rmdir()
+
+
+def _is_change(entry: os.DirEntry[str]) -> bool:
+    return bool(_CHANGE.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False)
 
 
 class Journal:

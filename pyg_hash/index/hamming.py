@@ -125,13 +125,15 @@ class HammingIndex(CodeStore):
     ) -> Self:
         """A new, empty index in the file ``path``, which appears with :meth:`save`.
 
-        The other arguments are those of the class. ``OSError``: the file could not be written.
+        The other arguments are those of the class. ``OSError``: the file could not be written, or
+        in the place of its journal is something else.
         """
         check_path(path)
         store = cls(num_bits, ids=ids, fields=fields, index=index, model=model)
         if os.path.lexists(path):
             raise FileExistsError(f"{path}: exists already; open() it or choose another name")
         check_writable(path)
+        arrays.check_log(path)
         store.path, store._opened = Path(path), arrays.state(path)
         return store
 
@@ -223,11 +225,13 @@ class HammingIndex(CodeStore):
         """Write what changed, atomically; after an ``OSError`` what was there still is.
 
         ``path`` is a file for all of the index; None: its own, which an index in memory has not
-        (``ValueError``), and which another process may be changing (``BusyError``).
+        (``ValueError``). Either may be in the hands of another process (``BusyError``), or have
+        something else in the place of its journal (``FileExistsError``).
         """
         own = self.path
         if path is not None and (own is None or os.path.realpath(own) != os.path.realpath(path)):
-            self._write(Path(path), None)
+            with _right(Path(path)):
+                self._write(Path(path), None)
             return
         if own is None:
             raise ValueError("path: this index is in memory; give the path of a file")
@@ -277,9 +281,8 @@ class HammingIndex(CodeStore):
         """
         if self.path is None or self._lock is not None:
             return
-        path = Path(os.path.realpath(self.path))
-        self._lock = Lock(path.with_name(f".{path.name}.lock"), f"store: {self.path}")
-        if arrays.state(path) != self._opened:
+        self._lock = _right(self.path)
+        if arrays.state(self.path) != self._opened:
             self._let_go()
             raise BusyError(
                 f"store: {self.path} was changed by another process since it was opened here; "
@@ -516,3 +519,10 @@ class HammingIndex(CodeStore):
 
     def _ids_of(self, names: NDArray[Any]) -> NDArray[Any]:
         return self._items.ids.at(names)
+
+
+def _right(path: Path) -> Lock:
+    """The right to change a file, whose journal is its own."""
+    arrays.check_log(path)
+    real = Path(os.path.realpath(path))
+    return Lock(real.with_name(f".{real.name}.lock"), f"store: {path}")

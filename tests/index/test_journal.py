@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -366,3 +367,48 @@ def test_a_journal_that_goes_while_it_is_listed(
 
     monkeypatch.setattr(Path, "glob", gone)
     assert len(HammingIndex.open(tmp_path / "a.store")) == 400
+
+
+def test_what_is_no_change_in_the_place_of_the_journal_is_kept(tmp_path: Path) -> None:
+    path, log = tmp_path / "a.store", tmp_path / "a.store.log"
+    store, memory = filled(path), HammingIndex(32)
+    grow(store, 400)
+    store.save()
+    for name in ("deep/thesis.txt", "notes.store", "000009.store/x"):
+        other = log / name
+        other.parent.mkdir(exist_ok=True)
+        other.write_text("mine")
+        calls = [lambda: grow(store, 410), store.save, store.compact, lambda: memory.save(path)]
+        for call in calls:
+            with pytest.raises(FileExistsError, match=r"a\.store\.log: .* holds .*; move that"):
+                call()
+        assert other.read_text() == "mine" and len(HammingIndex.open(path)) == 410
+        shutil.move(log / name.partition("/")[0], tmp_path / f"moved {name[:4]}")
+    (log / ".hidden").write_text("mine")  # as file systems and desktops leave
+    store.compact()
+    assert [p.name for p in log.iterdir()] == [".hidden"]
+    (tmp_path / "b.store.log").write_text("mine")
+    for call in (lambda: filled(tmp_path / "b.store"), lambda: memory.save(tmp_path / "b.store")):
+        with pytest.raises(FileExistsError, match=r"b\.store\.log: .* is a file; move that"):
+            call()
+    assert (tmp_path / "b.store.log").read_text() == "mine"
+    assert not (tmp_path / "b.store").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs locks of the system")
+def test_a_file_that_another_changes_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.store"
+    filled(path).close()
+    first, second = HammingIndex.open(path), HammingIndex(32)
+    grow(first, 400)
+    second.add(random_codes(3, 32))
+    other = f"from pyg_hash.index import HammingIndex; HammingIndex(32).save({str(path)!r})"
+    done = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True)
+    assert "BusyError: store: " in done.stderr and f"by process {os.getpid()} on" in done.stderr
+    with pytest.raises(BusyError, match=r"a\.store: is being changed by process"):
+        second.save(path)
+    first.save()
+    second.save(path)
+    assert len(HammingIndex.open(path)) == 3 and os.listdir(tmp_path) == ["a.store"]
+    with pytest.raises(BusyError, match="was changed by another process since it was opened"):
+        grow(first, 410)
