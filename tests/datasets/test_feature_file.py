@@ -163,6 +163,24 @@ def test_a_new_version_of_the_file_is_noticed(path, content):
     np.testing.assert_allclose(x.numpy(), (content["image"] + 1) * 2)
 
 
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_file_of_the_same_size_and_time_is_another(path, content, sealed):
+    sizes = set()
+    for more in (0, 1):  # as two archives give them
+        write_feature_file(path, **{**content, "image": content["image"] + more})
+        if not sealed:
+            path.write_bytes(path.read_bytes()[:-30])
+        os.utime(path, ns=(1, 1))
+        sizes.add(path.stat().st_size)
+        x = FeatureFile(path, pre_transform=Double())[0]["image"].x
+        np.testing.assert_allclose(x.numpy(), (content["image"] + more) * 2)
+    assert len(sizes) == 1
+    stored = sorted(path.parent.rglob("data.safetensors"))
+    os.utime(path, ns=(1, 1))
+    FeatureFile(path, pre_transform=Double())
+    assert sorted(path.parent.rglob("data.safetensors")) == stored and len(stored) == 2
+
+
 def replacing(path, versions, monkeypatch):
     """Put the next of these versions into the file's place before each reading of its features."""
     build, left = FeatureFile.build, list(versions)
