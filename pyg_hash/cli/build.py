@@ -25,7 +25,7 @@ from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checksums import say_once
 from pyg_hash.utils.files import CorruptFileError, bad_text, no_file
 from pyg_hash.utils.optional import imported
-from pyg_hash.utils.pictures import PICTURE_SUFFIXES
+from pyg_hash.utils.pictures import PICTURE_SUFFIXES, not_taken
 from pyg_hash.utils.provenance import check_model, data_rows, differences, trained_queries
 from pyg_hash.utils.settings import check_options, find
 
@@ -234,8 +234,7 @@ def pictures(where: str) -> NewItems:
         if left:
             deeper = any(os.path.isdir(os.path.join(where, name)) for name in left)
             say(
-                f"note: {where}: not taken, no picture files: {', '.join(left[:10])}"
-                + f" and {len(left) - 10} more" * (len(left) > 10)
+                f"note: {where}: not taken, {not_taken(left)}"
                 + f"; to take pictures in folders too give --images '{where}/**/*'" * deeper
             )
     else:  # a name may look like a pattern

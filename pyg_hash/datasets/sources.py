@@ -34,7 +34,7 @@ from pyg_hash.utils.checks import field_name
 from pyg_hash.utils.files import no_file
 from pyg_hash.utils.oddities import OddDataWarning
 from pyg_hash.utils.optional import require
-from pyg_hash.utils.pictures import PICTURE_SUFFIXES
+from pyg_hash.utils.pictures import PICTURE_SUFFIXES, not_taken
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 BLOCK = 1 << 14  # rows of features that are read at a time
@@ -154,12 +154,22 @@ def open_source(
 
 def _folder(root: Path) -> Source:
     """Pictures below a folder; texts from files beside them, else from names and sub-folders."""
-    found = []
-    for place, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(place, n) for n in sorted(names) if _is_picture(n) and n[0] != "."]
+    found, left = list[Path](), list[Path]()
+
+    def unread(error: OSError) -> None:
+        left.append(Path(error.filename))
+
+    for place, folders, names in os.walk(root, onerror=unread):
+        linked = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        left += [Path(place, n) for n in folders if n in linked or n[0] == "."]
+        folders[:] = sorted(name for name in folders if name[0] != "." and name not in linked)
+        for path in (Path(place, name) for name in sorted(names)):
+            (found if _is_picture(path.name) and path.name[0] != "." else left).append(path)
+    captions = {path.with_suffix(".txt") for path in found}
+    others = sorted(str(path.relative_to(root)) for path in left if path not in captions)
     if not found:
-        raise FileNotFoundError(f"source: no picture in {root}")
+        more = f"; not taken, {not_taken(others)}" if others else ""
+        raise FileNotFoundError(f"source: no picture in {root}{more}")
     relative = [path.relative_to(root) for path in found]
     labels = [list(path.parts[:-1][:1]) for path in relative]
     classes = {label for own in labels for label in own}
@@ -186,6 +196,8 @@ def _folder(root: Path) -> Source:
         listed = listed and f"none ({listed}: too few to learn from)"
     source.read_as = {IMAGE: f"{len(found):,} files", TEXT: listed or "none", "id": "paths"}
     source.read_as["labels"] = f"{len(classes)} sub-folders" if any(labels) else "none"
+    if others:
+        source.read_as["not taken"] = not_taken(others)
     return source
 
 

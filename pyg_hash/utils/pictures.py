@@ -26,6 +26,13 @@ PICTURE_SUFFIXES = (  # of the files that are taken for pictures
 )
 
 
+def not_taken(names: Sequence[str]) -> str:
+    """What of a folder is left out, for people."""
+    more = f" and {len(names) - 10} more" * (len(names) > 10)
+    listed = ", ".join(names[:10]).encode("utf-8", "backslashreplace").decode()
+    return f"no picture files: {listed}{more}"
+
+
 class UnreadableImageError(ValueError):
     """A picture file is missing, damaged, too large or of a format that is not read."""
 

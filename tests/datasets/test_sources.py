@@ -38,10 +38,20 @@ def test_a_folder_gives_captions_names_of_files_and_of_folders(tmp_path):
     assert source.ids == ["cats/IMG_001.jpg", "cats/sleepingTabby.png", "dogs/2.png"]
     assert source.texts == ["cats", "sleeping Tabby", "a dog that barks"]
     assert source.labels == [["cats"], ["cats"], ["dogs"]]
+    listed = "no picture files: dogs/.hidden.png, dogs/notes.md"
+    assert source.read_as["not taken"] == listed
+    (tmp_path / "dogs" / "more").symlink_to(tmp_path / "cats")
+    for number in range(9):
+        (tmp_path / f"{number}.heic").touch()
+    told = open_source([tmp_path]).read_as["not taken"]
+    assert told.endswith("8.heic, dogs/.hidden.png and 2 more") and told.count(".heic") == 9
     flat = open_source([tmp_path / "cats"])
     assert flat.labels == [[], []] and flat.texts == [None, "sleeping Tabby"]
-    with pytest.raises(FileNotFoundError, match="no picture in"):
-        (tmp_path / "empty").mkdir()
+    assert "not taken" not in flat.read_as
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "a.heic").touch()
+    told = r"no picture in .*/empty; not taken, no picture files: a\.heic"
+    with pytest.raises(FileNotFoundError, match=told):
         open_source([tmp_path / "empty"])
 
 
