@@ -121,6 +121,18 @@ def digits(codes):
     return ["".join("1" if bit > 0 else "0" for bit in row) for row in codes.tolist()]
 
 
+@pytest.mark.parametrize(
+    ("to", "name"), [("npz", "x.csv"), ("csv", "y.PARQUET"), ("csv", "y.hdf5")]
+)
+def test_the_name_of_another_format_is_refused(store, tmp_path, capsys, to, name):
+    before = sorted(tmp_path.iterdir())
+    assert main(["export", str(store[1]), f"--to={to}", f"--out={tmp_path / name}"]) == 2
+    assert sorted(tmp_path.iterdir()) == before
+    right = (tmp_path / name).with_suffix(f".{to}")
+    told = f"out: {tmp_path / name} is the name of another format than {to}; name it {right}, or"
+    assert told in capsys.readouterr().err
+
+
 def test_store_as_csv(store, tmp_path):
     _, path, codes = store
     assert main(["export", str(path), "--to=csv", f"--out={tmp_path / 'x.csv'}"]) == 0

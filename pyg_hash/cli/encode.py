@@ -314,6 +314,13 @@ class Export(build.PictureCommand):
         if kind is not None:
             if self.out is None:
                 raise UsageError(f"out: name the file to write, such as codes{ending}")
+            own = Path(self.out).suffix.lower().replace(".hdf5", ".h5")
+            others = {".onnx", ".store", *(end for end, _ in FORMATS.values())} - {ending}
+            if own in others and not self._is_collection():
+                raise UsageError(
+                    f"out: {self.out} is the name of another format than {self.to}; name it "
+                    f"{Path(self.out).with_suffix(ending)}, or give the --to that fits"
+                )
             with kind.open(self.run) as store:
                 if not self._is_collection():
                     check_out(self.out, self.to)
