@@ -534,7 +534,10 @@ def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any
         warnings += oddities.odd_columns(low, high, matrix.name)
     warnings += oddities.zero_rows(lengths, matrix.name)
     if found.duplicate_rows:
-        warnings.append(f"{matrix.name}: {found.duplicate_rows} rows repeat an earlier one")
+        warnings.append(
+            f"{matrix.name}: {found.duplicate_rows} rows repeat an earlier one; drop them, or see "
+            "that equal rows lie in one split"
+        )
     return hashes
 
 
@@ -583,5 +586,5 @@ def _check_splits(
         if shared:
             report.warnings.append(
                 f"{name}: {shared} query rows equal a database row exactly; "
-                "retrieval of these is no test"
+                "retrieval of these is no test: drop them from the query split or the database"
             )

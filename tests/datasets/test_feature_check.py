@@ -74,6 +74,9 @@ def test_values_are_counted_over_all_blocks(path, content, monkeypatch):
     assert found.minimum == finite.min() and found.maximum == finite.max()
     assert report.problems == ["image: 2 NaN and 2 inf values; clean or drop their rows"]
     assert len(report.warnings) == 3
+    told = "\n".join(report.warnings)
+    assert "image: 2 rows repeat an earlier one; drop them, or" in told
+    assert "1 query rows equal a database row exactly; retrieval of these is no test: drop" in told
     assert "PROBLEM" in str(report) and "will not load" in str(report)
 
 
