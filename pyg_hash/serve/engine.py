@@ -26,7 +26,7 @@ from pyg_hash.models import HashModel
 from pyg_hash.runs import CATALOG, NAME, IncompleteRunError, Run, picture_file
 from pyg_hash.serve.guard import FORMATS, QueryError
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
-from pyg_hash.utils.files import bad_text, load_tensors, save_tensors
+from pyg_hash.utils.files import CorruptFileError, bad_text, load_tensors, save_tensors
 from pyg_hash.utils.locks import BusyError, Lock
 from pyg_hash.utils.pictures import decode
 from pyg_hash.utils.provenance import check_model
@@ -106,6 +106,12 @@ class SearchEngine:
         self._about: dict[str, Any] | None = None  # until items change
         path = getattr(indexes[IMAGE], "path", None)
         for modality, index in indexes.items():
+            own = getattr(index, "modality", None) or modality
+            if own != modality and not self.is_one:
+                raise ValueError(
+                    f"indexes: that of {modality} holds codes of the other modality, {own}; give "
+                    "each its own"
+                )
             if index.model is not None:  # else nothing can be said of it, or that was said
                 what = f"{modality}: {getattr(index, 'path', None) or 'its index'}"
                 check_model(index.model, self._digest, what, force=self.force)
@@ -373,7 +379,8 @@ class SearchEngine:
     def add(self, new: Sequence[NewItem], *, replace: bool = False) -> int:
         """Add items, or put them in the place of others, and save; how many were there before.
 
-        ``QueryError``: an id is there, a value is not kept, or an item has nothing to code.
+        ``QueryError``: an id is there, a value is not kept, or an item has nothing to code, or
+        nothing of the modality whose codes the one store keeps.
         """
         names = [item.id for item in new]
         if len({*names}) < len(names):
@@ -388,7 +395,15 @@ class SearchEngine:
                     raise QueryError(f"items: {min(unknown)!r} is not kept here, but {kept}")
         of = {m: [item for item in new if m in item.features] for m in MODALITIES}
         if self.is_one:  # one code an item: that of its picture, if there is one
-            of[TEXT] = [item for item in of[TEXT] if IMAGE not in item.features]
+            kind = getattr(self.indexes[IMAGE], "modality", None)
+            lone = other(kind or IMAGE)
+            of[lone] = [item for item in of[lone] if other(lone) not in item.features]
+            if kind and of[lone]:
+                raise QueryError(
+                    f"items: {of[lone][0].id!r} is one of {lone} alone, and this store keeps the "
+                    f"{kind}s of a run, which are found and replaced by their ids; serve the whole "
+                    f"run, or the store of its {lone}s"
+                )
         with self._changing(names, new) as (keys, values):
             key_of = dict(zip(names, keys, strict=True))
             known: dict[Any, dict[str, Any]] = {}
@@ -482,7 +497,8 @@ class SearchEngine:
                 self._reopen()
                 for path in pictures:
                     path.unlink(missing_ok=True)
-                with suppress(OSError):  # else the next change, or a restart, does it
+                # else the next change, or a restart, does it
+                with suppress(OSError, CorruptFileError):
                     self._take_back()
                 if isinstance(error, QueryError) or not isinstance(error, TypeError | ValueError):
                     raise
@@ -544,7 +560,8 @@ class SearchEngine:
     def recover(self) -> None:
         """Take back what a killed process changed in one of two stores.
 
-        ``OSError``: it cannot; ``QueryError``: another process goes on changing them.
+        ``OSError``: it cannot; ``CorruptFileError``: what is to tell what it changed is damaged, or
+        somebody else's; ``QueryError``: another process goes on changing them.
         """
         if self._before is None or not self._before.is_file():
             return
@@ -558,10 +575,17 @@ class SearchEngine:
         if self._before is None or not self._before.is_file():
             return
         self._lock()
-        tensors, about = load_tensors(self._before)
+        try:
+            tensors, about = load_tensors(self._before)
+            keys, kept = about["keys"], {modality: about[modality] for modality in MODALITIES}
+        except (CorruptFileError, LookupError, TypeError) as error:
+            raise CorruptFileError(
+                f"{self._before}: is damaged, or not what an interrupted change of two stores left "
+                "there, which is taken back; move it elsewhere"
+            ) from error
         for modality, index in self.indexes.items():
-            ids, fields = about[modality]
-            index.remove(_present(index, about["keys"]))
+            ids, fields = kept[modality]
+            index.remove(_present(index, keys))
             if ids:
                 relaxed = tensors.get(f"{modality}.relaxed")
                 index.add(tensors[f"{modality}.codes"], ids, fields, relaxed=relaxed)

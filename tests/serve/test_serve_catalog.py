@@ -24,6 +24,7 @@ from pyg_hash.serve import SearchEngine, create_app
 from pyg_hash.serve.engine import NewItem, _Turns
 from pyg_hash.serve.guard import QueryError
 from pyg_hash.typing import MODALITIES
+from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.locks import Lock
 
 TOKEN = "a-token-of-tests"
@@ -523,6 +524,49 @@ def test_a_run_without_a_catalogue_cannot_be_changed():
     client = Client(token=TOKEN)
     answer = change(client, "DELETE", "/api/item/3")
     assert answer.status == 409 and "pyg-hash build" in answer.json["detail"]
+
+
+@pytest.mark.parametrize(("kind", "rest"), [("image", "text"), ("text", "image")])
+def test_one_store_of_one_modality_takes_no_code_of_the_other(engine, tmp_path, kind, rest):
+    store = HammingIndex.create(tmp_path / "one.store", 12, ids=str)
+    words, pictures = engine.encoders["text"](["red"]), engine.encoders["image"].rows[0][None]
+    features = {"image": pictures, "text": words}
+    store.modality = kind
+    store.save()
+    one = SearchEngine(engine.model, dict.fromkeys(MODALITIES, store), {})
+    assert one.add([NewItem("a", {kind: features[kind]}), NewItem("b", features)]) == 0
+    codes = store.codes(["a", "b"])
+    assert torch.equal(codes[0], codes[1])
+    for replace in (True, False):
+        with pytest.raises(QueryError, match=f"'a' is one of {rest} alone, .* the {kind}s of a"):
+            one.add([NewItem("a", {rest: features[rest]})], replace=replace)
+    for opened in (store, HammingIndex.open(tmp_path / "one.store")):
+        assert torch.equal(opened.codes(["a", "b"]), codes)
+
+
+def test_indexes_that_are_swapped_are_named(engine, tmp_path):
+    make_catalog(tmp_path)
+    stores = {m: HammingIndex.open(tmp_path / f"{m}.store") for m in MODALITIES}
+    for modality, store in stores.items():
+        store.modality = modality
+    SearchEngine(engine.model, stores, {})
+    swapped = {"image": stores["text"], "text": stores["image"]}
+    with pytest.raises(ValueError, match="indexes: that of image holds .* modality, text; give"):
+        SearchEngine(engine.model, swapped, {})
+
+
+def test_a_file_of_somebody_else_in_the_place_of_a_change_is_named_and_kept(engine, tmp_path):
+    own = make_catalog(tmp_path)
+    before = tmp_path / "image.store.before"
+    for content in ((tmp_path / "image.store").read_bytes(), b"mine"):
+        before.write_bytes(content)
+        with pytest.raises(CorruptFileError, match=r"image\.store\.before: .*; move it elsewhere"):
+            own.recover()
+        with pytest.raises(QueryError, match=r"image\.store\.before: .*; move it elsewhere"):
+            own.remove(["set/2"])
+        assert before.read_bytes() == content and known(tmp_path, ["set/2"])
+    before.unlink()
+    assert own.remove(["set/2"]) == 1
 
 
 def test_one_store_of_integers(engine, tmp_path):
