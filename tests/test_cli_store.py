@@ -31,6 +31,16 @@ def store(request, tmp_path):
     return path
 
 
+@pytest.mark.parametrize("name", ["a.csv", "b.csv", "c.jsonl"])
+def test_a_line_without_end_is_refused(store, tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setattr("pyg_hash.cli.store._LONGEST", 100)
+    with open(tmp_path / name, "w") as file:
+        file.write("id,year\n" if name == "b.csv" else "")
+        file.truncate(1 << 40)  # holes alone
+    assert main(["store", "update", str(store), f"--metadata={tmp_path / name}"]) == 1
+    assert f"{name}, line 1: from here on a line has over 100 letters" in capsys.readouterr().err
+
+
 def test_items_are_listed(store, capsys):
     assert main(["store", "list", str(store), "--where=year > 2000 or tags has 'a'", "--json"]) == 0
     said = capsys.readouterr()

@@ -10,7 +10,7 @@ from dataclasses import MISSING
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from pyg_hash.cli import build
 from pyg_hash.cli.options import Command, UsageError, option, say
@@ -22,6 +22,7 @@ from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.files import no_file
 from pyg_hash.utils.locks import Lock
 
+_LONGEST = 1 << 26  # letters of a line: a file of holes is one without end
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 _WORDS = {bool: "true or false", int: "an integer", float: "a number"}
 
@@ -210,11 +211,11 @@ def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
         line, codes, tell = 1, {"code", "relaxed"} - {*store.fields}, cache(say)
         try:
             if ending == ".csv":
-                head = file.readline()
+                head = next(_lines(file), "")
                 mark = "," if head.startswith("id,") else delimiter(head)
                 file.seek(0)
-                reader = csv.DictReader(file, restkey="", strict=True, delimiter=mark)
-            for line, row in enumerate(reader if ending == ".csv" else file, 1):
+                reader = csv.DictReader(_lines(file), restkey="", strict=True, delimiter=mark)
+            for line, row in enumerate(reader or _lines(file), 1):
                 if ending == ".csv":  # of several lines, the first
                     line = reader.line_num - sum(str(x).count("\n") for x in row.values())
                 elif row.strip():
@@ -238,6 +239,16 @@ def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
         except (ValueError, csv.Error) as error:
             line = reader.reader.line_num if reader and isinstance(error, csv.Error) else line
             raise ValueError(f"metadata: {path}, line {line}: {error}") from error
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """The lines of a file; ``ValueError``: one is too long."""
+    while line := file.readline(_LONGEST):
+        if len(line) == _LONGEST and not line.endswith("\n"):
+            raise ValueError(
+                f"from here on a line has over {_LONGEST:,} letters; give a table of shorter ones"
+            )
+        yield line
 
 
 def parsed(name: str, text: str | None, kind: type) -> Any:
