@@ -278,6 +278,19 @@ def test_a_folder_says_what_it_did_not_take(tmp_path, capsys):
     ]
 
 
+def test_a_picture_that_links_lead_to_again_is_taken_once(tmp_path, capsys):
+    for name in ("a", "a/b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.png").touch()
+    (tmp_path / "a" / "same.png").symlink_to("x.png")  # a name of its own
+    (tmp_path / "a" / "loop").symlink_to(".")
+    (tmp_path / "a" / "again").symlink_to("b")
+    found = [path.removeprefix(f"{tmp_path}/") for path in pictures(f"{tmp_path}/**/*").values]
+    assert found == ["a/b/x.png", "a/same.png", "a/x.png"]
+    said = capsys.readouterr().err
+    assert f"note: {tmp_path}/**/*: links lead to " in said and "taken once; to take" in said
+
+
 def test_an_encoder_of_your_own_may_give_numpy(shapes_run, tmp_path, capsys, monkeypatch):
     code = "import numpy as np\ndef rows(texts): return np.ones((len(texts), {}))\n"
     width = Run(shapes_run).encoder("text").num_features

@@ -239,7 +239,12 @@ def pictures(where: str) -> NewItems:
             )
     else:  # a name may look like a pattern
         names = [where] if os.path.isfile(where) else glob.glob(where, recursive=True)
-        found = sorted(filter(os.path.isfile, names))
+        found, twice = _once(sorted(filter(os.path.isfile, names)))
+        if twice:
+            say(
+                f"note: {where}: links lead to {len(twice)} of the pictures again (first: "
+                f"{twice[0]}), which are taken once; to take them again copy them"
+            )
     if not found:
         raise FileNotFoundError(f"images: no picture in {where}; give a folder or a pattern")
     places = [_printable(path) for path in found]
@@ -247,6 +252,17 @@ def pictures(where: str) -> NewItems:
     wrong = "its name is not valid UTF-8; rename it"
     problems = {row: wrong for row, path in enumerate(found) if places[row] != path}
     return NewItems(IMAGE, found, ids, places, problems)
+
+
+def _once(paths: list[str]) -> tuple[list[str], list[str]]:
+    """Files without those in folders that are there by another path too, and these."""
+    real = {folder: os.path.realpath(folder) for folder in map(os.path.dirname, paths)}
+    names = dict[str, str]()
+    for folder in sorted(real, key=lambda name: (os.path.abspath(name) != real[name], name)):
+        names.setdefault(real[folder], folder)
+    first = {*names.values()}
+    kept = [path for path in paths if os.path.dirname(path) in first]
+    return kept, [path for path in paths if os.path.dirname(path) not in first]
 
 
 def _printable(path: str) -> str:
