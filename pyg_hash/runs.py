@@ -132,8 +132,8 @@ class Run:
                 raise ValueError(f"resume: {path} was started with other settings: {listed}")
         elif theirs := run.strangers():
             raise FileExistsError(
-                f"out: {path} holds {', '.join(theirs)}, which no training wrote and a run would "
-                "replace; choose another folder"
+                f"out: {path} holds {', '.join(theirs)}, which may be somebody else's and a run "
+                "would replace; remove them or choose another folder"
             )
         text = f"{_HEAD} --config config.yaml --out ANOTHER_FOLDER\n"
         text += yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
@@ -154,9 +154,9 @@ class Run:
         run = cls(Path(path))
         if not run.path.is_dir():
             raise IncompleteRunError(f"run: {path} is no folder; give one that training wrote")
-        need, command = {*need}, run.build_command()
-        lacking = [file for part, file in PARTS.items() if part in need and not run.has(part)]
-        if command and not run.has_catalog and {"index_image", "index_text"} & need:
+        need, command = {part: PARTS[part] for part in need}, run.build_command()
+        lacking = [file for part, file in need.items() if not run.has(part)]
+        if command and not run.has_catalog and {"index_image", "index_text"} & {*need}:
             lacking.append(f"{CATALOG}/{ABOUT}")  # the index files are of a part of the source
         if lacking:
             remedy = "give a folder that pyg-hash train wrote"
@@ -189,10 +189,10 @@ class Run:
 
     def strangers(self) -> list[str]:
         """What lies where a new run writes, and is nothing that a stopped one left."""
-        config = self.file("config")
-        names = {*PARTS.values(), RECORD, ROWS, HISTORY, "history.csv", "model", "encoders"}
-        if config.is_file() and config.read_bytes().startswith(_HEAD.encode()):
-            names -= {config.name, PARTS["items"], RECORD, ROWS, "encoders"}
+        mine = [PARTS["config"], PARTS["items"], RECORD, ROWS, HISTORY, "history.csv", "encoders"]
+        marks = (self.file("config"), _HEAD), (self.path / RECORD, FORMAT)
+        begun = any(file.is_file() and mark.encode() in file.read_bytes() for file, mark in marks)
+        names = {*PARTS.values(), "model", *mine}.difference(mine if begun else ())
         return sorted(name for name in names if os.path.lexists(self.path / name))
 
     def check_place(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero, row_chunks
-from pyg_hash.utils.checks import check_positive_ints, check_seed, check_two, check_weight
+from pyg_hash.utils.checks import check_positive_ints, check_two, check_weight
 
 _MOST = 1e18  # whose squares float32 holds
 
@@ -54,7 +55,8 @@ class SyntheticCrossModal(CrossModalDataset):
         check_weight(noise, "noise")
         if noise > _MOST:
             raise ValueError(f"noise: {noise!r} is too large; use at most {_MOST:g}")
-        check_seed(seed)
+        if isinstance(seed, bool) or not isinstance(seed, Integral) or abs(seed) >= 1 << 63:
+            raise TypeError(f"seed: expected an integer of 64 bits, got {seed!r}")
         num_queries = min(1000, max(1, n // 10)) if num_queries is None else num_queries
         check_positive_ints(num_queries=num_queries)
         if num_queries >= n:

@@ -23,7 +23,6 @@ from pyg_hash.utils.checks import (
     check_choice,
     check_mapping,
     check_positive_int,
-    check_seed,
     check_two,
 )
 from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors, sha256
@@ -85,7 +84,6 @@ class BagOfWords(StoredEncoder):
         for name in ("min_df", "min_length", "max_features", "lsa"):
             if self.config[name] is not None or name.startswith("min"):
                 check_positive_int(self.config[name], name)
-        check_seed(seed)
         if subwords is not None:
             check_two(subwords, "subwords")
             shortest, longest = subwords
@@ -221,9 +219,9 @@ class BagOfWords(StoredEncoder):
 
     def save(self, folder: PathLike) -> Path:
         """Write settings and vocabulary as JSON, weights as safetensors, to ``folder``."""
-        path = super().save(folder)
+        self.settings()  # an error before a file, and weights first: they are no encoder alone
         save_tensors(Path(folder) / TENSOR_FILE, self._tensors)
-        return path
+        return super().save(folder)
 
     @classmethod
     def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:

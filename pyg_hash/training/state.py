@@ -152,8 +152,8 @@ class TrainingState:
         if "rows" not in parts:
             say_once(
                 "rows",
-                f"{path}: does not say what data it is of, as an earlier version wrote it; that it "
-                "is of these is not checked",
+                f"{path}: does not say itself what data it is of, as an earlier version wrote it; "
+                "a run compares them by its record, fit alone does not",
             )
         elif others := differences(parts["rows"], self.rows):
             raise ValueError(

@@ -17,7 +17,7 @@ from torch import Tensor
 def check_choice(value: object, choices: Sequence[object], name: str) -> None:
     """Raise ``ValueError`` unless ``value`` is one of ``choices``."""
     # arrays have no truth value
-    if not any(isinstance(value, type(choice)) and value == choice for choice in choices):
+    if isinstance(value, Collection) and not isinstance(value, str) or value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)
         raise ValueError(f"{name}: {value!r} is not known; use one of {listed}")
 

@@ -104,13 +104,13 @@ def check_model(stored: str | None, digest: str, what: str, *, force: bool = Fal
             "is found among those of another model means nothing; encode all anew into a new store"
         )
         if not force:
-            raise ValueError(f"{told}, or, if you know better, add --force")
+            raise ValueError(f"{told}, or, if you know better, add --force (force=True)")
         say_once("mixed", told)
     elif stored != digest and not force:
         raise ValueError(
             f"{what}: is of another model ({stored[:12]}) than this one ({digest[:12]}), and codes "
             "of two models cannot be compared; use the run that it was made with, make it anew, "
-            "or, if you know better, add --force"
+            "or, if you know better, add --force (in Python force=True)"
         )
 
 

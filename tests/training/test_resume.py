@@ -186,7 +186,7 @@ def test_other_data_are_refused(data, file, monkeypatch):
     old = {name: x for name, x in tensors.items() if not name.startswith("rows.")}
     save_tensors(file, old, metadata)
     monkeypatch.setattr(checksums, "_said", set())
-    with pytest.warns(UncheckedWarning, match="does not say what data"):
+    with pytest.warns(UncheckedWarning, match="does not say itself what data"):
         run(data, 3, checkpoint=file, resume=True)
 
 
