@@ -194,7 +194,7 @@ TRANSFORMER = "sentence_transformers.models.Transformer"
         ({"modules.json": [{"type": "sentence_transformers.models.Router"}]}, "Router"),
         ({"modules.json": [{"type": TRANSFORMER, "path": "../.."}]}, "not of this folder"),
         ({"modules.json": [{"type": TRANSFORMER, "path": "/etc"}]}, "not of this folder"),
-        ({"modules.json": {"type": TRANSFORMER}}, "list of modules"),
+        ({"modules.json": {"type": TRANSFORMER}}, r"modules.json: expected a list"),
         (
             {"2_Dense/config.json": {"in_features": 1, "activation_function": "torch.hub.load"}},
             "torch.hub.load.*not known",
