@@ -99,6 +99,7 @@ class HammingIndex(CodeStore):
         packed, ids = np.empty((0, num_bytes(self.num_bits)), np.uint8), np.empty(0, self._id_dtype)
         self._items = Items.of(packed, ids, {name: [] for name in self.fields}, self.fields)
         self._alive: NDArray[np.bool_] | None = None  # None: all rows
+        self._num_gone = 0  # of these, so that searches count none
         self._tables: Any = None  # what is kept beside the codes
         if isinstance(self.index, lookup.MultiIndex):
             self._tables = lookup.MultiIndexHash()
@@ -295,7 +296,7 @@ class HammingIndex(CodeStore):
         self._lock = None
 
     def __len__(self) -> int:
-        return len(self._items) if self._alive is None else int(np.count_nonzero(self._alive))
+        return len(self._items) - self._num_gone
 
     @property
     def _kind(self) -> str:  # type: ignore[override]
@@ -427,12 +428,14 @@ class HammingIndex(CodeStore):
             alive = np.ones(len(self._items), bool) if self._alive is None else self._alive.copy()
             alive[rows] = False
             self._alive, self._view = alive, None
+            self._num_gone = len(alive) - int(alive.sum())
 
     def _keep(self, rows: NDArray[Any]) -> None:
         """Keep these rows alone, in this order."""
         if self._tables is not None:
             self._tables.reordered(self._items.codes.joined(), rows)
         self._items, self._alive, self._view = self._items.take(rows), None, None
+        self._num_gone = 0
         self._begin()
 
     def _put(self, new: New, there: NDArray[np.bool_]) -> None:
