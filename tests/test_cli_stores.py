@@ -142,7 +142,7 @@ def test_a_store_that_another_made_during_the_encoding(
     (tmp_path / "dangling.store").symlink_to(tmp_path / "nothing")
     capsys.readouterr()
     assert main([*words["blue"], f"--out={tmp_path}/dangling.store"]) == 1
-    assert "dangling.store is there, but no file" in capsys.readouterr().err
+    assert "dangling.store is there, but no store" in capsys.readouterr().err
 
 
 def test_what_a_store_cannot_take_is_said_first(shapes_run, shapes_root, store, tmp_path, capsys):

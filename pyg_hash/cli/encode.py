@@ -154,8 +154,9 @@ class Encode(build.NewItemsCommand):
                     store = kind.create(self.out, model.num_bits, **about)
                     break
                 except FileExistsError as error:
-                    if not Path(self.out).is_file():  # else it was made since
-                        told = f"out: {self.out} is there, but no file; choose another name"
+                    # a file of ours was made since
+                    if kind is not HammingIndex or not Path(self.out).is_file():
+                        told = f"out: {self.out} is there, but no store; choose another name"
                         raise FileExistsError(told) from error
         if self.relaxed and not store.has_relaxed and (len(store) or kind is not HammingIndex):
             raise UsageError(

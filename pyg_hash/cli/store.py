@@ -110,8 +110,10 @@ class UpdateItems(StoreCommand):
                 engine.update(new)
                 print(f"{len(new):,} items changed, in each store that has them")
                 return
-            for names in dict.fromkeys(map(tuple, given)):
-                rows = [row for row in given if tuple(row) == names]
+            groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+            for row in given:
+                groups.setdefault(tuple(row), []).append(row)
+            for names, rows in groups.items():
                 columns = {name: [row[name] for row in rows] for name in names}
                 store.update(columns.pop("id"), columns)
             store.save()
@@ -131,7 +133,8 @@ def to_change(address: str, what: str) -> Iterator[tuple[list[CodeStore], Search
             yield [store], None
         return
     model = build.load_model(Run.open(run.path, need=("config", "model")))
-    engine = SearchEngine(model, {m: run.catalog(m) for m in MODALITIES}, {})
+    stores = {m: run.catalog(m) for m in MODALITIES}
+    engine = SearchEngine(model, stores, {}, force=True)  # no code is made or searched
     try:
         engine.recover()
         yield [*engine.indexes.values()], engine

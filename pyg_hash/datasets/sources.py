@@ -497,7 +497,9 @@ def _labels(values: Sequence[Any], mark: str | None) -> tuple[list[list[str]], s
         texts = ["" if v is None or v != v else str(v) for v in values]
         if mark is None:
             mark = next((mark for mark in ";|," if any(mark in text for text in texts)), "")
-        lists = [text.split(mark) if mark else [text] for text in texts]
+        if not mark:  # nothing to sort
+            return [[part] if (part := text.strip()) else [] for text in texts], ""
+        lists = [text.split(mark) for text in texts]
     how = f", several a row apart by {mark!r}" if mark else ""
     return [sorted({str(part).strip() for part in own} - {""}) for own in lists], how
 
@@ -512,7 +514,8 @@ def _numbers_with(mark: str, values: Sequence[Any]) -> bool:
     if not all(value is None or isinstance(value, str) for value in values):
         return False
     there = [value.strip() for value in values if value and value.strip()]
-    return any(re.search(mark, value) for value in there) and all(map(_MARKED.fullmatch, there))
+    found = any("," in value and re.search(mark, value) for value in there)
+    return found and all(map(_MARKED.fullmatch, there))
 
 
 def _type_of(values: Sequence[Any]) -> tuple[type, Callable[[Any], Any]]:
