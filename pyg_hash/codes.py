@@ -119,14 +119,20 @@ def quantize(relaxed: Tensor, codes: Tensor | None = None) -> Tensor:
     if relaxed.numel() and (largest := float(relaxed.abs().max())) > 1 + _ROUNDING:
         raise ValueError(f"relaxed: goes up to {largest:g}; expected values in [-1, 1]")
     signs = binarize(relaxed) if codes is None else codes.to(relaxed.device)
-    steps = relaxed.detach().double().mul(LEVELS).round().to(torch.int8)
+    steps = check_signs(relaxed, signs, "relaxed").to(torch.int8)
+    return torch.where(steps == 0, signs, steps)
+
+
+def check_signs(relaxed: Tensor, signs: Tensor, name: str) -> Tensor:
+    """Relaxed codes in steps; ``ValueError`` if some that are not all but 0 have other signs."""
+    steps = relaxed.detach().double().mul(LEVELS).round()
     wrong = (steps * signs < 0).any(1).nonzero().flatten()
     if len(wrong):
         raise ValueError(
-            f"relaxed: {len(wrong)} rows have other signs than their codes (first: row "
-            f"{int(wrong[0])}); give codes and relaxed codes of one pass, codes = binarize(relaxed)"
+            f"{name}: {len(wrong)} rows have other signs than their codes (first: row "
+            f"{int(wrong[0])}); give codes and relaxed codes of one pass, codes = binarize({name})"
         )
-    return torch.where(steps == 0, signs, steps)
+    return steps
 
 
 def check_relaxed(relaxed: Tensor, name: str, shape: tuple[int, int] | None = None) -> None:

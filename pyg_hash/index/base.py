@@ -18,6 +18,7 @@ from pyg_hash.codes import (
     LEVELS,
     check_packed,
     check_relaxed,
+    check_signs,
     exact_queries,
     pack_bits,
     quantize,
@@ -288,7 +289,8 @@ class CodeStore(ABC):
             k: at least 1.
             where: a filter; only items that pass.
             rescore: real-valued codes of the queries, float ``[q, num_bits]``, as
-                ``model.relax_text(x)`` gives them. ``IVF`` and ``HNSW`` rescore what they find,
+                ``model.relax_text(x)`` gives them (``ValueError``: of other signs than ``codes``,
+                where they are not all but 0). ``IVF`` and ``HNSW`` rescore what they find,
                 without all that are tied, and databases what they give (Milvus: 16,384 items).
             oversample: how many items to rescore, times ``k``.
 
@@ -321,6 +323,9 @@ class CodeStore(ABC):
         check_positive_int(oversample, "oversample")
         check_relaxed(rescore, "rescore", (len(packed), self.num_bits))
         asked = exact_queries(rescore.cpu()).numpy()
+        if np.packbits(asked >= 0, axis=1).tobytes() != packed.tobytes():  # or all but 0
+            signs = unpack_bits(torch.from_numpy(packed), self.num_bits)
+            check_signs(rescore.cpu(), signs, "rescore")
         scores = np.full((len(packed), k), -np.inf)
         count = min(int(oversample) * k, len(self) or 1)
         for row, far, names in self._shortlists(scope, packed, count):
@@ -490,6 +495,7 @@ class CodeStore(ABC):
         found = {}
         for name in names:
             values = metadata.get(name, [None] * n)
+            _check_in_order(values, f"metadata: {name}")
             if len(values) != n:
                 raise ValueError(f"metadata: {name} has {len(values)} values for {n} items")
             found[name] = checked_values(values, self.fields[name], f"metadata: {name}")
@@ -509,6 +515,7 @@ class CodeStore(ABC):
 
     def _id_array(self, ids: Any) -> NDArray[Any]:
         """Ids as int64 ``[n]``, or as an object array of ``str``."""
+        _check_in_order(ids, "ids")
         if self.id_type is int:
             try:
                 numbers = np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids)
@@ -524,8 +531,6 @@ class CodeStore(ABC):
             if numbers.ndim != 1:
                 raise ValueError(f"ids: expected shape [n], got {list(numbers.shape)}")
             return numbers.astype(np.int64)
-        if isinstance(ids, str):
-            raise TypeError("ids: expected a list of strings, got one string")
         values = ids.tolist() if isinstance(ids, np.ndarray) else [*ids]
         if wrong := [type(value).__name__ for value in values if not isinstance(value, str)]:
             raise TypeError(f"ids: this {self._kind} has string ids, got {wrong[0]}")
@@ -549,6 +554,13 @@ class CodeStore(ABC):
         fields = {name: kind.__name__ for name, kind in self.fields.items()}
         about = {"num_bits": self.num_bits, "ids": self.id_type.__name__, "fields": fields}
         return {**about, "model": self.model}
+
+
+def _check_in_order(values: Any, name: str) -> None:
+    """Raise ``TypeError`` for one text, and for what has no order, or no place for each item."""
+    if isinstance(values, str | bytes | Mapping | set | frozenset):
+        one = "one string" if isinstance(values, str) else type(values).__name__
+        raise TypeError(f"{name}: expected a list, one an item in their order, got {one}")
 
 
 def _radius(radius: Any, name: str) -> int:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_hash.codes import binarize, hamming_distance
+from pyg_hash.codes import binarize, hamming_distance, pack_bits
 from pyg_hash.index import HammingIndex, base
 from pyg_hash.utils.files import CorruptFileError
 
@@ -208,3 +208,22 @@ def test_bad_arguments_leave_the_index_unchanged(backend: Any) -> None:
         assert index.ids.tolist() == bare.ids.tolist() == [0, 1, 2]
     found = index.search(codes[:0], 2, rescore=x[:0])
     assert found.distances.shape == found.ids.shape == found.scores.shape == (0, 2)
+
+
+@pytest.mark.parametrize("num_bits", [8, 13])
+def test_queries_of_other_signs_than_their_codes_are_named(num_bits: int) -> None:
+    database, query = relaxed_codes(50, num_bits), relaxed_codes(4, num_bits, 1)
+    query[0, 0] = 0.9
+    index = HammingIndex(num_bits, backend="torch")
+    index.add(binarize(database), relaxed=database)
+    codes = binarize(query)
+    other = query.clone()
+    other[2:] *= -1
+    for one in (codes, pack_bits(codes)):
+        with pytest.raises(ValueError, match=r"rescore: 2 rows have other signs .*first: row 2"):
+            index.search(one, 5, rescore=other)
+    with pytest.raises(ValueError, match="rescore: 4 rows have other signs than their codes"):
+        index.search(codes, 5, rescore=-1e6 * query)
+    near, codes[0, 0] = query.clone(), -1
+    near[0, 0] = 0.003  # all but 0, as add takes it
+    assert index.search(codes, 5, rescore=near).scores.isfinite().all()

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from store_cases import (
@@ -191,7 +192,10 @@ def test_bad_arguments_leave_the_store_unchanged(case: Case, folder: Path) -> No
     with case.create(Path(tempfile.mkdtemp(dir=folder)), 8, ids=str) as store:
         for wrong, error, message in [
             ([1, 2, 3], TypeError, "has string ids, got int"),
-            ("abc", TypeError, "got one string"),
+            ("abc", TypeError, "ids: expected a list, .* got one string"),
+            ({"a", "b", "c"}, TypeError, "ids: expected a list, .* in their order, got set"),
+            (frozenset("abc"), TypeError, "ids: .* got frozenset"),
+            (dict.fromkeys("abc"), TypeError, "ids: .* got dict"),
             (["a", "b", "a"], ValueError, "'a' is given more than once"),
             (["a", "b", "c\0"], ValueError, "NUL"),
             (["a", "b", "\ud800"], ValueError, "half a character"),
@@ -199,6 +203,18 @@ def test_bad_arguments_leave_the_store_unchanged(case: Case, folder: Path) -> No
             with pytest.raises(error, match=message):
                 store.add(codes, wrong)
             assert len(store) == 0
+    fields = {"name": str, "n": int}
+    with case.create(Path(tempfile.mkdtemp(dir=folder)), 8, fields=fields) as store:
+        for values in ("xyz", {"x", "y", "z"}, b"xyz", dict.fromkeys("xyz")):
+            for name in fields:
+                with pytest.raises(TypeError, match=f"metadata: {name}: expected a list, .* got "):
+                    store.add(codes, [0, 1, 2], {name: values})
+        for ids in ({0, 1, 2}, dict.fromkeys(range(3))):
+            with pytest.raises(TypeError, match=r"ids: expected a list, .* got (set|dict)"):
+                store.add(codes, ids)
+        assert len(store) == 0
+        store.add(codes, range(3), {"name": np.array(["x", "y", "z"]), "n": torch.arange(3)})
+        assert store.metadata((2, 0)) == {"name": ["z", "x"], "n": [2, 0]}
 
 
 @pytest.mark.parametrize("id_type", [int, str])
