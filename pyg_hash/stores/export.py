@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -128,6 +129,12 @@ def _csv(path: Path, all_of: _Export) -> None:
 
 def _faiss(path: Path, all_of: _Export) -> None:
     faiss = load_faiss()
+    beside = all_of.target.with_name(f"{all_of.target.name}.ids.json")
+    if all_of.id_type is not int and os.path.lexists(beside) and not _is_ours(beside):
+        raise FileExistsError(
+            f"{beside}: is there already, and no earlier list of ids; move it elsewhere, or give "
+            "another name"
+        )
     index = faiss.IndexBinaryFlat(8 * num_bytes(all_of.num_bits))
     if all_of.id_type is int:
         index = faiss.IndexBinaryIDMap2(index)
@@ -142,7 +149,14 @@ def _faiss(path: Path, all_of: _Export) -> None:
     with open(path, "wb") as file:  # FAISS's own error is one of C++, without the errno
         faiss.write_index_binary(index, faiss.PyCallbackIOWriter(file.write))
     if all_of.id_type is not int:  # beside it, in the order of FAISS's row numbers
-        save_json(all_of.target.with_name(f"{all_of.target.name}.ids.json"), names)
+        save_json(beside, names)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return path.is_file() and verify(path)
+    except CorruptFileError:
+        return False
 
 
 _SQL_TYPES = {str: "text", int: "bigint", float: "double precision", bool: "boolean"}
@@ -229,7 +243,8 @@ def export_codes(
         to: a format by name, where the ending does not say it: ``'milvus'``.
 
     ``ValueError``: an unknown ending or format; ``ImportError``: Parquet without pyarrow, FAISS
-    without faiss; ``OSError``: the file cannot be written.
+    without faiss; ``OSError``: the file cannot be written, or where FAISS's list of ids goes is
+    something else.
     """
     if to is None:
         endings = {end: name for name, (end, _) in FORMATS.items() if name != "milvus"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +175,24 @@ def test_parquet_without_checksum_loads(tmp_path: Path) -> None:
             continue
         with pytest.raises(CorruptFileError, match=message):
             read_codes(path)
+
+
+def test_somebody_elses_file_in_the_place_of_the_ids_of_faiss_is_kept(tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    path, ids = tmp_path / "n.faiss", tmp_path / "n.faiss.ids.json"
+
+    def export(name: str, kind: Any = str) -> None:
+        row = np.array([name], object) if kind is str else np.array([7])
+        export_codes(path, [(np.zeros((1, 1), np.uint8), row)], 8, kind)
+
+    for content in ('["mine"]', "mine", ""):
+        ids.write_text(content)
+        with pytest.raises(FileExistsError, match=r"n\.faiss\.ids\.json: .*; move it elsewhere"):
+            export("a")
+        assert ids.read_text() == content and not path.exists()
+    export("a", int)  # has none
+    assert ids.read_text() == "" and path.exists()
+    ids.unlink()
+    for name in ("a", "b"):
+        export(name)
+        assert json.loads(ids.read_text()) == [name]
