@@ -220,6 +220,7 @@ class NewItems:
     where: list[str]  # a place for messages about each, e.g. texts.txt:7
     problems: dict[int, str] = field(default_factory=dict)  # found before any encoder saw them
     bare: bool = False  # ids are row numbers, which mean nothing beside those of another file
+    encoder: str = ""  # digest of what made the features, if their file tells it
 
 
 def pictures(where: str) -> NewItems:
@@ -299,10 +300,10 @@ def feature_rows(path: str, source: Modality | None) -> list[NewItems]:
     """Feature vectors of a file: HDF5 in the layout of FeatureFile, or NPY of ``source``."""
     found = []
 
-    def add(modality: Modality, x: Tensor, ids: list[str] | None) -> None:
+    def add(modality: Modality, x: Tensor, ids: list[str] | None, encoder: str = "") -> None:
         where = [f"{path}: {modality} row {row}" for row in range(len(x))]
         rows = [str(row) for row in range(len(x))]
-        found.append(NewItems(modality, x, ids or rows, where, bare=not ids))
+        found.append(NewItems(modality, x, ids or rows, where, bare=not ids, encoder=encoder))
 
     ending = Path(path).suffix.lower()
     if not Path(path).is_file():
@@ -323,7 +324,8 @@ def feature_rows(path: str, source: Modality | None) -> list[NewItems]:
             for modality in MODALITIES:
                 if modality in file and source in (None, modality):
                     x = StoredMatrix(file, modality).read()
-                    add(modality, x, read_strings(file, "ids", len(x)))
+                    made_by = str(file.attrs.get(f"{modality}_encoder", ""))
+                    add(modality, x, read_strings(file, "ids", len(x)), made_by)
     if not found:
         wanted = "neither 'image' nor 'text'" if source is None else f"no {source!r}"
         raise ValueError(f"features: {path} has {wanted}")
@@ -432,6 +434,7 @@ class NewItemsCommand(EncoderCommand):
     features: str | None = option(
         None, "feature vectors: HDF5 (image, text or both) or NPY (with --source)"
     )
+    force: bool = option(False, "use a store or features although they are of another model")
     source: Modality | None = option(None, "what the rows of --features are: image or text")
 
     def check_source(self) -> None:
@@ -444,6 +447,15 @@ class NewItemsCommand(EncoderCommand):
         own, model = self.own_encoders(), load_model(run, self.settings(run))
         modalities = [items.modality for items in inputs]
         if self.features is not None:
+            for items in inputs if not self.force else ():
+                known = run.record().get(f"{items.modality}_encoder") or items.encoder
+                if items.encoder not in ("", known):
+                    raise ValueError(
+                        f"features: those of {items.modality}s in {self.features} are of another "
+                        f"encoder ({items.encoder[:12]}) than the run's ({known[:12]}), and mean "
+                        "something else; encode them with the run's (--images, --texts), or, if "
+                        "you know better, add --force"
+                    )
             return [Coder(model, m) for m in modalities]
         return [Coder(model, m, own.get(m) or run.encoder(m)) for m in modalities]
 

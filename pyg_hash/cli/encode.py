@@ -53,7 +53,6 @@ class Encode(build.NewItemsCommand):
     relaxed: bool = option(
         False, "keep relaxed codes too, for rescoring: float16 in HDF5, int8 in a new NAME.store"
     )
-    force: bool = option(False, "use a store although its codes are of another model")
     strict: bool = option(False, "write nothing if an item cannot be encoded")
 
     def _execute(self) -> None:

@@ -33,7 +33,7 @@ class SearchCommand(build.EncoderCommand, build.PictureCommand):
         "search there instead of in the run: what encode --out wrote, or one of yours: NAME.store, "
         "NAME.lance, NAME.db or http://HOST:PORT (Milvus)",
     )
-    force: bool = option(False, "use a store although its codes are of another model")
+    force: bool = option(False, "use a store or features although they are of another model")
     rescore: Literal["auto", "none"] = option(
         "auto",
         "auto: order the nearest by the query's real-valued code against the items' relaxed codes, "

@@ -101,6 +101,22 @@ def test_two_at_a_time_do_not_share_the_encoders_folder(made, tmp_path, monkeypa
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new.h5", "new.h5.encoders"]
 
 
+def test_features_of_another_encoder_are_refused(made, tmp_path, capsys):
+    path, _, texts, more = made
+    assert main(["train", f"--dataset={path}", f"--out={tmp_path}/run", "--model=scm"]) == 0
+    words = BagOfWords("count", min_df=2).fit([*texts, "blue and red"])
+    other = tmp_path / "other.h5"
+    write_feature_file(
+        other, image=FeatureFile(path)[0]["image"].x, text=words(texts), text_encoder=words, **more
+    )
+    command = ["encode", f"{tmp_path}/run", "--source=text", f"--out={tmp_path}/x.h5"]
+    assert main([*command, f"--features={path}"]) == 0
+    capsys.readouterr()
+    assert main([*command, f"--features={other}"]) == 1
+    assert "are of another encoder" in capsys.readouterr().err
+    assert main([*command, f"--features={other}", "--force"]) == 0
+
+
 def test_a_run_takes_raw_items(made, tmp_path, capsys, monkeypatch):
     path, paths, _, _ = made
     run = f"{tmp_path}/run"
