@@ -70,6 +70,8 @@ def check_packed(packed: Tensor, num_bits: int, name: str = "packed") -> None:
     """Check packed codes: uint8 ``[n, ceil(num_bits / 8)]``, whose padding bits are zero."""
     if not isinstance(packed, Tensor) or packed.dtype != torch.uint8:
         raise TypeError(f"{name}: expected a uint8 tensor, as pack_bits() returns")
+    if (own := vars(packed).get("num_bits", num_bits)) != num_bits:  # read_codes says so
+        raise ValueError(f"{name}: has {own} bits, expected {num_bits}; take a store of {own} bits")
     width = num_bytes(num_bits)
     if packed.dim() != 2 or packed.size(1) != width:
         raise ValueError(

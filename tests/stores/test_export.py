@@ -14,6 +14,7 @@ import torch
 from store_cases import check_search, random_codes
 
 from pyg_hash.codes import pack_bits
+from pyg_hash.index import HammingIndex
 from pyg_hash.stores import FaissStore, export_codes, read_codes
 from pyg_hash.stores import export as export_module
 from pyg_hash.utils.files import CorruptFileError
@@ -196,3 +197,21 @@ def test_somebody_elses_file_in_the_place_of_the_ids_of_faiss_is_kept(tmp_path: 
     for name in ("a", "b"):
         export(name)
         assert json.loads(ids.read_text()) == [name]
+
+
+@pytest.mark.parametrize(("bits", "expected"), [(12, 16), (10, 12), (16, 12), (8, 16)])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_codes_of_other_bits_do_not_fit(
+    tmp_path: Path, ending: str, bits: int, expected: int
+) -> None:
+    need(ending)
+    packed = np.zeros((3, (bits + 7) // 8), np.uint8)
+    export_codes(tmp_path / f"x{ending}", [(packed, np.arange(3))], bits, int)
+    result = read_codes(tmp_path / f"x{ending}")
+    other, own = HammingIndex(expected), HammingIndex(bits)
+    for call in (other.add, lambda *_: other.search(result.codes, 1)):
+        with pytest.raises(ValueError, match=f"codes: has {bits} bits, expected {expected}; take"):
+            call(result.codes, result.ids)
+    assert len(other) == 0
+    own.add(result.codes, result.ids)
+    assert own.search(result.codes, 1)[0].tolist() == [[0]] * 3
