@@ -228,7 +228,7 @@ def check_journal(path: Path) -> None:
 
 
 def check_log(path: PathLike) -> None:
-    """Raise ``FileExistsError`` if what is in the place of the journal is somebody else's."""
+    """Raise ``OSError`` if what is in the place of the journal is somebody else's."""
     folder = _folder(path)
     try:
         with os.scandir(folder) as entries:
@@ -240,7 +240,7 @@ def check_log(path: PathLike) -> None:
     except NotADirectoryError:
         what = "is a file"
     if what:
-        raise FileExistsError(
+        raise OSError(  # no FileExistsError: there may be no store yet
             f"{folder}: is where the changes of {path} go, and {what}; move that elsewhere, or "
             "give the store another name"
         )

@@ -227,7 +227,7 @@ class HammingIndex(CodeStore):
 
         ``path`` is a file for all of the index; None: its own, which an index in memory has not
         (``ValueError``). Either may be in the hands of another process (``BusyError``), or have
-        something else in the place of its journal (``FileExistsError``).
+        something else in the place of its journal (``OSError``).
         """
         own = self.path
         if path is not None and (own is None or os.path.realpath(own) != os.path.realpath(path)):
