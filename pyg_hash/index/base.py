@@ -251,8 +251,8 @@ class CodeStore(ABC):
                 self._update(names, kept)
 
     def remove(self, ids: Ids) -> None:
-        """Remove items, all or, with a ``ValueError``, none; an id may be given twice."""
-        gone = np.unique(self._id_array(ids))
+        """Remove items, all or, with a ``ValueError``, none; also by a set, or an id twice."""
+        gone = np.unique(self._id_array([*ids] if isinstance(ids, set | frozenset) else ids))
         with self._changing():
             self._check_present(gone)
             if len(gone):
