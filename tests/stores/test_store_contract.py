@@ -216,6 +216,7 @@ def test_bad_arguments_leave_the_store_unchanged(case: Case, folder: Path) -> No
         store.add(codes, [0, 1, 2], {"name": ["x", "y", "z"], "n": [1, 2, 3]})
         store.remove({0, 2})  # whose order says nothing
         assert store.contains([0, 1, 2]) == [False, True, False]
+        store.remove([1])
         store.add(codes, range(3), {"name": np.array(["x", "y", "z"]), "n": torch.arange(3)})
         assert store.metadata((2, 0)) == {"name": ["z", "x"], "n": [2, 0]}
 
