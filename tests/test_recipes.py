@@ -569,6 +569,17 @@ def test_a_model_of_another_method_and_data_scaled_otherwise_are_named():
         warnings.simplefilter("error", OddDataWarning)
         warnings.simplefilter("ignore", CollapseWarning)
         evaluate(model, scaled)
+    centred = ScaleFeatures(center=("image", "text"), norm=None, text_components=None)(data)
+    with warnings.catch_warnings():  # whose mean is rounding
+        warnings.simplefilter("error", OddDataWarning)
+        warnings.simplefilter("ignore", CollapseWarning)
+        del centred.scaling
+        twice = own.transforms(centred)
+        mean = twice.scaling["image"]["mean"]
+        again = own.model(twice)
+        own.fit(again, twice, progress=False)
+        twice.scaling["image"]["mean"] = -mean
+        evaluate(again, twice)
     for wrong in (data, ScaleFeatures(center=("image", "text"))(data)):
         with pytest.warns(OddDataWarning, match="scaled otherwise than those of the training"):
             evaluate(model, wrong)

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, option, say
-from pyg_hash.features.base import Encoded, OwnEncoder, encode_each
+from pyg_hash.features.base import ENCODER_FILE, Encoded, OwnEncoder, encode_each
 from pyg_hash.index import CodeStore
 from pyg_hash.models import HashModel
 from pyg_hash.recipes import EVERY, METHODS, Recipe, method, recipe
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checksums import say_once
-from pyg_hash.utils.files import CorruptFileError, bad_text, no_file
+from pyg_hash.utils.files import CorruptFileError, bad_text, no_file, sha256
 from pyg_hash.utils.optional import imported
 from pyg_hash.utils.pictures import PICTURE_SUFFIXES, not_taken
 from pyg_hash.utils.provenance import check_model, data_rows, differences, trained_queries
@@ -449,7 +449,9 @@ class NewItemsCommand(EncoderCommand):
         if self.features is not None:
             for items in inputs if not self.force else ():
                 known = run.record().get(f"{items.modality}_encoder") or items.encoder
-                if items.encoder not in ("", known):
+                file = run.path / "encoders" / items.modality / ENCODER_FILE
+                before = sha256(file) if file.is_file() else ""  # what earlier versions told
+                if items.encoder not in ("", known, before):
                     raise ValueError(
                         f"features: those of {items.modality}s in {self.features} are of another "
                         f"encoder ({items.encoder[:12]}) than the run's ({known[:12]}), and mean "

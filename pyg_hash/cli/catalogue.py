@@ -184,7 +184,7 @@ class Build(Command):
             )
         if begun:
             about["data"] = there.get("data")  # None: of an earlier version, which noted nothing
-            if about["data"]:
+            if about["data"] and not run.has_catalog:
                 with open_feature_file(run.path / DATA) as file:
                     told = read_about(file) or ""
                 if f"(build {about['data']})" not in told:

@@ -23,6 +23,7 @@ from pyg_hash.utils.checks import (
     check_choice,
     check_mapping,
     check_positive_int,
+    check_seed,
     check_two,
 )
 from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors, sha256
@@ -81,6 +82,8 @@ class BagOfWords(StoredEncoder):
         del self.config["self"]
         check_choice(mode, ("count", "tfidf"), "mode")
         check_choice(stop_words, ("english", None), "stop_words")
+        if seed is not None:  # an earlier version kept that
+            check_seed(seed)
         for name in ("min_df", "min_length", "max_features", "lsa"):
             if self.config[name] is not None or name.startswith("min"):
                 check_positive_int(self.config[name], name)

@@ -258,7 +258,7 @@ def clear(path: PathLike) -> None:
 
 
 def _is_change(entry: os.DirEntry[str]) -> bool:
-    return bool(_CHANGE.fullmatch(entry.name)) and entry.is_file(follow_symlinks=False)
+    return bool(_CHANGE.fullmatch(entry.name)) and entry.is_file()  # a link of git-annex, too
 
 
 class Journal:

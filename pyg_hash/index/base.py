@@ -252,7 +252,7 @@ class CodeStore(ABC):
 
     def remove(self, ids: Ids) -> None:
         """Remove items, all or, with a ``ValueError``, none; also by a set, or an id twice."""
-        gone = np.unique(self._id_array([*ids] if isinstance(ids, set | frozenset) else ids))
+        gone = np.unique(self._id_array(_listed(ids)))
         with self._changing():
             self._check_present(gone)
             if len(gone):
@@ -260,7 +260,7 @@ class CodeStore(ABC):
 
     def contains(self, ids: Ids) -> list[bool]:
         """Whether each id is there."""
-        names = self._id_array(ids)
+        names = self._id_array(_listed(ids))
         return self._present(names).tolist() if len(names) else []
 
     def metadata(self, ids: Ids) -> dict[str, _Values]:
@@ -554,6 +554,10 @@ class CodeStore(ABC):
         fields = {name: kind.__name__ for name, kind in self.fields.items()}
         about = {"num_bits": self.num_bits, "ids": self.id_type.__name__, "fields": fields}
         return {**about, "model": self.model}
+
+
+def _listed(ids: Any) -> Any:
+    return [*ids] if isinstance(ids, set | frozenset) else ids
 
 
 def _check_in_order(values: Any, name: str) -> None:

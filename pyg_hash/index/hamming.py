@@ -231,7 +231,7 @@ class HammingIndex(CodeStore):
         """
         own = self.path
         if path is not None and (own is None or os.path.realpath(own) != os.path.realpath(path)):
-            with _right(Path(path)):
+            with _right(Path(path), wait_s=1.0):  # other threads save there, too
                 self._write(Path(path), None)
             return
         if own is None:
@@ -524,8 +524,8 @@ class HammingIndex(CodeStore):
         return self._items.ids.at(names)
 
 
-def _right(path: Path) -> Lock:
+def _right(path: Path, wait_s: float = 0.0) -> Lock:
     """The right to change a file, whose journal is its own."""
     arrays.check_log(path)
     real = Path(os.path.realpath(path))
-    return Lock(real.with_name(f".{real.name}.lock"), f"store: {path}")
+    return Lock(real.with_name(f".{real.name}.lock"), f"store: {path}", wait_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,9 @@ class ModelFolder:
         """Write the folder; ``FileExistsError``: it holds the configuration of something else."""
         folder = Path(path)
         config = folder / CONFIG
-        if config.is_file() and FORMAT.encode() not in config.read_bytes():
-            raise FileExistsError(f"path: {config} is of something else; choose another folder")
+        with suppress(CorruptFileError, FileNotFoundError):  # else it may be ours, cut short
+            if load_json(config, dict).get("format") != FORMAT:
+                raise FileExistsError(f"path: {config} is of something else; choose another folder")
         written: dict[str, Any] = {MODEL: (model.state_dict(),)}
         if model.intake is not None:
             written[INTAKE] = model.intake.tensors, model.intake.about

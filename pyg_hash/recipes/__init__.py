@@ -192,7 +192,7 @@ class Recipe:
         """
         from pyg_hash.training import History, fit
 
-        if not isinstance(model, self.kind):
+        if not isinstance(getattr(model, "_orig_mod", model), self.kind):  # or a compiled one
             raise TypeError(
                 f"model: a {type(model).__name__}, and this recipe trains a {self.kind.__name__}; "
                 "give what its model(data) makes"

@@ -216,3 +216,6 @@ def test_the_configuration_of_something_else_is_not_replaced(tmp_path):
     with pytest.raises(FileExistsError, match="is of something else"):
         ITQ((4, 3), 4).save(tmp_path)
     assert "Bert" in (tmp_path / CONFIG).read_text()
+    (tmp_path / CONFIG).write_text("")  # cut short by a power failure
+    ITQ((4, 3), 4).save(tmp_path)
+    ITQ((4, 3), 4).save(tmp_path)
