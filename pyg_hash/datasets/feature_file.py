@@ -16,7 +16,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
-from xxhash import xxh3_64, xxh3_64_intdigest
+from xxhash import xxh3_64_intdigest
 
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero, check_few_classes, fill_splits, row_chunks
@@ -25,7 +25,7 @@ from pyg_hash.features.base import ENCODER_FILE
 from pyg_hash.typing import MODALITIES, Modality, PathLike
 from pyg_hash.utils import oddities
 from pyg_hash.utils.checks import check_labels
-from pyg_hash.utils.checksums import BLOCK, form_of, verify
+from pyg_hash.utils.checksums import form_of, sum_of, verify
 from pyg_hash.utils.files import CorruptFileError, check_path, digest_of_folder, no_file, sha256
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.locks import BusyError
@@ -34,7 +34,6 @@ from pyg_hash.utils.provenance import stored_files
 FORMAT = "pyg_hash.features"
 VERSION = 1
 SPLITS = ("train", "query", "database", "labeled", "val")
-SEAL = len("\n# xxh3 0123456789abcdef xxh3\n")
 OTHER_ROWS = "image and text: {} and {} rows; row i of both must be the same instance"
 
 
@@ -75,19 +74,7 @@ def open_feature_file(path: PathLike) -> Iterator[Any]:
 _verified = lru_cache(maxsize=64)(lambda path, *now: verify(path))
 
 
-@lru_cache(maxsize=64)
-def _sum_of(path: str, *now: int) -> str:
-    """The checksum that a file ends with, else one of all its bytes: times can be set."""
-    with open(path, "rb") as file:
-        file.seek(max(0, now[0] - SEAL))
-        end = file.read()
-        if end.startswith(b"\n# xxh3 "):
-            return end.decode(errors="replace").strip("\n")
-        total = xxh3_64()
-        file.seek(0)
-        while block := file.read(BLOCK):
-            total.update(block)
-        return total.hexdigest()
+_sums = lru_cache(maxsize=64)(lambda path, *now: sum_of(path))  # times alone can be set
 
 
 def read_about(file: Any) -> str | None:
@@ -303,7 +290,7 @@ class FeatureFile(CrossModalDataset):
     def _version(self) -> list[Any]:
         now = self.path.stat()
         times = now.st_size, now.st_mtime_ns
-        return [now.st_ino, *times, _sum_of(os.fspath(self.path), *times, now.st_ctime_ns)]
+        return [now.st_ino, *times, _sums(os.fspath(self.path), *times, now.st_ctime_ns)]
 
     @contextmanager
     def _same_file(self) -> Iterator[None]:

@@ -336,7 +336,7 @@ class Approximate:
             return self.update(packed)
         if self._index is None:
             self._index, self._made = self._trained(packed[new]), len(new)
-        if new:  # earlier versions of FAISS crash when HNSW gets none
+        if new:  # FAISS 1.13 and older crash when HNSW gets none
             self._index.add(packed[new])
         more = np.array([known[key] for key in late], np.int32)
         self._entry, self._known, self._rows = np.append(self._entry, more), known, None

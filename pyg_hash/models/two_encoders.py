@@ -71,7 +71,7 @@ class TwoEncoders(EncoderHashModel):
         """Relaxed codes as constants, without dropout."""
         with eval_mode(self):
             codes = torch.cat([self.relaxed(batch, modality) for batch in torch.split(x, BATCH)])
-        # where torch 2.9 and before would find these weights again, without their gradients
+        # where torch 2.9 and older would find these weights again, without their gradients
         torch.clear_autocast_cache()
         return codes
 
