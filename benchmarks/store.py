@@ -30,6 +30,8 @@ from pyg_hash.stores import FaissStore
 from pyg_hash.utils.checksums import Sums
 
 BITS, K, RADIUS = 64, 10, 2
+# each keeps one in a hundred
+FILTERS = "year = 1950", "year >= 1950 and year < 1951", "label = 'label 7'"
 
 
 def packed_codes(n, kind, seed):
@@ -137,7 +139,7 @@ def changes(record, folder, n, queries):
     alone, checked = side_by_side({"unchecked": unchecked, "checked": load}, repeats=20).values()
     rows.append({"step": "load all", "ms": 1000 * checked, "checksums": 1 - alone / checked})
     for asked in (query[:1], query):
-        for where in ("year = 1950", "label = 'label 7'"):  # each keeps one in a hundred
+        for where in FILTERS:
             cases = {w: partial(store.search, asked, K, where=w) for w in (None, where)}
             every, few = side_by_side(cases, repeats=20).values()
             name = f"{len(asked)} queries, {where}"

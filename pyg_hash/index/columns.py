@@ -292,6 +292,7 @@ class Column:
 
     def __init__(self, kind: type, values: Rows, null: Rows, known: Any) -> None:
         self._kind, self._values, self._null, self._known = kind, values, null, known
+        self._compared: tuple[Array, Array] | None = None
 
     @classmethod
     def of(cls, kind: type, values: Sequence[Any]) -> Column:
@@ -336,6 +337,7 @@ class Column:
     def assign(self, rows: Array, other: Column) -> None:
         self._values.assign(rows, self._adopted(other))
         self._null.assign(rows, other._null)
+        self._compared = None
 
     def take(self, rows: Array) -> Column:
         values, known = self._values.take(rows), self._known
@@ -354,12 +356,24 @@ class Column:
         pairs = zip(values.tolist(), self._null.at(rows).tolist(), strict=True)
         return [None if null else value for value, null in pairs]
 
+    def _narrow(self) -> Array:
+        """The values, as narrow as these allow: a filter costs what it reads."""
+        whole = self._values.joined()
+        if self._compared is None or self._compared[0] is not whole:
+            narrow = whole
+            if whole.dtype.kind == "i" and len(whole):
+                ends = np.array([whole.min(), whole.max()])
+                fits = (t for t in (np.int8, np.int16, np.int32) if (ends.astype(t) == ends).all())
+                narrow = whole.astype(next(fits, whole.dtype), copy=False)
+            self._compared = whole, narrow
+        return self._compared[1]
+
     def hits(self, op: str, values: Sequence[Any]) -> NDArray[np.bool_]:
         """For each row whether it compares so: ``=`` or ``has`` to any value, ``<`` ... to one.
 
         ``null``: whether it is missing.
         """
-        null, own = self._null.joined().view(bool), self._values.joined()
+        null, own = self._null.joined().view(bool), self._narrow()
         if op == "null":
             return null.copy()
         if self._known is not None:
@@ -373,7 +387,7 @@ class Column:
             for value in others:
                 found |= own == value
         elif self._known is None:
-            found = np.isin(own, np.array(values, own.dtype))
+            found = np.isin(own, np.array(values, _DTYPES[self._kind]))
         else:
             with damaged(self._known.path):
                 found = known[own]

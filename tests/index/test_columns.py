@@ -124,6 +124,30 @@ def test_many_values_are_looked_for_at_once(kind):
     assert Column.of(kind, rows).hits("=", wanted).tolist() == [row in wanted for row in rows]
 
 
+def test_numbers_of_any_size_compare_while_they_grow():
+    edges = [
+        sign * 2**bits + more for bits in (7, 15, 31, 62) for sign in (1, -1) for more in (-1, 0, 1)
+    ]
+    draw, rows = np.random.default_rng(2), [0, 1, 127]
+    column = Column.of(int, rows)
+    for most in (2**7, 2**8, 2**15 + 2, 2**31 + 2, 2**62 + 2):
+        new = [edge for edge in edges if abs(edge) <= most]
+        column.append(Column.of(int, [*new, None]))
+        rows += [*new, None]
+        place = int(draw.integers(len(rows)))
+        for value in (most, 1):  # the widest comes and goes
+            column.assign(np.array([place]), Column.of(int, [value]))
+            rows[place] = value
+            for asked in [*edges, 2**63 - 1, -(2**63)]:
+                for sign, compare in SIGNS.items():
+                    want = [row is not None and compare(row, asked) for row in rows]
+                    assert column.hits(sign, [asked]).tolist() == want, (sign, asked)
+                assert column.hits("=", [asked]).tolist() == [row == asked for row in rows]
+            for few in (edges, [*edges, *range(40)]):
+                assert column.hits("=", few).tolist() == [row in few for row in rows]
+        assert column.at(np.arange(len(rows))) == rows
+
+
 def test_texts_of_a_file_that_says_anything():
     arrays = Column.of(list, [["a"], ["b", "c"]]).arrays("f")
     arrays["f_values"] = np.array([0, 7], np.int32)
