@@ -29,7 +29,7 @@ from pyg_hash.stores import FaissStore
 from pyg_hash.training import fit
 from pyg_hash.utils import files
 from pyg_hash.utils.files import atomic_path, check_writable, load_json, save_json
-from pyg_hash.utils.locks import BusyError, Lock
+from pyg_hash.utils.locks import BusyError, Lock, set_aside
 from pyg_hash.utils.signals import Stopped, stop_after, stoppable
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs modes, links and signals")
@@ -422,7 +422,7 @@ def test_encoders_of_a_feature_file_are_there_at_each_moment(tmp_path, monkeypat
 
             def halved(new, target, moment=moment):
                 if moment == "between":
-                    target.rename(f"{target}.old")
+                    target.rename(set_aside(target))
                 raise SystemExit("killed")
 
             patch.setattr(os, "replace", killed)

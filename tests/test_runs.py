@@ -106,7 +106,10 @@ def test_subfolder_appears_whole_or_not_at_all(tmp_path):
         run.save_folder("encoders/text", broken)
     assert not (tmp_path / "encoders").exists()
     run.save_folder("encoders/text", lambda folder: (folder / "one").touch())
+    mine = tmp_path / "encoders" / "text.old"
+    mine.mkdir()
     run.save_folder("encoders/text", lambda folder: (folder / "two").touch())
+    mine.rmdir()  # a person's copy is nothing that a killed process left
     assert [p.name for p in (tmp_path / "encoders" / "text").iterdir()] == ["two"]
     assert [p.name for p in tmp_path.iterdir()] == ["encoders"]
 

@@ -28,7 +28,7 @@ from pyg_hash.utils.checks import check_labels
 from pyg_hash.utils.checksums import form_of, sum_of, verify
 from pyg_hash.utils.files import CorruptFileError, check_path, digest_of_folder, no_file, sha256
 from pyg_hash.utils.hdf5 import open_hdf5
-from pyg_hash.utils.locks import BusyError
+from pyg_hash.utils.locks import BusyError, set_aside
 from pyg_hash.utils.provenance import stored_files
 
 FORMAT = "pyg_hash.features"
@@ -341,8 +341,9 @@ def stored_encoder(path: Path, modality: Modality) -> Any:
     """
     with open_feature_file(path) as file:
         made_by = file.attrs.get(f"{modality}_encoder")
-    endings = ("", ".new", ".old")  # the others: of one who was killed while writing
-    folders = [Path(f"{path}.encoders{ending}") / modality for ending in endings]
+    kept, new = Path(f"{path}.encoders"), Path(f"{path}.encoders.new")
+    # the others: of one who was killed while writing
+    folders = [folder / modality for folder in (kept, new, set_aside(kept))]
     folders = [folder for folder in folders if made_by and (folder / ENCODER_FILE).is_file()]
     for folder in folders:  # the settings alone: of a file of an earlier version
         if made_by in (digest_of_folder(folder), sha256(folder / ENCODER_FILE)):

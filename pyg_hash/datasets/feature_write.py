@@ -88,9 +88,7 @@ def write_feature_file(
     """
     content = {name: value for name, value in locals().items() if name != "path"}
     given = {m: content.pop(f"{m}_encoder") for m in MODALITIES}
-    encoders = {m: _as_encoder(e, m) for m, e in given.items() if e is not None}
-    check_path(path)
-    check_writable(path)
+    encoders = _encoders(path, {m: e for m, e in given.items() if e is not None})
     checked = _checked(path, content)
     for m, encoder in encoders.items():
         width = checked[m].shape[1]
@@ -103,6 +101,23 @@ def write_feature_file(
             )
     with Lock(Path(f"{path}.lock"), f"path: {path}") if encoders else nullcontext():
         return _write(path, checked, encoders)
+
+
+def _encoders(path: Any, given: Mapping[Modality, Any]) -> dict[Modality, Any]:
+    """Those that are given, as they can be kept beside a file that can be written."""
+    encoders = {m: _as_encoder(encoder, m) for m, encoder in given.items()}
+    check_path(path)
+    check_writable(path)
+    folder = Path(f"{path}.encoders")
+    if encoders and os.path.lexists(folder):
+        names = [name for name in os.listdir(folder) if name[0] != "."] if folder.is_dir() else None
+        if names is None or {*names} - {*MODALITIES}:
+            what = "is no folder" if names is None else f"holds {', '.join(sorted(names)):.200}"
+            raise FileExistsError(
+                f"path: the encoders go into {folder}, which {what}; move that elsewhere, or give "
+                "the file another name"
+            )
+    return encoders
 
 
 def _as_encoder(encoder: Any, modality: Modality) -> Any:
@@ -232,7 +247,7 @@ def encode_feature_file(
         hint = f"did you mean {near[0]}?" if near else f"use some of {', '.join(keywords)}"
         raise TypeError(f"{unknown[0]}: is no argument; {hint}")
     given: dict[Modality, Any] = {IMAGE: image_encoder, TEXT: text_encoder}
-    encoders = {modality: _as_encoder(encoder, modality) for modality, encoder in given.items()}
+    encoders = _encoders(path, given)
     check_positive_int(batch_size, "batch_size")
     paths, words = as_strings(images, "image_paths"), as_strings(texts, "texts")
     if len(paths) != len(words):
@@ -241,8 +256,6 @@ def encode_feature_file(
         )
     lost = [f"  image {row} ({p!r}): no such file" for row, p in enumerate(paths) if not isfile(p)]
     refuse_items(lost + [f"  text {row}: is empty" for row, t in enumerate(words) if not t.strip()])
-    check_path(path)
-    check_writable(path)
     relative = [os.path.relpath(image, Path(path).parent) for image in paths]
     more = {**keywords, **more, "image_paths": relative, "texts": words}
     content = _checked(path, more, len(paths))

@@ -193,7 +193,8 @@ def _folder(path: PathLike) -> Path:
 
 def _changes(path: PathLike) -> list[Path]:
     with suppress(FileNotFoundError):  # it goes when the file is written anew
-        return sorted(_folder(path).glob("[0-9]*.store"))
+        found = _folder(path).glob("[0-9]*.store")
+        return sorted(each for each in found if _CHANGE.fullmatch(each.name))
     return []
 
 
@@ -236,7 +237,7 @@ def check_log(path: PathLike) -> None:
             foreign = next((name for name in others if name[0] != "."), None)
         what = foreign and f"holds {foreign!r}, which is none"
     except FileNotFoundError:
-        return
+        what = "is a link to nothing" if folder.is_symlink() else None
     except NotADirectoryError:
         what = "is a file"
     if what:

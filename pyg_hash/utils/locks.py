@@ -87,12 +87,17 @@ class Lock:
         self.release()
 
 
+def set_aside(target: Path) -> Path:
+    """Where a folder is while another takes its place: ``NAME.old`` may be a person's."""
+    return target.with_name(f".{target.name}.old")
+
+
 def replace_folder(new: Path, target: Path) -> None:
     """Put a finished folder in the place of another one, if there is one.
 
-    A process that is killed between the two steps leaves the old one under its name with ``.old``.
+    A process that is killed between the two steps leaves the old one under :func:`set_aside`.
     """
-    old = target.with_name(f"{target.name}.old")
+    old = set_aside(target)
     shutil.rmtree(old, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError):

@@ -103,6 +103,33 @@ def test_two_at_a_time_do_not_share_the_encoders_folder(made, tmp_path, monkeypa
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new.h5", "new.h5.encoders"]
 
 
+def test_somebody_elses_folder_of_encoders_is_kept(made, tmp_path):
+    _, paths, texts, more = made
+    new, words = tmp_path / "new.h5", BagOfWords("count").fit(texts)
+    rows = {"image": mean_colors(paths), "text": words(texts)}
+    own = {"image_encoder": mean_colors, "text_encoder": words}
+    folder = Path(f"{new}.encoders")
+    calls = (
+        lambda: write_feature_file(new, **rows, **own, **more),
+        lambda: encode_feature_file(new, images=paths, texts=texts, **own, **more),
+    )
+    (folder / "image").mkdir(parents=True)
+    (folder / "thesis.txt").write_text("mine")
+    for call in calls:
+        with pytest.raises(FileExistsError, match=r"h5\.encoders, which holds image, thesis\.txt;"):
+            call()
+    (folder / "thesis.txt").rename(folder / ".DS_Store")
+    for call in calls:
+        call()
+    assert FeatureFile(new).text_encoder().vocabulary == words.vocabulary
+    shutil.rmtree(folder)
+    folder.write_text("mine")
+    for call in calls:
+        with pytest.raises(FileExistsError, match=r"h5\.encoders, which is no folder; move"):
+            call()
+    assert folder.read_text() == "mine"
+
+
 def test_features_of_another_encoder_are_refused(made, tmp_path, capsys):
     path, _, texts, more = made
     assert main(["train", f"--dataset={path}", f"--out={tmp_path}/run", "--model=scm"]) == 0

@@ -374,7 +374,7 @@ def test_what_is_no_change_in_the_place_of_the_journal_is_kept(tmp_path: Path) -
     store, memory = filled(path), HammingIndex(32)
     grow(store, 400)
     store.save()
-    for name in ("deep/thesis.txt", "notes.store", "000009.store/x"):
+    for name in ("deep/thesis.txt", "notes.store", "000009.store/x", "000001 (conflict).store"):
         other = log / name
         other.parent.mkdir(exist_ok=True)
         other.write_text("mine")
@@ -394,6 +394,9 @@ def test_what_is_no_change_in_the_place_of_the_journal_is_kept(tmp_path: Path) -
         assert told.type is OSError  # FileExistsError: there is a store already
     assert (tmp_path / "b.store.log").read_text() == "mine"
     assert not (tmp_path / "b.store").exists()
+    (tmp_path / "c.store.log").symlink_to("nowhere")
+    with pytest.raises(OSError, match=r"c\.store\.log: .* is a link to nothing; move that"):
+        filled(tmp_path / "c.store")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs locks of the system")
