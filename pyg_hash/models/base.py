@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import wraps
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ from pyg_hash.utils.scaling import apply_scaling
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
+
+    from pyg_hash.models.files import ModelFolder
 
 BATCH = 4096  # items that are encoded at a time
 Model = TypeVar("Model", bound="HashModel")
@@ -115,18 +117,6 @@ def _recorded(init: Callable[..., None]) -> Callable[..., None]:
     return recorded
 
 
-class Storage(Protocol):
-    """Writes models to files and reads them; a model knows of files nothing else."""
-
-    def save(self, model: HashModel, path: str | os.PathLike[str]) -> None:
-        """See :meth:`HashModel.save`."""
-
-    def load(
-        self, kind: type[Model], path: str | os.PathLike[str], modules: Mapping[str, nn.Module]
-    ) -> Model:
-        """See :meth:`HashModel.load`."""
-
-
 class HashModel(nn.Module, ABC):
     """Base class of the hashing models.
 
@@ -158,7 +148,7 @@ class HashModel(nn.Module, ABC):
     reads_labels: ClassVar[bool] = True
     makes_batches: ClassVar[bool] = False
     intake_class: type[Intake] = Intake
-    storage: ClassVar[Storage]  # that of the library is :mod:`pyg_hash.models.files`
+    storage: ClassVar[ModelFolder]  # set by pyg_hash.models: a model knows of files nothing else
     config: dict[str, Any]
     num_features: Mapping[str, int] = MappingProxyType({})
 

@@ -27,7 +27,7 @@ CONFIG, MODEL, INTAKE = "config.json", "model.safetensors", "intake.safetensors"
 
 
 class ModelFolder:
-    """The :class:`~pyg_hash.models.base.Storage` of the library: a folder a model."""
+    """Writes models to files and reads them: a folder a model."""
 
     def save(self, model: HashModel, path: str | os.PathLike[str]) -> None:
         """Write the folder; ``FileExistsError``: it holds the configuration of something else."""
