@@ -9,7 +9,8 @@ from torch import Tensor
 
 from pyg_hash.codes import binarize
 from pyg_hash.models.closed_form import LinearHashModel, Views, centred, selected_features
-from pyg_hash.models.common import Widths, itq_rotation, known_labels, multi_hot
+from pyg_hash.models.common import Widths, known_labels, multi_hot
+from pyg_hash.models.rotation import itq_rotation
 from pyg_hash.utils.checks import check_choice, check_seed, check_weight
 
 if TYPE_CHECKING:
@@ -99,8 +100,7 @@ class ITQ(CCA):
             scaled = (image * fitted.correlations, text * fitted.correlations)
             fitted = fitted._replace(weights=scaled)
         variates = torch.cat([fitted(x, view) for view, x in enumerate(views)])
-        rotation, _ = itq_rotation(variates, iterations=self.iterations, seed=self.seed)
-        return fitted.times(rotation)
+        return fitted.times(itq_rotation(variates, iterations=self.iterations, seed=self.seed))
 
 
 class LSH(CCA):

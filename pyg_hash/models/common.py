@@ -1,4 +1,4 @@
-"""What models share: arguments, labelled nodes, sums of losses, a rotation."""
+"""What models share: arguments, labelled nodes, sums of losses, a cache."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyg_hash.losses import contrastive_loss
-from pyg_hash.typing import IMAGE, MODALITIES, Reduction, binarize
+from pyg_hash.typing import IMAGE, MODALITIES, Reduction
 from pyg_hash.utils.checks import check_labels, check_positive_int, check_weight
 
 if TYPE_CHECKING:
@@ -147,23 +147,3 @@ class GraphCache(Generic[Built]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return GraphCache, (self._build,)
-
-
-def itq_rotation(v: Tensor, *, iterations: int = 50, seed: int = 0) -> tuple[Tensor, list[float]]:
-    r"""The rotation that brings rows close to their signs (Gong et al., TPAMI 2013, Sec. 3.2).
-
-    Minimises :math:`\lVert B - V R \rVert_F^2` in turns: :math:`B = \mathrm{sign}(V R)`, then the
-    orthogonal Procrustes solution for :math:`R`; the start is a random rotation. Second come the
-    errors, before the first turn and after each.
-    """
-    start = torch.randn(v.size(1), v.size(1), generator=torch.Generator().manual_seed(seed))
-    rotation = torch.linalg.qr(start.to(v)).Q
-    errors = []
-    for turn in range(iterations + 1):
-        rotated = v @ rotation
-        codes = binarize(rotated).to(v)
-        errors.append(float((codes - rotated).square().sum()))
-        if turn < iterations:
-            left, _, right = torch.linalg.svd(v.T @ codes)
-            rotation = left @ right
-    return rotation, errors

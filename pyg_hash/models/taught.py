@@ -28,12 +28,12 @@ from pyg_hash.models.batches import WHOLE, BatchDraw, Share, training_rows
 from pyg_hash.models.common import (
     Widths,
     check_widths,
-    itq_rotation,
     known_labels,
     loss_weights,
     multi_hot,
     weighted,
 )
+from pyg_hash.models.rotation import itq_rotation
 from pyg_hash.models.two_encoders import TwoEncoders
 from pyg_hash.nn import HashMLP
 from pyg_hash.nn.local_affinity import SparseAffinity, joint_directions, symmetric
@@ -191,7 +191,7 @@ class TaughtHash(TwoEncoders):
             y = torch.cat([x(data[m].x[some]) for m, x in encoders.items() for some in parts])
         y = y.double()  # LAPACK has no bfloat16
         centre = y.mean(dim=0)
-        rotation, _ = itq_rotation(F.normalize(y - centre, dim=1))
+        rotation = itq_rotation(F.normalize(y - centre, dim=1))
         for encoder in encoders.values():
             last = encoder.lin2
             last.bias.copy_((last.bias.double() - centre) @ rotation)
