@@ -24,11 +24,10 @@ from pyg_hash.runs import CATALOG, Run
 from pyg_hash.stores import MilvusStore, store_class
 from pyg_hash.stores.export import FORMATS
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
-from pyg_hash.utils.checks import field_name
 from pyg_hash.utils.files import atomic_path
 from pyg_hash.utils.hdf5 import new_hdf5
 from pyg_hash.utils.locks import BusyError
-from pyg_hash.utils.settings import find
+from pyg_hash.utils.settings import field_name, find
 
 _ROWS = 10_000  # at a time, into a collection
 _PATIENCE = 60.0  # seconds, with others who change the store

@@ -30,11 +30,11 @@ from pyg_hash.datasets.feature_file import (
 from pyg_hash.datasets.imports import IDS, LABELS, PATHS, TEXTS, gather, kind_of
 from pyg_hash.datasets.raw import Array, coco_captions
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, PathLike
-from pyg_hash.utils.checks import field_name
 from pyg_hash.utils.files import no_file
 from pyg_hash.utils.oddities import OddDataWarning
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import PICTURE_SUFFIXES, not_taken
+from pyg_hash.utils.settings import field_name
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 BLOCK = 1 << 14  # rows of features that are read at a time

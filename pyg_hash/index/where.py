@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pyg_hash.index.columns import FIELD_TYPES, field_value
-from pyg_hash.utils.checks import field_name
+from pyg_hash.utils.settings import field_name
 
 Where = Mapping[str, Any] | str
 _LETTERS = 20_000  # of a filter

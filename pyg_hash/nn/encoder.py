@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyg_hash.nn.heads import HashLayer, Layer
-from pyg_hash.utils.checks import check_collection, check_dropout, check_positive_ints
+from pyg_hash.utils.checks import check_collection, check_fraction, check_positive_ints
 from pyg_hash.utils.modes import eval_mode
 
 
@@ -145,6 +145,13 @@ class HashMLP(Layer):
         hidden = F.dropout(F.relu(self.lin1(x)), self.dropout, self.training)
         y: Tensor = self.lin2(hidden)
         return y
+
+
+def check_dropout(value: float) -> None:
+    """Raise unless ``0 <= value < 1``: with 1 nothing is left to learn from."""
+    check_fraction(value, "dropout")
+    if value == 1.0:
+        raise ValueError("dropout: 1 drops everything; use less, e.g. 0.5")
 
 
 class PriorDiscriminator(HashMLP):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
-import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -56,12 +54,6 @@ def check_collection(value: object, name: str) -> None:
         raise TypeError(f"{name}: expected a list, got {value!r}")
 
 
-def field_name(column: str) -> str:
-    """The name of a column as one word of a filter: letters, digits and ``_``."""
-    plain = re.sub(r"\W+", "_", unicodedata.normalize("NFC", column)).strip("_") or "column"
-    return plain if plain[0].isalpha() else f"c_{plain}"
-
-
 def check_mapping(value: object, name: str) -> None:
     """Raise ``TypeError`` unless ``value`` is a mapping."""
     if not isinstance(value, Mapping):
@@ -101,13 +93,6 @@ def check_fraction(value: float, name: str) -> None:
     check_number(value, name)
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{name}: expected a fraction between 0 and 1, got {value!r}")
-
-
-def check_dropout(value: float) -> None:
-    """Raise unless ``0 <= value < 1``: with 1 nothing is left to learn from."""
-    check_fraction(value, "dropout")
-    if value == 1.0:
-        raise ValueError("dropout: 1 drops everything; use less, e.g. 0.5")
 
 
 def check_floats(x: Tensor, name: str) -> None:

@@ -1,7 +1,9 @@
-"""Settings that users write: names, cut short or not, and options of constructors."""
+"""What users write: names, cut short or not, of columns too, and options of constructors."""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import cycle, repeat
 from typing import Any, TypeVar, cast
@@ -25,6 +27,12 @@ def find(name: str, known: Mapping[str, T], argument: str, more: str = "") -> T:
         listed = f"{', '.join(known)} {more}".strip()
         raise SettingError(f"{argument}: {name!r} is not known; use one of {listed}")
     return known[wanted if wanted in known else starting[0]]
+
+
+def field_name(column: str) -> str:
+    """The name of a column as one word of a filter: letters, digits and ``_``."""
+    plain = re.sub(r"\W+", "_", unicodedata.normalize("NFC", column)).strip("_") or "column"
+    return plain if plain[0].isalpha() else f"c_{plain}"
 
 
 def check_options(
