@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyg_hash.losses.contrast import MadeGradients, check_codes
 from pyg_hash.typing import Match, Reduction
-from pyg_hash.utils.checks import check_choice, check_labels, check_number, reduced
+from pyg_hash.utils.checks import check_choice, check_labels, check_number, check_positive, reduced
 from pyg_hash.utils.modes import exact
 
 PairLoss = Literal["nll", "squared_nll"]
@@ -91,8 +91,7 @@ def check_likelihood(
     factor: float, similar: float, names: tuple[str, str] = ("factor", "similar")
 ) -> None:
     """Raise unless ``factor > 0`` and ``0 < similar <= 1``; ``names`` is what errors call them."""
-    if not 0 < check_number(factor, names[0]) < float("inf"):
-        raise ValueError(f"{names[0]}: expected a positive number, got {factor!r}")
+    check_positive(factor, names[0])
     if not 0 < check_number(similar, names[1]) <= 1:
         raise ValueError(f"{names[1]}: expected a number above 0 and at most 1, got {similar!r}")
 

@@ -174,11 +174,9 @@ class MCGCN(GraphHashModel):
             joint = self.cross["channel"](chain(*latent.values()), places["joint"])
             for m, *shared in zip(x, *(state.chunk(len(x)) for state in joint), strict=True):
                 states[m].append(shared)
-        for i, name in enumerate(("{}", "{}_view")):
-            for m, found in states.items():
-                if i < len(found[0]):
-                    z = [each[i] for each in found]
-                    out[name.format(m)] = z[0] if len(z) == 1 else self.fusions[m](*z)
+        for m, found in states.items():
+            for name, *z in zip((m, f"{m}_view"), *found, strict=False):
+                out[name] = z[0] if len(z) == 1 else self.fusions[m](*z)
         return out
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:

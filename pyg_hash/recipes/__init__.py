@@ -123,14 +123,12 @@ class Recipe:
         widths = {m: data[m].num_features for m in MODALITIES}
         ours = {"num_classes", "seed", "match"} - {*self.settings["model_options"]}
         ours -= {*inspect.signature(self.kind).parameters}
-        model = None
         try:
             model = make(widths, **keywords)
         except TypeError as error:  # a class that hands keywords on may give these by itself
             twice = re.search(r"multiple values for keyword argument '(\w+)'", str(error))
             if twice is None or twice[1] not in ours:
                 raise
-        if model is None:
             model = make(widths, **{k: v for k, v in keywords.items() if k not in ours})
         return model.to(data[IMAGE].x.device)
 
