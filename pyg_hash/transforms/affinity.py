@@ -19,7 +19,7 @@ import numpy.typing as npt
 import scipy.linalg
 import scipy.sparse as sp
 import torch
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import csgraph
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -173,17 +173,14 @@ class Embedding(NamedTuple):
 
 def components(graph: sp.csr_array) -> tuple[int, Ints]:
     """Number of weakly connected components and that of each row, numbered by first row; exact."""
-    count, label = connected_components(graph, directed=True, connection="weak")
-    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
-    rank = np.argsort(np.argsort(first))
-    return int(count), rank[inverse].astype(np.int64)
+    count, label = csgraph.connected_components(graph, directed=True, connection="weak")
+    return int(count), label.astype(np.int64)
 
 
 def laplacian(graph: sp.csr_array) -> sp.csr_array:
     """L = D - (Z + Z^T) / 2 with D the row sums of (Z + Z^T) / 2."""
-    symmetric = ((graph + graph.T) * 0.5).tocsr()
-    degree = sp.diags_array(np.asarray(symmetric.sum(axis=1)).ravel())
-    return sp.csr_array(degree - symmetric)
+    found: Any = csgraph.laplacian((graph + graph.T) * 0.5, use_out_degree=True)
+    return sp.csr_array(found)
 
 
 def indicators(label: Ints, count: int) -> Floats:
