@@ -282,16 +282,14 @@ def _is_scaled_alike(model: Any, data: HeteroData) -> bool:
             return False
         for name, value in ours.items():
             own, other = (torch.as_tensor(x).detach().cpu().double() for x in (value, theirs[name]))
+            if own.shape != other.shape:
+                return False
+            # the mean of centred features is rounding alone
+            near = (own - other).abs() <= 1e-5 + 1e-3 * own.abs().max()
             # directions of equal strength may be turned on another machine
-            same = own.shape == other.shape
-            if not same or (name != "components" and not _near(own, other)):
+            if name != "components" and not bool(near.all()):
                 return False
     return True
-
-
-def _near(own: Tensor, other: Tensor) -> bool:
-    # the mean of centred features is rounding alone
-    return bool(((own - other).abs() <= 1e-5 + 1e-3 * own.abs().max()).all())
 
 
 def _labels(

@@ -27,17 +27,16 @@ def image_text_pair(value: Widths | int, name: str) -> dict[str, int]:
     """Positive numbers of image and text, from one number, a pair or a mapping."""
     if isinstance(value, Integral):
         value = (int(value), int(value))
-    if isinstance(value, Mapping):
-        for m in MODALITIES:
-            if m not in value:
-                raise ValueError(f"{name}: has no entry {m!r}; give 'image' and 'text'")
-        value = [value[m] for m in MODALITIES]
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
-        wrong = ValueError if isinstance(value, list | tuple) else TypeError
-        raise wrong(f"{name}: expected two numbers (image, text), got {value!r}")
-    for modality, number in zip(MODALITIES, value, strict=True):
-        check_positive_int(number, f"{name}[{modality!r}]")
-    return dict(zip(MODALITIES, value, strict=True))
+    if not isinstance(value, Mapping):
+        if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+            wrong = ValueError if isinstance(value, list | tuple) else TypeError
+            raise wrong(f"{name}: expected two numbers (image, text), got {value!r}")
+        value = dict(zip(MODALITIES, value, strict=True))
+    for m in MODALITIES:
+        if m not in value:
+            raise ValueError(f"{name}: has no entry {m!r}; give 'image' and 'text'")
+        check_positive_int(value[m], f"{name}[{m!r}]")
+    return {m: value[m] for m in MODALITIES}
 
 
 def check_widths(

@@ -306,7 +306,8 @@ class GCH(EncoderHashModel):
         for b in self._draw(known, "gcn"):
             fixed = self._fixed(known, b)
             codes, logits = self.gcn(fixed[IMAGE], fixed[TEXT], labels[b])
-            yield self._objective(self._beacon_terms(codes, logits, labels[b], guide[b]), "gcn")
+            terms = self._beacon_terms(codes, logits, labels[b], guide[b])
+            yield Objective(weighted(terms, self.weights), "gcn")
         beacons = torch.empty_like(guide)
         for b in batches.all():
             beacons[b] = self._beacon(self._fixed(known, b), labels[b]).detach()
@@ -323,7 +324,7 @@ class GCH(EncoderHashModel):
         for b in self._draw(known, "label"):
             others = None if bank is None else (bank, labels)
             terms = self._teacher_terms(self.teacher(labels[b]), labels[b], others)
-            yield self._objective(terms, "label")
+            yield Objective(weighted(terms, self.weights), "label")
             if bank is not None:
                 bank[b] = self._guide(labels[b])
         return self._guide(labels) if bank is None else bank
@@ -344,7 +345,7 @@ class GCH(EncoderHashModel):
                 aligned = others.get(other(m))
                 partners = self._partners(known, b, m) if self.weights["contrast"] > 0 else None
                 terms = self._encoder_terms(own, guide[b], labels, beacon, aligned, partners)
-                yield self._objective(terms, m)
+                yield Objective(weighted(terms, self.weights), m)
 
     def _teacher_terms(
         self, made: Encoding, labels: Tensor, bank: tuple[Tensor, Tensor] | None
@@ -412,9 +413,6 @@ class GCH(EncoderHashModel):
         if not isinstance(passes, str):
             return known.batches.own(passes)
         return (next(known.batches.own()) for _ in range(int(passes.split()[0])))
-
-    def _objective(self, terms: dict[str, Tensor], part: str) -> Objective:
-        return Objective(weighted(terms, self.weights), part)
 
     @torch.no_grad()
     def _guide(self, labels: Tensor) -> Tensor:

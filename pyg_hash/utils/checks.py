@@ -111,12 +111,9 @@ def reduced(total: Tensor, count: int, reduction: str) -> Tensor:
 
 def check_features(x: Tensor, name: str, *, num_features: int | None = None) -> None:
     """Check a feature matrix: float ``[n, d]``, at least one row, finite."""
-    if not isinstance(x, Tensor):
-        raise TypeError(
-            f"{name}: expected a floating-point tensor [n, d], got {type(x).__name__}; convert it"
-        )
-    if not x.is_floating_point() or x.dtype.itemsize == 1 or x.is_meta:
-        kind = f"{x.dtype}" + " on meta" * x.is_meta
+    is_tensor = isinstance(x, Tensor)
+    if not is_tensor or not x.is_floating_point() or x.dtype.itemsize == 1 or x.is_meta:
+        kind = f"{x.dtype}" + " on meta" * x.is_meta if is_tensor else type(x).__name__
         raise TypeError(f"{name}: expected a floating-point tensor [n, d], got {kind}; convert it")
     if x.layout != torch.strided:
         raise TypeError(
