@@ -439,11 +439,11 @@ def query_view(data: HeteroData, *modalities: Modality, joint: bool = False) -> 
     rows = {m: data[m].labeled_mask.nonzero().flatten() for m in modalities}
     count = 0
     for m, labeled in rows.items():
-        position = torch.full((num_nodes,), -1, device=labeled.device)
-        position[labeled] = torch.arange(labeled.numel(), device=labeled.device) + count
+        mask = data[m].labeled_mask
+        position = mask.cumsum(0) - 1 + count  # of a labelled node among all of these
         own = joint and JOINT_NEAREST[m] in data.edge_types  # strict protocol
         nearest = data[JOINT_NEAREST[m] if own else NEAREST[m]]
-        keep = position[nearest.edge_index[1]] >= 0
+        keep = mask[nearest.edge_index[1]]
         source, target = nearest.edge_index[:, keep]
         for shift in (0, num_nodes) if joint else (0,):
             parts.append((source + shift, position[target], nearest.edge_weight[keep]))

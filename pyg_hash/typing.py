@@ -45,8 +45,7 @@ class HashOutput:
     """What :meth:`HashModel.forward` returns.
 
     Attributes:
-        image: relaxed codes of the image nodes, float ``[N, num_bits]`` in (-1, 1).
-        text: relaxed codes of the text nodes, float ``[N, num_bits]`` in (-1, 1).
+        image, text: relaxed codes of their nodes, float ``[N, num_bits]`` in (-1, 1).
         aux: further tensors that the model's own loss needs, by name.
     """
 

@@ -159,7 +159,7 @@ def precision_at_n(
     for items, relevant in ranking.counts():
         before, rate = items.cumsum(1) - items, relevant / items.clamp_min(1)
         for i, cut in enumerate(cuts):
-            total[i] += (_places(before, items, float(cut)) * rate).sum()
+            total[i] += (places_above(before, items, float(cut)) * rate).sum()
     return total / cuts / query.size(0)
 
 
@@ -250,7 +250,7 @@ def normalised_gain(counts: Tensor, topk: int | None) -> Tensor:
     def gained(items: Tensor, gain: Tensor) -> Tensor:
         """DCG of rows of buckets, from their items and the mean gain of one."""
         before = items.cumsum(1) - items
-        last = before + _places(before, items, cut)
+        last = before + places_above(before, items, cut)
         return (gain * (discount[last.long()] - discount[before.long()])).sum(1)
 
     gain = torch.arange(counts.size(2), dtype=torch.float64)
@@ -270,6 +270,6 @@ def tied_at(items: Tensor, k: int) -> Tensor:
     return items.gather(1, bucket).squeeze(1)
 
 
-def _places(before: Tensor, items: Tensor, cut: float) -> Tensor:
+def places_above(before: Tensor, items: Tensor, cut: float | Tensor) -> Tensor:
     """Places of each bucket above the rank cut."""
     return torch.minimum((cut - before).clamp_min(0), items)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_hash.metrics.counts import Ranking, fill_shared
+from pyg_hash.metrics.counts import Ranking, fill_shared, places_above
 from pyg_hash.utils.checks import check_choice, check_positive_int
 
 Ties = Literal["expected", "index", "optimistic", "pessimistic"]
@@ -105,7 +105,7 @@ def _from_counts(items: Tensor, relevant: Tensor, cut: int, ties: str, denominat
     hits_before = relevant.cumsum(1) - relevant
     if denominator == "dcmh":
         return _at_any_rank(items, relevant, before, hits_before, cut)
-    places = torch.minimum((cut - before).clamp_min(0), items)  # of a bucket, above the cut
+    places = places_above(before, items, cut)
     sums = expected_sum(before, hits_before, items, relevant, places)
     whole = places == items
     hits = torch.where(whole, relevant, 0.0).sum(1)
@@ -127,7 +127,7 @@ def _at_any_rank(
 ) -> Tensor:
     """The denominator 'dcmh'."""
     wanted = relevant.sum(1, keepdim=True).clamp_max(cut)  # min(k, R)
-    counted = torch.minimum((wanted - hits_before).clamp_min(0), relevant)
+    counted = places_above(hits_before, relevant, wanted)
     whole = counted == relevant
     sums = expected_sum(before, hits_before, items, relevant, items)
     sums = torch.where(whole, sums, 0.0)

@@ -121,12 +121,12 @@ class Recipe:
                 keywords[name] = self.settings[name]
         make: Callable[..., HashModel] = self.kind  # the base does not fix the keywords of models
         widths = {m: data[m].num_features for m in MODALITIES}
-        ours = {"num_classes", "seed", "match"} - {*self.settings["model_options"]}
-        ours -= {*inspect.signature(self.kind).parameters}
         try:
             model = make(widths, **keywords)
         except TypeError as error:  # a class that hands keywords on may give these by itself
             twice = re.search(r"multiple values for keyword argument '(\w+)'", str(error))
+            ours = {"num_classes", "seed", "match"} - {*self.settings["model_options"]}
+            ours -= {*inspect.signature(self.kind).parameters}
             if twice is None or twice[1] not in ours:
                 raise
             model = make(widths, **{k: v for k, v in keywords.items() if k not in ours})
