@@ -9,7 +9,6 @@ from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from jsonargparse import ArgumentParser
 
 from pyg_hash.cli import build
@@ -195,7 +194,7 @@ def check_settings(config: TrainConfig, recipe: Recipe, processes: int) -> None:
 
 def save_indexes(run: Run, model: HashModel, data: HeteroData) -> None:
     """Codes of the database items; with relaxed codes, where one pass gives both."""
-    with torch.no_grad(), eval_mode(model):
+    with eval_mode(model):
         out = model(data)
     digest = model.digest()
     own = type(model).encode is not HashModel.encode  # its codes may be other than these signs

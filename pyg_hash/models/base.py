@@ -223,14 +223,12 @@ class HashModel(nn.Module, ABC):
         Codes that callbacks and validation see in an epoch are those of before.
         """
 
-    @torch.no_grad()
     def encode(self, data: HeteroData, modality: Modality) -> Tensor:
         """Codes of all nodes of one modality: int8 ``[N, num_bits]`` in {-1, +1}; sign(0) = +1."""
         check_choice(modality, MODALITIES, "modality")
         with eval_mode(self):
             return binarize(self(data)[modality])
 
-    @torch.no_grad()
     def attach(self: Model, data: HeteroData) -> Model:
         """Keep what :meth:`encode_image` needs of ``data``, last of all, as :func:`fit` does."""
         with eval_mode(self):
@@ -261,15 +259,14 @@ class HashModel(nn.Module, ABC):
         """Relaxed codes of new texts alone; see :meth:`relax_image`."""
         return self._relax_new(x, TEXT)
 
-    @torch.no_grad()
     def _relax_new(self, x: Tensor, modality: Modality) -> Tensor:
         if self.intake is None:
             raise RuntimeError(
                 f"{type(self).__name__} knows no data to scale or attach new items by; "
                 "call fit(...) or model.attach(data) first"
             )
-        x = self.intake.prepare(x, modality, next(self.parameters()))
         with eval_mode(self):
+            x = self.intake.prepare(x, modality, next(self.parameters()))
             return torch.cat([self.relaxed_new(part, modality) for part in torch.split(x, BATCH)])
 
     def digest(self) -> str:

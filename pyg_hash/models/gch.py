@@ -414,7 +414,6 @@ class GCH(EncoderHashModel):
             return known.batches.own(passes)
         return (next(known.batches.own()) for _ in range(int(passes.split()[0])))
 
-    @torch.no_grad()
     def _guide(self, labels: Tensor) -> Tensor:
         """The teacher's codes as constants."""
         with eval_mode(self.teacher):
@@ -430,7 +429,6 @@ class GCH(EncoderHashModel):
         made: Encoding = self.encoders[modality](x, hash_layer)
         return made
 
-    @torch.no_grad()
     def _partners(self, known: _Round, b: Tensor, m: Modality) -> Tensor:
         """The other encoder's codes of a batch as constants."""
         with eval_mode(self.encoders[other(m)]):

@@ -98,7 +98,7 @@ def export_onnx(model: HashModel, path: str | os.PathLike[str], modality: Modali
         require(module, module, extra="onnx")
     width = model.intake.about["shapes"][modality][0]
     encoder = _Encoder(model, modality)
-    with torch.no_grad(), eval_mode(encoder), _quiet():
+    with eval_mode(encoder), _quiet():
         program = torch.onnx.export(
             encoder,
             (torch.ones(2, width),),

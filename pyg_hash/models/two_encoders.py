@@ -66,7 +66,6 @@ class TwoEncoders(EncoderHashModel):
         r"""Relaxed codes :math:`\tanh(\beta Y)` (SGEH Eq. 24), float ``[n, num_bits]``."""
         return torch.tanh(self.beta * self.encoders[modality](x).to(self.beta))
 
-    @torch.no_grad()
     def fixed(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes as constants, without dropout."""
         with eval_mode(self):

@@ -98,7 +98,6 @@ class CodeEncoder(Layer):
         logits = self.classifier(codes if self.labels_of_codes else h).to(self.classifier.weight)
         return Encoding(features.to(logits), codes, logits)
 
-    @torch.no_grad()
     def fixed_features(self, x: Tensor) -> Tensor:
         """Features as constants: without gradient, dropout or a change of running statistics."""
         with eval_mode(self):

@@ -67,7 +67,7 @@ class Results:
             if name not in data[IMAGE] or not bool(data[IMAGE][name].any()):
                 raise ValueError(f"data['image'].{name}: missing or empty; mark some items")
             rows[name] = data[IMAGE][name].nonzero().flatten().cpu()
-        with torch.no_grad(), eval_mode(model):
+        with eval_mode(model):
             out = model(data)
         codes = {m: binarize(out[m]) for m in MODALITIES}
         labeled = all("y" in data[m] for m in MODALITIES)

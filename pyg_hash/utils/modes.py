@@ -16,10 +16,11 @@ def exact(like: Tensor) -> torch.autocast:
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
-    """A block in which a module is in evaluation mode; it then is what it was."""
+    """A block without gradients, a module in evaluation mode; it then is what it was."""
     was_training = module.training
     module.eval()
     try:
-        yield
+        with torch.no_grad():
+            yield
     finally:
         module.train(was_training)
