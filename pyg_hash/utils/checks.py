@@ -97,8 +97,9 @@ def check_fraction(value: float, name: str) -> None:
 
 def check_floats(x: Tensor, name: str) -> None:
     """Raise unless ``x`` is floating-point ``[N, d]``, with or without rows."""
-    if not x.is_floating_point():
-        raise TypeError(f"{name}: expected a floating-point tensor [N, d], got {x.dtype}")
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{name}: expected a floating-point tensor [N, d], got {kind}")
     if x.dim() != 2:
         raise ValueError(f"{name}: expected shape [N, d], got {list(x.shape)}")
 
