@@ -14,6 +14,7 @@ import equations  # noqa: E402 - it stands beside this file
 equations.write()
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "results"]
 html_theme = "furo"
+html_show_copyright = False
 exclude_patterns = ["_build"]
 
 autodoc_member_order = "bysource"
