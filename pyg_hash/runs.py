@@ -37,7 +37,7 @@ from torch import Tensor
 from pyg_hash import __version__
 from pyg_hash.features import load_encoder
 from pyg_hash.index import HammingIndex
-from pyg_hash.typing import Modality, PathLike
+from pyg_hash.typing import Modality, PathLike, other
 from pyg_hash.utils import files
 from pyg_hash.utils.checksums import CorruptFileError, UncheckedWarning
 from pyg_hash.utils.digests import digest_of
@@ -409,8 +409,7 @@ class Run:
             and files.load_json(self.path / CATALOG / ABOUT, dict).get(modality) == 0
         ):
             names = {"image": "pictures", "text": "texts"}
-            lacking = names.pop(modality)
-            why = f"it was built of {names.popitem()[1]} alone, without {lacking}"
+            why = f"it was built of {names[other(modality)]} alone, without {names[modality]}"
             return why, "build it again with these too to search by them"
         remedy = "encode features of the same kind with: pyg-hash encode --features FILE"
         return "its data set came as features", remedy

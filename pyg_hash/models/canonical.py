@@ -96,9 +96,7 @@ class ITQ(CCA):
 
     def _weights(self, fitted: Projection, views: Views) -> Views:
         if self.weighted:
-            image, text = fitted.weights
-            scaled = (image * fitted.correlations, text * fitted.correlations)
-            fitted = fitted._replace(weights=scaled)
+            fitted = fitted._replace(weights=fitted.times(fitted.correlations.diag()))
         variates = torch.cat([fitted(x, view) for view, x in enumerate(views)])
         return fitted.times(itq_rotation(variates, iterations=self.iterations, seed=self.seed))
 

@@ -241,8 +241,7 @@ class TaughtHash(TwoEncoders):
         labelled = self._has_labels(data)
         used = torch.ones(len(told), dtype=torch.bool, device=told.device)
         if self.teacher == "none":
-            known = store.labeled_mask[store.train_mask] if labelled else torch.zeros_like(used)
-            used = known
+            used = store.labeled_mask[store.train_mask] if labelled else torch.zeros_like(used)
         kind = DIRECTIONS if not labelled else "exclusive" if store.y.dim() == 1 else "shared"
         return told, used, kind
 

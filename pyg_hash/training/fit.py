@@ -8,11 +8,12 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
 from pyg_hash.metrics import evaluate
@@ -32,9 +33,6 @@ from pyg_hash.utils.digests import row_prints
 from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.oddities import OddDataWarning, say_odd_data
 from pyg_hash.utils.provenance import data_rows
-
-if TYPE_CHECKING:
-    from torch_geometric.data import HeteroData
 
 Row = dict[str, Any]
 Callback = Callable[[HashModel, Row], None]
