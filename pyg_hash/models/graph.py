@@ -126,7 +126,7 @@ class GraphHashModel(HashModel):
     nodes send in one layer of one channel; a new item as a node that no other node sees.
 
     Args:
-        num_bits, num_features, config: see :class:`HashModel`.
+        num_bits, num_features: see :class:`HashModel`.
         specific, joint: whether there are channels on each modality's own graph, and on both's.
     """
 
@@ -134,15 +134,9 @@ class GraphHashModel(HashModel):
     learns_views = False  # training encodes the labelled nodes as new items too
 
     def __init__(
-        self,
-        num_bits: int,
-        num_features: Widths,
-        config: Mapping[str, Any] | None = None,
-        *,
-        specific: bool = True,
-        joint: bool = True,
+        self, num_bits: int, num_features: Widths, *, specific: bool = True, joint: bool = True
     ) -> None:
-        super().__init__(num_bits, config, num_features=num_features)
+        super().__init__(num_bits, num_features=num_features)
         self.has_specific, self.has_shared = specific, joint
         self._graphs = GraphCache(partial(build_graphs, specific=specific, joint=joint))
 

@@ -272,9 +272,8 @@ class Steps:
         self.count = self.ranks.size * accumulate
         first = self.ranks.rank * accumulate
         self.shares = [Share(place, self.count) for place in range(first, first + accumulate)]
-        self.loaders = None  # then the model makes its own batches, or takes all data at once
-        if loader is not None:
-            self.loaders = [shared_out(loader, share) for share in self.shares]
+        # None: the model makes its own batches, or takes all data at once
+        self.loaders = None if loader is None else [shared_out(loader, s) for s in self.shares]
 
 
 def train_epoch(
