@@ -173,15 +173,13 @@ def _nodes_only(data: HeteroData, sampler: InstanceSampler) -> HeteroData:
         if "self_loop" not in store:
             store.self_loop = torch.ones(num_nodes, device=data[m].x.device)
         # degrees in the whole graph; those of a view: as new items
-        intra, near = edges[INTRA[m]], edges.get(NEAREST[m])
+        intra, near = edges[INTRA[m]], edges[NEAREST[m]]
         store.degree = store.self_loop + intra + hub
-        if near is not None:
-            store.view_degree = 1 + near
+        store.view_degree = 1 + near
         if INTER[m] in edges:
             own = store.self_loop + edges.get(JOINT[m], intra)
             store.joint_degree = own + edges[INTER[m]] + 2 * hub
-            if near is not None:
-                store.joint_view_degree = 1 + 2 * edges.get(JOINT_NEAREST[m], near)
+            store.joint_view_degree = 1 + 2 * edges.get(JOINT_NEAREST[m], near)
     return nodes
 
 

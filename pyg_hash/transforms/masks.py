@@ -27,10 +27,8 @@ def stratified_sample(
 ) -> Tensor:
     """Sample a share of every class out of ``pool``, the rarest first: bool ``[N]``.
 
-    Classes get ``max(at_least, round(rate * size))`` members in all; a ``rate`` of 0 takes none.
+    Classes get ``max(at_least, round(rate * size))`` members in all; ``rate`` is above 0.
     """
-    if rate == 0.0:
-        return torch.zeros_like(pool)
     if rate == 1.0:
         return pool.clone()
     chosen = torch.zeros_like(pool)
