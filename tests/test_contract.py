@@ -71,6 +71,44 @@ def test_a_loss_without_its_total_is_named(wrong, monkeypatch):
         fit(model, data, torch.optim.Adam(model.parameters()), epochs=1, progress=False)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        (lambda z: {"loss": z.mean(), "more": 3.0}, TypeError, r"'more' is to be .* got 3\.0"),
+        (lambda z: {"loss": z.mean(dim=0)}, TypeError, rf"'loss' is to be .* shape \[{BITS}\]"),
+        (lambda z: {"loss": z.mean().reshape(1)}, TypeError, r"'loss' is to be .* shape \[1\]"),
+        (lambda z: {"loss": z.detach().mean()}, ValueError, "'loss' has no gradient"),
+    ],
+)
+def test_terms_that_cannot_be_descended_are_named(wrong, error, message, monkeypatch):
+    data = graph_for(MCGCN)
+    model = model_for(MCGCN, data)
+    monkeypatch.setattr(MCGCN, "loss", lambda self, out, data: wrong(out.image))
+    with pytest.raises(error, match=f"MCGCN.loss: {message}"):
+        fit(model, data, torch.optim.Adam(model.parameters()), epochs=1, progress=False)
+
+
+@every_model
+def test_a_loss_of_ones_own_is_trained_on_or_refused(kind, data):
+    calls = []
+
+    class Own(kind):
+        def loss(self, out, data):
+            calls.append(1)
+            return super().loss(out, data)
+
+    model = Own(**model_for(kind, data).config)
+    if isinstance(model, ClosedFormModel):
+        return
+    optimizers = {p: torch.optim.Adam(own, lr=1e-3) for p, own in model.parts().items()}
+    try:
+        fit(model, data, optimizers, epochs=2, progress=False)
+        assert calls
+    except TypeError as error:
+        assert str(error).startswith("Own.loss would not be trained on: the steps of ")
+        assert not issubclass(kind, GraphHashModel)
+
+
 @every_model
 def test_forward_gives_relaxed_codes(kind, data):
     out = model_for(kind, data)(data)

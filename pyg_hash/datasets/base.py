@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import errno
+import inspect
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -30,10 +32,13 @@ from pyg_hash.utils.files import (
     save_tensors,
     sha256,
 )
+from pyg_hash.utils.scaling import apply_scaling
 
 DATA_FILE = "data.safetensors"
 WORDS = "text_encoder"  # folder of what was fitted on the training texts
 _FORMAT, _VERSION = "pyg_hash.hetero", 1  # of stored data
+_KNOWN = ("builtins", "abc", "torch", "torch_geometric", "pyg_hash")  # whose code the version tells
+_LOOKED_AT = 64  # rows
 _SHOWN = 20  # problems in an error message
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 Transform = Callable[[HeteroData], HeteroData]
@@ -64,8 +69,9 @@ class CrossModalDataset(InMemoryDataset):
     Args:
         root: folder of the raw and stored files; None keeps everything in memory.
         transform: applied at every access ``dataset[0]``.
-        pre_transform: applied once, its result is stored under what it is: its ``repr``, and the
-            attributes of a transform without a ``repr`` of its own, and of PyG's.
+        pre_transform: applied once, its result is stored under what it is: its ``repr``, the
+            attributes of a transform without a ``repr`` of its own, and of PyG's, and the code of
+            a class of yours; not the code of functions that it calls.
         force_reload: build again what is stored already.
 
     ``ValueError``: what ``pre_transform`` is shows a memory address. ``OSError``: ``root`` cannot
@@ -235,7 +241,10 @@ class CrossModalDataset(InMemoryDataset):
         if self.pre_transform is None:
             return base
         seen = snapshot(base)
+        some: dict[str, Tensor] = {m: base[m].x[:_LOOKED_AT].clone() for m in MODALITIES}
         data: HeteroData = self.pre_transform(copy.copy(base))
+        if odd := _changed_otherwise(some, data):
+            data.oddities = [*data.get("oddities", []), *odd]
         if not self._in_memory:
             self._was_stored(partial(save_hetero, path, data, base=seen))
         return data
@@ -262,8 +271,10 @@ def _described(transform: Any) -> str:
             return digest_of({"x": torch.as_tensor(value)}, "")
         if isinstance(value, set | frozenset):
             return sorted(json.dumps(x, sort_keys=True, default=plain) for x in value)
+        if not isinstance(value, BaseTransform):
+            return repr(value)
         name = f"{type(value).__module__}.{type(value).__qualname__}"
-        return [name, vars(value)] if isinstance(value, BaseTransform) else repr(value)
+        return [name, vars(value), *_source(type(value))]
 
     def parts(of: Any) -> list[Any]:
         inner = of.transforms if isinstance(of, Compose) else []
@@ -271,6 +282,7 @@ def _described(transform: Any) -> str:
 
     told = [repr(transform)]
     for part in parts(transform):
+        told += _source(type(part))
         of_pyg = type(part).__module__.startswith("torch_geometric.")  # its repr leaves things out
         if of_pyg or type(part).__repr__ is BaseTransform.__repr__:
             try:
@@ -281,6 +293,34 @@ def _described(transform: Any) -> str:
                     "it a __repr__ with all its arguments, or pass it as transform="
                 ) from error
     return "; ".join(told)
+
+
+def _source(kind: type) -> list[str]:
+    """Names and code of a class that is not ours nor PyG's, and of those it derives from."""
+    told = []
+    for one in kind.__mro__:
+        if one.__module__.partition(".")[0] not in _KNOWN:
+            with suppress(OSError, TypeError):  # no file has it
+                told.append(f"{one.__module__}.{one.__qualname__} {sha256(inspect.getsource(one))}")
+    return told
+
+
+def _changed_otherwise(before: Mapping[str, Tensor], data: HeteroData) -> list[str]:
+    """What of the features was changed as no new item will be: that is scaled, and no more."""
+    lines = []
+    for m, x in before.items():
+        now = data[m].x[: len(x)]
+        if not (x.dim() == now.dim() == 2 and x.is_floating_point() and now.is_floating_point()):
+            continue
+        scaled = apply_scaling(x.to(now), data.get("scaling", {}).get(m))
+        far = scaled.shape != now.shape or not torch.allclose(scaled, now, rtol=1e-3, atol=1e-4)
+        if far and len(x) == len(now):
+            lines.append(
+                f"{m}: pre_transform changes x by more than ScaleFeatures keeps, so that new items "
+                "are not changed alike and their codes are wrong; change the features before the "
+                "data set is made, or in the model"
+            )
+    return lines
 
 
 def _load_cache(path: Path, base: Callable[[], HeteroData] | None = None) -> HeteroData:

@@ -187,7 +187,7 @@ class HashModel(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
-        """Named scalar terms, unweighted, and their total ``'loss'``.
+        """Named terms, unweighted, and their total ``'loss'``; each a tensor of one number, [].
 
         Labels count under ``labeled_mask`` only.
         """
@@ -201,13 +201,7 @@ class HashModel(nn.Module, ABC):
 
         The next one is computed only after the optimiser's step on the one before.
         """
-        terms = self.loss(self(data), data)
-        if not isinstance(terms, Mapping) or not isinstance(terms.get("loss"), Tensor):
-            raise TypeError(
-                f"{type(self).__name__}.loss: expected a mapping of scalar terms with their total, "
-                f"'loss', got {list(terms) if isinstance(terms, Mapping) else type(terms).__name__}"
-            )
-        yield Objective(terms)
+        yield Objective(self.loss(self(data), data))
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by the part that trains them; each part may have its own optimiser."""

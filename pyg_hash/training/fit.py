@@ -129,6 +129,7 @@ def fit(
     check_choice(precision, PRECISIONS, "precision")
     check_each(check_collection, schedulers=schedulers, callbacks=callbacks)
     ranks = Ranks.of(model)
+    _check_loss(model)
     _check_loader(model, loader, accumulate * ranks.size)
     if patience is not None and "val_mask" not in data[IMAGE]:
         raise ValueError("patience: the data has no val_mask; add ValidationSplit(0.1) first")
@@ -224,6 +225,19 @@ def _optimizers(model: HashModel, given: Optimizers) -> dict[str, torch.optim.Op
     return {name: given[name] for name in parts}
 
 
+def _check_loss(model: HashModel) -> None:
+    """Raise ``TypeError`` if a class has a ``loss`` of its own that no objective asks for."""
+    order = type(getattr(model, "_orig_mod", model)).__mro__
+    own, steps = (next(k for k in order if name in vars(k)) for name in ("loss", "objectives"))
+    asked = getattr(vars(steps)["objectives"], "__code__", None)
+    calls = asked is None or {"loss", "objectives"} & {*asked.co_names}
+    if not calls and order.index(own) < order.index(steps):
+        raise TypeError(
+            f"{own.__name__}.loss would not be trained on: the steps of {steps.__name__} come from "
+            "its objectives; write those anew too"
+        )
+
+
 def _check_loader(model: HashModel, loader: Iterable[HeteroData] | None, batches: int) -> None:
     name = type(model).__name__
     if loader is not None and model.makes_batches:
@@ -306,6 +320,7 @@ def train_epoch(
             if objective is None:
                 return
             running.keep()
+            check_terms(objective.terms, type(model).__name__)
             # gradients of this part alone: an optimiser leaves those without gradient alone
             inputs = [p for p in parts[objective.part] if p.requires_grad]
             loss = objective.terms["loss"] / len(steps.shares)
@@ -335,6 +350,21 @@ def train_epoch(
             "lower the learning rate or check the features"
         )
     return row
+
+
+def check_terms(terms: Any, name: str) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless what class ``name`` made can be descended."""
+    if not isinstance(terms, Mapping) or "loss" not in terms:
+        got = [*terms] if isinstance(terms, Mapping) else type(terms).__name__
+        raise TypeError(
+            f"{name}.loss: expected a mapping of scalar terms with their total, 'loss', got {got}"
+        )
+    for key, term in terms.items():
+        if not isinstance(term, Tensor) or term.dim():
+            got = f"shape {list(term.shape)}" if isinstance(term, Tensor) else repr(term)
+            raise TypeError(f"{name}.loss: {key!r} is to be a tensor of one number, [], got {got}")
+    if not terms["loss"].requires_grad:
+        raise ValueError(f"{name}.loss: 'loss' has no gradient; no part of it may be detached")
 
 
 def _streams(

@@ -1,5 +1,7 @@
 import errno
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ from torch_geometric.transforms import BaseTransform, Compose, NormalizeFeatures
 
 from pyg_hash.datasets import CrossModalDataset, Items, build_hetero
 from pyg_hash.features import BagOfWords
+from pyg_hash.transforms import IntraKNN, ScaleFeatures
 from pyg_hash.utils import checksums, files
 from pyg_hash.utils.checksums import UncheckedWarning
 from pyg_hash.utils.files import CorruptFileError
@@ -152,6 +155,51 @@ def test_transforms_of_others_are_told_apart(tmp_path):
             Tiny(tmp_path, pre_transform=Drop(odd))
     told = Tiny(None, pre_transform=Nothing({"ab", "cd", "ef"}))._described
     assert -1 < told.find("ab") < told.find("cd") < told.find("ef")
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_transform_whose_code_changed_is_run_again(tmp_path, monkeypatch, inside):
+    def made(folder, body):
+        path = tmp_path / folder / "mine.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(
+            "from torch_geometric.transforms import BaseTransform\n"
+            "class Base(BaseTransform):\n"
+            f"    def forward(self, data):\n        data.told = {body}\n        return data\n"
+            "class Mine(Base):\n    pass\n"
+        )
+        spec = importlib.util.spec_from_file_location("mine", path)
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "mine", module)
+        spec.loader.exec_module(module)
+        return Holds(module.Mine()) if inside else module.Mine()
+
+    for folder, body in (("a", 1), ("a", 22), ("b", 3), ("b", 3), ("a", 1)):
+        assert Tiny(tmp_path / "root", pre_transform=made(folder, body))[0].told == body
+    assert len(list((tmp_path / "root/processed").iterdir())) == 1 + 3  # and the base
+
+
+class Holds(BaseTransform):
+    def __init__(self, inner):
+        self.inner = inner
+
+    def forward(self, data):
+        return self.inner(data)
+
+
+def test_features_that_new_items_will_not_have_are_said(tmp_path):
+    class Doubled(BaseTransform):
+        def forward(self, data):
+            data["text"].x = 2 * data["text"].x
+            return data
+
+    scale = ScaleFeatures()
+    for transform in (scale, Compose([scale, IntraKNN(2, "l2")]), None):
+        assert "oddities" not in Tiny(tmp_path, pre_transform=transform)[0]
+    for transform in (Doubled(), Compose([scale, Doubled()])):
+        for _ in range(2):  # and from its file
+            (line,) = Tiny(tmp_path, pre_transform=transform)[0].oddities
+            assert line.startswith("text: pre_transform changes x by more than ScaleFeatures keeps")
 
 
 class Nothing(BaseTransform):
