@@ -196,7 +196,7 @@ FILES = [  # entry, content (None: removed), message
     ("text/data", X[0], "text: a CSR group needs"),
     ("text", X[:-1], "image and text: 12 and 11 rows"),
     ("labels", Y[:-1], "has 11 rows"),
-    ("labels", Y - 5, "outside 0"),
+    ("labels", Y - 5, "run from -5 to -3, below 0"),
     ("labels", Y + 0.5, "labels: class indices must be integers"),
     ("labels", Y * 10**9, "class indices run to 2000000000 in 12 rows"),
     ("labels", np.eye(3)[Y] * 2, "must be 0 or 1"),

@@ -19,7 +19,7 @@ from pyg_hash.cli import main
 from pyg_hash.cli.encode import ascii_names
 from pyg_hash.codes import pack_bits
 from pyg_hash.index import CodeStore, HammingIndex
-from pyg_hash.models import CCA, MCGCN, TaughtHash
+from pyg_hash.models import CCA, MCGCN, HashModel, TaughtHash
 from pyg_hash.models.onnx import export_onnx
 from pyg_hash.runs import Run
 from pyg_hash.stores import FaissStore, MilvusStore, export_codes, read_codes
@@ -89,6 +89,12 @@ def test_onnx_of_a_closed_form(tmp_path):
 def test_onnx_refuses_what_needs_more_than_features(tmp_path):
     with pytest.raises(TypeError, match="MCGCN joins a new item to its nearest anchors"):
         export_onnx(model_for(MCGCN, graph_for(MCGCN)), tmp_path / "x.onnx", "image")
+
+    class Plain(HashModel):
+        forward = loss = relaxed_new = None
+
+    with pytest.raises(TypeError, match="Plain is no EncoderHashModel, and so no file for onnxr"):
+        export_onnx(Plain(8), tmp_path / "x.onnx", "image")
     with pytest.raises(RuntimeError, match="neither fitted nor attached"):
         export_onnx(TaughtHash((4, 3), 2, 8), tmp_path / "x.onnx", "image")
 

@@ -195,6 +195,9 @@ def test_mappings_add_and_a_named_optimiser_replaces():
         ("itq/wikipedia", {}, "use one of gch/mirflickr"),
         ("gch", {"k": 5}, "k: GCH has no such setting; leave it out .it has epochs, lr"),
         ("cca", {"epochs": 5}, "it has none of its own"),
+        ("mcgcn/wikipedia", {"preset": "nuswide10k"}, "mcgcn/wikipedia and preset='nuswide10k'"),
+        ("mcgcn/", {}, "name: mcgcn/ without the name of a preset; say"),
+        ("mcgcn", {"match": "count"}, "match: 'count' is not known"),
         ("mcgcn", {"model_options": {"a": 1}}, "model_options: MCGCN has no option 'a'; use some"),
         ("mcgcn", {"graph_options": {"a": 1}}, "graph_options: IntraKNN has no option 'a'"),
         ("mcgcn", {"optimizer": {"name": "Sgd"}}, "torch.optim has no optimiser 'Sgd'"),
@@ -360,6 +363,10 @@ def test_an_installed_package_brings_a_method(own, monkeypatch):
     assert recipe("wide").kind.__name__ == "Wider"
     with pytest.raises(SettingError, match="use one of .*wide"):
         recipe("narrow")
+    for value in (f"{own}:Gone", "nowhere_at_all:Hash"):
+        entry = EntryPoint("Wide", value, "pyg_hash.models")
+        with pytest.raises(SettingError, match=f"model: {value} cannot be imported"):
+            recipe("wide")
 
 
 # --- numbers ------------------------------------------------------------------------------------

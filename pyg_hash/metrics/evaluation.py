@@ -9,6 +9,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_hash.codes import bucket_sizes
@@ -310,6 +311,11 @@ def _labels(
             size = data[m].database_mask.size(0)
             check_labels(data[m][name], f"data[{m!r}].{name}", num_rows=size)
         found[name] = {m: data[m][name] for m in MODALITIES}
+        columns = [y.size(1) for y in found[name].values() if y.dim() == 2]
+        for m, y in found[name].items() if len(columns) == 1 else ():
+            if y.dim() == 1:  # and a column a class on the other side
+                check_labels(y, f"data[{m!r}].{name}", num_classes=columns[0])
+                found[name][m] = F.one_hot(y.long(), columns[0])
     labels = found.get(relevance, {})
     if len(found) < 2:
         return labels, labels

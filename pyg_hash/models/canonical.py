@@ -225,6 +225,11 @@ def whitener(covariance: Tensor, ridge: float) -> Tensor:
     r"""What makes :math:`C + r\,\mathrm{tr}(C)/d\,I` the identity, without null directions."""
     values, vectors = torch.linalg.eigh(covariance)
     kept = values > _RANK * values[-1]
+    if not bool(kept.any()):
+        raise ValueError(
+            "features: those of one item alone have no direction; learn from more, e.g. by a "
+            "higher label_rate"
+        )
     scale = (values[kept] + ridge * values.clamp(min=0).mean()).sqrt()
     return torch.div(vectors[:, kept], scale)
 

@@ -72,12 +72,13 @@ def known_labels(data: HeteroData, num_classes: int, *, require_all: bool = Fals
             )
     y: Tensor = store.y[store.labeled_mask]
     check_labels(y, "y", num_classes=num_classes)
+    y = y.long() if y.dim() == 1 else y
     if not require_all:
         return y
     if y.size(0) == 0:
         raise ValueError("labeled_mask: selects no node to learn from; raise label_rate")
     classes = int(data.num_classes) if "num_classes" in data else num_classes
-    counts = y.sum(dim=0) if y.dim() == 2 else torch.bincount(y.long(), minlength=classes)
+    counts = y.sum(dim=0) if y.dim() == 2 else torch.bincount(y, minlength=classes)
     if empty := (counts == 0).nonzero().flatten().tolist():
         listed = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
         raise ValueError(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pyg_hash.models.base import HashModel
 from pyg_hash.models.encoder import EncoderHashModel
+from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.typing import MODALITIES, Modality
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import atomic_path
@@ -85,10 +86,11 @@ def export_onnx(model: HashModel, path: str | os.PathLike[str], modality: Modali
     check_choice(modality, MODALITIES, "modality")
     name = type(model).__name__
     if not isinstance(model, EncoderHashModel):
+        joins = "joins a new item to its nearest anchors by a search among all of them, which is"
+        why = joins if isinstance(model, GraphHashModel) else "is no EncoderHashModel, and so"
         raise TypeError(
-            f"model: {name} joins a new item to its nearest anchors by a search among all of them, "
-            "which is no file for onnxruntime; export a model that encodes an item from its "
-            "features alone, such as TaughtHash"
+            f"model: {name} {why} no file for onnxruntime; export a model that encodes an item "
+            "from its features alone, such as TaughtHash"
         )
     if model.intake is None:
         raise RuntimeError(f"model: {name} was neither fitted nor attached to data; do so first")

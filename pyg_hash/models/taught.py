@@ -201,7 +201,7 @@ class TaughtHash(TwoEncoders):
         """The objective over all training pairs at once, each half of a term one modality's.
 
         Terms, unweighted: ``pairwise``, ``contrast``, ``quantization``, ``balance``; and their
-        weighted sum.
+        weighted sum. What a batch is contrasted with is constant, as in :meth:`objectives`.
         """
         check_widths(data, self.num_features)
         rows = training_rows(data)

@@ -258,7 +258,10 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
     for argument, text in (("name", name), ("preset", preset)):
         if not isinstance(text, str | None) or text is name is None:
             raise SettingError(f"{argument}: expected a text, got {text!r:.60}")
-    name, _, written = name.partition("/")
+    name, slash, written = name.partition("/")
+    if slash and (not written or preset not in (None, written)):
+        said = f"and preset={preset!r}" if written else "without the name of a preset"
+        raise SettingError(f"name: {name}/{written} {said}; say which one, once")
     kind = method(name)
     other = _LABELS if issubclass(kind, ClosedFormModel) else _OTHER
     own = METHODS.get(_ours(kind), other)
@@ -373,7 +376,8 @@ def method(name: str, argument: str = "model", more: str = "or MODULE:CLASS") ->
         known: dict[str, Callable[[], Any]]
         known = {ours.lower(): partial(getattr, models, ours) for ours in METHODS}
         if name.lower() not in known:
-            known |= {e.name.lower(): e.load for e in entry_points(group="pyg_hash.models")}
+            installed = entry_points(group="pyg_hash.models")
+            known |= {e.name.lower(): partial(imported, e.value, argument) for e in installed}
         kind = find(name, known, argument, more)()
     if not (isinstance(kind, type) and issubclass(kind, HashModel)):
         raise SettingError(f"{argument}: {name} is no class of models, which a HashModel is")
@@ -436,7 +440,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "protocol": tuple(PROTOCOLS),
     "metric": ("cosine", "ip", "l2"),
     "weight": ("binary", "similarity"),
-    "match": ("shared", "equal", "count"),
+    "match": ("shared", "equal"),
 }
 _LABELS: Settings = {"label_rate": 0.3}
 _TRAINED: Settings = {"optimizer": {}, "decay": 1.0}

@@ -206,10 +206,10 @@ def check_labels(
         if y.numel() and (
             int(y.min()) < 0 or (num_classes is not None and int(y.max()) >= num_classes)
         ):
-            top = "" if num_classes is None else f"..{num_classes - 1}"
+            wrong = "below 0" if num_classes is None else f"outside 0..{num_classes - 1}"
             raise ValueError(
-                f"{name}: class indices run from {int(y.min())} to {int(y.max())}, "
-                f"outside 0{top}; renumber them or raise num_classes"
+                f"{name}: class indices run from {int(y.min())} to {int(y.max())}, {wrong}; "
+                "renumber them or raise num_classes"
             )
         return
     if y.size(1) == 0:

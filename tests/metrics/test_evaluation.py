@@ -269,6 +269,22 @@ def test_finer_relevance(data: HeteroData, model: Remembered) -> None:
     assert result.pair_recall == want.pair_recall
 
 
+@pytest.mark.parametrize("relevance", ["y", "fine"])
+def test_indices_on_one_side_and_columns_on_the_other(
+    data: HeteroData, model: Remembered, relevance: str
+) -> None:
+    y = data["image"].y
+    for modality in MODALITIES:
+        data[modality].fine = 2 * y + torch.arange(60) % 2
+    want = evaluate(model, data, relevance=relevance)
+    for name, labels in (("y", y), ("fine", data["image"].fine)):
+        data["text"][name] = torch.nn.functional.one_hot(labels)
+        assert evaluate(model, data, relevance=relevance) == want
+    data["text"].y = data["text"].y[:, :1]
+    with pytest.raises(ValueError, match=r"data\['image'\].y: class indices .* outside 0\.\.0"):
+        evaluate(model, data, relevance=relevance)
+
+
 def test_graded_ndcg_of_multi_hot_labels(data: HeteroData, model: Remembered) -> None:
     y = (torch.rand(60, 6, generator=torch.Generator().manual_seed(3)) < 0.4).float()
     for modality in MODALITIES:

@@ -188,6 +188,15 @@ def test_features_without_variance(kind, value):
         model.solve(data)
 
 
+@pytest.mark.parametrize("variant", ["sequential", "orthogonal"])
+def test_one_labelled_item_has_no_direction(variant):
+    data = toy_data()
+    for m in ("image", "text"):
+        data[m].labeled_mask = torch.arange(60) == int(data[m].train_mask.nonzero()[0])
+    with pytest.raises(ValueError, match="features: those of one item alone have no direction"):
+        SCM(data.num_features, data.num_classes, 4, variant=variant).solve(data)
+
+
 @pytest.mark.parametrize("kind", [CCA, ITQ])
 def test_more_bits_than_directions(kind):
     data = toy_data()

@@ -161,6 +161,16 @@ def test_the_unsupervised_ones_need_no_label(kind):
 
 
 @every_solved
+def test_class_indices_may_be_of_any_integer_type(kind, data):
+    want = model_of(kind, data).solve(data).digest()
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+        other = copy.copy(data)
+        for m in MODALITIES:
+            other[m].y = data[m].y.to(dtype)
+        assert model_of(kind, other).solve(other).digest() == want
+
+
+@every_solved
 def test_what_cannot_be_solved(kind, data):
     model = model_of(kind, data)
     mask = "labeled_mask" if kind.__name__ in LABELLED else "train_mask"
