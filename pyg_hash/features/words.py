@@ -6,7 +6,7 @@ import copy
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -30,6 +30,7 @@ from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors, s
 from pyg_hash.utils.optional import package_folder, require
 
 TENSOR_FILE = "encoder.safetensors"
+_LONGEST = 8  # characters of a word that stands between others without a space
 
 
 class BagOfWords(StoredEncoder):
@@ -244,12 +245,13 @@ class BagOfWords(StoredEncoder):
 class Translated(StoredEncoder):
     """An encoder of texts that reads words of other languages by a small dictionary.
 
-    A text without any word of the dictionary goes to the encoder as it is; in others, each known
-    word is replaced. So "Hund" is read as "dog", and grammar not at all.
+    A text without any word of the dictionary goes to the encoder as it is; one that stands there as
+    a whole is replaced, and else each known word of it. So "Hund" is read as "dog", and grammar not
+    at all. Of a script without spaces the longest known word from each place on counts.
 
     Args:
         encoder: of texts, with ``save``.
-        words: word, lower-cased, as :class:`BagOfWords` splits texts -> what to read for it; see
+        words: word or whole text, lower-cased, with single spaces -> what to read for it; see
             :func:`learn_words`.
     """
 
@@ -263,7 +265,15 @@ class Translated(StoredEncoder):
 
     def read(self, text: str) -> str:
         """What the encoder gets in place of ``text``."""
-        found = _split(text.lower())
+        if (whole := _plain(text)) in self.words:
+            return self.words[whole]
+        found = []
+        for units in _runs(text.lower()):
+            while units:
+                sizes = range(min(_LONGEST, len(units)), 1, -1)
+                size = next((n for n in sizes if "".join(units[:n]) in self.words), 1)
+                found.append("".join(units[:size]))
+                units = units[size:]
         if not any(word in self.words for word in found):
             return text
         return " ".join(self.words.get(word, word) for word in found)
@@ -290,27 +300,31 @@ class Translated(StoredEncoder):
 def learn_words(pairs: Iterable[tuple[str, str]], known: Iterable[str] = ()) -> dict[str, str]:
     """A dictionary for :class:`Translated` from texts of two languages that mean the same.
 
-    A word is read as the one to three words whose Dice coefficient with it, twice the pairs with
-    both over the sum of the pairs with each, is at least .8 of the best one's. The second of a pair
-    is in the encoder's language, as are the ``known`` texts, whose words are never translated.
+    A whole text is read as what it is paired with, and a word as the one to three words whose Dice
+    coefficient with it, twice the pairs with both over the sum of the pairs with each, is at least
+    .8 of the best one's. The second of a pair is in the encoder's language, as are the ``known``
+    texts, which are never translated, nor are their words.
     """
     other, own = Counter[str](), Counter[str]()
     both: dict[str, Counter[str]] = defaultdict(Counter)
+    whole = dict[str, str]()
     for text, meaning in pairs:
-        there, here = set(_split(text.lower())), set(_split(meaning.lower()))
+        there, here = set(_pieces(text.lower())), set(_split(meaning.lower()))
+        whole.setdefault(_plain(text), _plain(meaning))
         other.update(there)
         own.update(here)
         for word in there:
             both[word].update(here)
     for text in known:
-        for word in _split(text.lower()):
+        for word in (_plain(text), *_pieces(text.lower())):
+            whole.pop(word, None)
             both.pop(word, None)
     found = {}
     for word, counts in both.items():
         dice = {mate: 2 * n / (other[word] + own[mate]) for mate, n in counts.items()}
         best = sorted(dice, key=lambda mate: (-dice[mate], mate))[:3]
         found[word] = " ".join(mate for mate in best if dice[mate] >= 0.8 * dice[best[0]])
-    return {word: read for word, read in found.items() if read}
+    return {text: read for text, read in {**found, **whole}.items() if text and read}
 
 
 VECTORS = (
@@ -417,18 +431,35 @@ def find_words(text: str) -> list[str]:
     return word.findall(unicodedata.normalize("NFC", text))
 
 
-def _split(text: str) -> list[str]:
-    """The words of :class:`BagOfWords`, of a text that is lower-cased already."""
+def _plain(text: str) -> str:
+    """A text's words, lower-cased, with single spaces."""
+    return " ".join(find_words(text.lower()))
+
+
+def _runs(text: str) -> Iterator[list[str]]:
+    """Each word alone, and the characters of each run of a script without spaces."""
     words = find_words(text)
     if text.isascii():
-        return words
+        yield from ([word] for word in words)
+        return
     _, letter, runs = _patterns()
-    found: list[str] = []
     for unspaced, other in (run for word in words for run in runs.findall(word)):
-        characters = letter.findall(unspaced)
-        found += [other] if other else characters
-        found += [a + b for a, b in zip(characters, characters[1:], strict=False)]
-    return found
+        yield [other] if other else letter.findall(unspaced)
+
+
+def _pieces(text: str, longest: int = _LONGEST) -> list[str]:
+    """Words, and of runs without spaces all pieces of at most so many characters."""
+    return [
+        "".join(units[i : i + n])
+        for units in _runs(text)
+        for n in range(1, min(longest, len(units)) + 1)
+        for i in range(len(units) - n + 1)
+    ]
+
+
+def _split(text: str) -> list[str]:
+    """The words of :class:`BagOfWords`, of a text that is lower-cased already."""
+    return find_words(text) if text.isascii() else _pieces(text, 2)
 
 
 def _ngrams(word: str, shortest: int, longest: int) -> list[str]:

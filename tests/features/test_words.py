@@ -297,6 +297,17 @@ def test_words_of_other_languages_by_hand():
     # 'rotes' is in one pair: with 'red' 2 / 3, with 'heart' 2 / 4, under .8 of that
     assert words["rotes"] == "red" and words["心"] == "heart"
     assert "chat" not in words and "arm" not in words  # known English
+    assert words["hund mit hut"] == "dog with hat" and words["红心"] == "red heart"
+
+
+def test_scripts_without_spaces_are_read_by_their_longest_words():
+    pairs = [("吉他", "guitar"), ("吉祥", "lucky"), ("他们", "they"), ("红吉他手", "red guitarist")]
+    reader = Translated(BagOfWords().fit(["guitar"]), learn_words(pairs))
+    assert reader.read("吉他") == "guitar"  # and not what 吉 and 他 are in besides
+    assert reader.read("红吉他手!") == "red guitarist"
+    assert reader.read("我, 吉他们") == "我 guitar they"
+    assert reader.read("电") == "电"
+    assert learn_words([("Rot", "red"), ("Rot", "crimson")])["rot"] == "red"  # the first
 
 
 def test_translated_reads_and_leaves_alone(tmp_path):
