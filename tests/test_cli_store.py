@@ -61,6 +61,23 @@ def test_items_are_listed(store, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == "0 of those that pass the filter, of 4 items"
 
 
+def test_an_empty_filter_lists_all_and_deletes_nothing(store, capsys):
+    assert main(["store", "list", str(store), "--where= "]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "4 of 4 items"
+    assert main(["store", "delete", str(store), "--where="]) == 1
+    assert "where: expected a field" in capsys.readouterr().err
+    assert len(HammingIndex.open(store)) == 4
+
+
+def test_infinite_numbers_are_listed_as_json(store, tmp_path, capsys):
+    (tmp_path / "w.csv").write_text("id,w\n0,inf\n1,-inf\n")
+    assert main(["store", "update", str(store), f"--metadata={tmp_path}/w.csv"]) == 0
+    capsys.readouterr()
+    assert main(["store", "list", str(store), "--json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["w"] for line in lines] == ["inf", "-inf", None, 2.0]
+
+
 def test_items_are_deleted(store, tmp_path, capsys):
     (tmp_path / "ids.txt").write_text("3\n0\n")
     assert main(["store", "delete", str(store), f"--ids={tmp_path}/ids.txt"]) == 0

@@ -15,6 +15,7 @@ from small import relaxed_of_new
 
 from pyg_hash.cli import build, main
 from pyg_hash.cli.build import Coder, load_model
+from pyg_hash.cli.search import table
 from pyg_hash.runs import Run
 from pyg_hash.stores import FaissStore, MultiIndex
 from pyg_hash.typing import binarize
@@ -86,6 +87,29 @@ def test_only_empty_fields_are_filled(shapes_run, shapes_root, tmp_path):
     found = FaissStore.open(path).metadata(["new", "b", "a"])
     assert found["text"] == ["red box", "blue box", "My title"]
     assert found["image"] == [*(f"{tmp_path}/three/{n}.png" for n in (0, 1)), "https://cdn/x.jpg"]
+
+
+def test_columns_of_ones_own_stand_beside_those_of_the_answer(shapes_run, tmp_path, capsys):
+    fields = {"score": float, "distance": int, "name": str, "distance_": int}
+    with FaissStore.create(tmp_path / "own.store", 16, ids=str, fields=fields) as made:
+        own = {"score": [float("inf")], "distance": [200], "name": ["N"], "distance_": [300]}
+        made.add(torch.ones(1, 16, dtype=torch.int8), ["a"], own)
+        made.save()
+    words = ["search", str(shapes_run), "--text=red box", f"--store={tmp_path}/own.store"]
+    assert main([*words, "--json", "--where="]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)["answers"]
+    assert answer["distance"] <= 16 and answer["score"] <= 16
+    assert answer["metadata"] == {"score": "inf", "distance": 200, "name": "N", "distance_": 300}
+    assert main(words) == 0
+    head, row = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert head == ["score", "distance", "id", "score_", "distance_", "name", "distance__"]
+    near = [f"{answer['score']:.2f}", str(answer["distance"])]
+    assert row == [*near, "a", "inf", "200", "N", "300"]
+    of_run = {**answer, "name": "red", "labels": ["x"], "path": None}
+    head, row = (line.split() for line in table({"answers": [of_run]}).splitlines())
+    own = ["score_", "distance_", "name_", "distance__"]
+    assert head == ["score", "distance", "name", "label", "id", "path", *own]
+    assert row == [*near, "red", "x", "a", "-", "inf", "200", "N", "300"]
 
 
 def test_what_others_change_during_the_encoding_stays(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from pyg_hash.serve.app import address_of, is_loopback, listen
 from pyg_hash.serve.engine import Answers, SearchEngine, Wanted
 from pyg_hash.serve.guard import Limits, check_proxy, log_access
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
-from pyg_hash.utils.files import no_file
+from pyg_hash.utils.files import json_text, no_file
 from pyg_hash.utils.optional import require
 
 _NAME_WIDTH = 48
@@ -121,7 +120,7 @@ class Search(SearchCommand, build.NewItemsCommand):
             tied = {"tied": answers.tied} if ties and listed else {}
             shown.append({"query": queries.ids[row], "answers": listed, **tied})
         if self.json:
-            print("\n".join(json.dumps(one, ensure_ascii=False) for one in shown))
+            print("\n".join(json_text(one, ensure_ascii=False) for one in shown))
         else:
             head = "" if self.features is None else "query {query}\n"
             print("\n\n".join(head.format(**one) + table(one) for one in shown))
@@ -187,12 +186,17 @@ def table(found: dict[str, Any]) -> str:
 def _cells(answer: dict[str, Any]) -> dict[str, str]:
     cells = {"score": f"{answer['score']:.2f}"} if "score" in answer else {}
     cells["distance"] = str(answer["distance"])
-    more = {name: cell(value) for name, value in answer.get("metadata", {}).items()}
     if "name" not in answer:
-        return cells | {"id": short_path(" ".join(answer["id"].split())), **more}
-    path = short_path(answer["path"]) if answer["path"] else "-"
-    name, label = cell(answer["name"], _NAME_WIDTH), ", ".join(answer["labels"])
-    return cells | {"name": name, "label": label, "id": answer["id"], "path": path, **more}
+        cells["id"] = short_path(" ".join(answer["id"].split()))
+    else:
+        path = short_path(answer["path"]) if answer["path"] else "-"
+        name, label = cell(answer["name"], _NAME_WIDTH), ", ".join(answer["labels"])
+        cells |= {"name": name, "label": label, "id": answer["id"], "path": path}
+    for name, value in answer.get("metadata", {}).items():
+        while name in cells:  # as build names columns
+            name += "_"
+        cells[name] = cell(value)
+    return cells
 
 
 class Serve(SearchCommand):

@@ -19,7 +19,7 @@ from pyg_hash.index.columns import field_value
 from pyg_hash.runs import CATALOG, Run
 from pyg_hash.serve import SearchEngine
 from pyg_hash.typing import IMAGE, MODALITIES
-from pyg_hash.utils.files import no_file
+from pyg_hash.utils.files import json_text, no_file
 from pyg_hash.utils.locks import Lock
 
 _LONGEST = 1 << 26  # letters of a line: a file of holes is one without end
@@ -50,16 +50,17 @@ class ListItems(StoreCommand):
         if self.start < 0 or self.limit < 0:
             raise UsageError("start, limit: expected 0 or more")
         with build.opened(self.store) as store:
-            ids = store.list(self.where, self.start, self.limit).tolist()
+            where = (self.where or "").strip() or None
+            ids = store.list(where, self.start, self.limit).tolist()
             columns = {"id": ids, **store.metadata(ids)}
             rows = [*zip(*columns.values(), strict=True)]
-            of = "" if self.where is None else "of those that pass the filter, "
+            of = "" if where is None else "of those that pass the filter, "
             said = f"{len(rows):,} {of}of {len(store):,} items"
         if not self.json:
             print(printed([*columns], [[*map(cell, row)] for row in rows]), said, sep="\n")
             return
         for row in rows:
-            print(json.dumps(dict(zip(columns, row, strict=True)), ensure_ascii=False))
+            print(json_text(dict(zip(columns, row, strict=True)), ensure_ascii=False))
         say(said)  # not among the objects
 
 

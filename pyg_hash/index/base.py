@@ -282,7 +282,9 @@ class CodeStore(ABC):
 
         Rescoring takes the ``oversample * k`` nearest items and **all** that are as far as the
         last of these, and orders them by the inner product of the query's real-valued code with
-        the items' relaxed codes if :meth:`add` was given them, else with the items' bits.
+        the items' relaxed codes if :meth:`add` was given them, else with the items' bits. That
+        product prefers long relaxed codes, so that an item at distance 0, the query itself, need
+        not come first; ``rescore=None`` orders by distance.
 
         Args:
             codes: q codes.

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import errno
 import hashlib
-import json
 import socket
 import time
 from collections import OrderedDict
@@ -27,6 +26,7 @@ from pyg_hash.serve import guard
 from pyg_hash.serve.engine import OWN, Answers, NewItem, Question, SearchEngine, Wanted
 from pyg_hash.serve.guard import Limits, QueryError
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.utils.files import json_text
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import UnreadableImageError, jpeg
 from pyg_hash.utils.settings import SettingError
@@ -315,8 +315,8 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
         def wanted(self, source: Modality) -> Wanted:
             if self.offset + self.k > limits.depth:
                 raise QueryError(f"offset: offset + k is at most {limits.depth}", 422)
-            where = None if self.where is None or not self.where.strip() else self.where
-            return Wanted(self.modality or engine.target(source), self.k, self.offset, where)
+            target = self.modality or engine.target(source)
+            return Wanted(target, self.k, self.offset, self.where)
 
     class WordsPage(Page):
         """Words, and which answers."""
@@ -533,7 +533,7 @@ def _json(value: Any, status: int = 200, headers: Any = None) -> Any:
     from fastapi import Response
 
     headers = {"Cache-Control": "no-store", **(headers or {})}
-    return Response(json.dumps(value, separators=(",", ":")), status, headers, "application/json")
+    return Response(json_text(value, separators=(",", ":")), status, headers, "application/json")
 
 
 def listen(host: str, port: int) -> socket.socket:

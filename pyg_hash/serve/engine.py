@@ -59,7 +59,7 @@ class Wanted(NamedTuple):
     target: Modality  #: whose codes are searched
     k: int  #: how many
     offset: int = 0  #: after how many others
-    where: str | None = None  #: a filter, as of ``HammingIndex.search``
+    where: str | None = None  #: a filter, as of ``HammingIndex.search``; an empty one is none
 
 
 class Question(NamedTuple):
@@ -260,7 +260,8 @@ class SearchEngine:
     def nearest(self, relaxed: Tensor, wanted: Wanted, *, ties: bool = True) -> list[Answers]:
         """The answers for real-valued codes ``[q, num_bits]``, with ``ties`` counted or not."""
         target, k, offset, where = wanted
-        codes, filtered = binarize(relaxed), dict[str, Any]() if where is None else {"where": where}
+        codes = binarize(relaxed)
+        filtered: dict[str, Any] = {"where": where} if where and where.strip() else {}
         with self._turns.reading():
             index = self.indexes[target]  # a change may open another
             try:

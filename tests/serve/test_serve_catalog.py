@@ -21,7 +21,7 @@ from serve_cases import COLORS, Client, make_catalog, open_catalog, png
 from pyg_hash.codes import hamming_distance, pack_bits
 from pyg_hash.index import HammingIndex
 from pyg_hash.serve import SearchEngine, create_app
-from pyg_hash.serve.engine import NewItem, _Turns
+from pyg_hash.serve.engine import NewItem, Wanted, _Turns
 from pyg_hash.serve.guard import QueryError
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.files import CorruptFileError
@@ -99,6 +99,16 @@ def test_filters_equal_brute_force(client, engine, where, holds):
         assert found["tied"] == far.count(found["answers"][-1]["distance"])
     else:
         assert (found["answers"], found["tied"]) == ([], 0)
+
+
+@pytest.mark.parametrize("where", ["", "  "])
+def test_an_empty_filter_is_none(client, engine, where):
+    whole = client.get("/api/search?text=red&k=9").json["answers"]
+    answer = client.get(f"/api/search?text=red&k=9&where={where.replace(' ', '+')}")
+    assert answer.json["answers"] == whole
+    relaxed = engine.model.relax_text(engine.encoders["text"](["red"]))
+    (found,) = engine.nearest(relaxed, Wanted("image", 9, where=where))
+    assert [item["id"] for item in found.items] == [answer["id"] for answer in whole]
 
 
 @pytest.mark.parametrize("where", ["year >", "colour = 'red'", "year = 'x'", "(" * 60])
@@ -588,6 +598,33 @@ def test_one_store_of_integers(engine, tmp_path):
     assert change(client, "POST", "/api/items", {"items": [{**new, "id": "x"}]}).status == 404
     assert len(HammingIndex.open(tmp_path / "one.store")) == 5
     assert Path(tmp_path / "one.store").is_file()
+
+
+def test_infinite_numbers_are_texts_in_json(engine, tmp_path):
+    """So that every answer is JSON, also of a store that has them already."""
+    store = HammingIndex.create(tmp_path / "one.store", 12, ids=str, fields={"f": float})
+    codes = engine.model.encode_text(engine.encoders["text"](COLORS))
+    store.add(codes, list(COLORS), {"f": [float("inf"), float("-inf"), 0.5, None]})
+    store.save()
+    stores = {"image": store, "text": store}
+    client = Client(SearchEngine(engine.model, stores, engine.encoders), token=TOKEN)
+    body = b'{"items": [{"id": "new", "text": "red", "metadata": {"f": 1e999}}]}'
+    assert client.send("POST", "/api/items", body, BEARER).status == 200
+    found = strict(client.get("/api/search?text=red&k=9"))["answers"]
+    values = ["inf", "-inf", 0.5, None, "inf"]
+    kept = dict(zip([*COLORS, "new"], values, strict=True))
+    assert {answer["id"]: answer["metadata"]["f"] for answer in found} == kept
+    assert strict(client.get("/api/item/new"))["metadata"] == {"f": "inf"}
+    assert strict(client.get("/api/item/red/similar?where=f+>+1"))["tied"] == 2
+
+
+def strict(answer):
+    """The JSON of an answer, as a browser reads it."""
+
+    def refuse(name):
+        raise ValueError(f"{name} is no JSON")
+
+    return json.loads(answer.body, parse_constant=refuse)
 
 
 def test_a_change_does_not_wait_for_new_searches():
