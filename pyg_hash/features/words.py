@@ -300,17 +300,19 @@ class Translated(StoredEncoder):
 def learn_words(pairs: Iterable[tuple[str, str]], known: Iterable[str] = ()) -> dict[str, str]:
     """A dictionary for :class:`Translated` from texts of two languages that mean the same.
 
-    A whole text is read as what it is paired with, and a word as the one to three words whose Dice
-    coefficient with it, twice the pairs with both over the sum of the pairs with each, is at least
-    .8 of the best one's. The second of a pair is in the encoder's language, as are the ``known``
-    texts, which are never translated, nor are their words.
+    A text of several words, or characters of a script without spaces, is read as what it is paired
+    with, and a word as the one to three words whose Dice coefficient with it, twice the pairs with
+    both over the sum of the pairs with each, is at least .8 of the best one's. The second of a pair
+    is in the encoder's language, as are the ``known`` texts, which are never translated, nor are
+    their words.
     """
     other, own = Counter[str](), Counter[str]()
     both: dict[str, Counter[str]] = defaultdict(Counter)
     whole = dict[str, str]()
     for text, meaning in pairs:
         there, here = set(_pieces(text.lower())), set(_split(meaning.lower()))
-        whole.setdefault(_plain(text), _plain(meaning))
+        if len(_pieces(text.lower(), 1)) > 1:
+            whole.setdefault(_plain(text), _plain(meaning))
         other.update(there)
         own.update(here)
         for word in there:

@@ -307,7 +307,9 @@ def test_scripts_without_spaces_are_read_by_their_longest_words():
     assert reader.read("红吉他手!") == "red guitarist"
     assert reader.read("我, 吉他们") == "我 guitar they"
     assert reader.read("电") == "电"
-    assert learn_words([("Rot", "red"), ("Rot", "crimson")])["rot"] == "red"  # the first
+    twice = learn_words([("Rotes Herz", "red heart"), ("Rotes  Herz!", "heart suit")])
+    assert twice["rotes herz"] == "red heart"  # the first
+    assert learn_words([("Herz", "heart suit"), ("Rotes Herz", "red heart")])["herz"] == "heart"
 
 
 def test_translated_reads_and_leaves_alone(tmp_path):
