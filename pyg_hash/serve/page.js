@@ -22,11 +22,21 @@ function list(id, lines) {
   show(id, lines.length > 0);
 }
 
+function tell(problem) {
+  byId("problem").textContent = problem;
+  show("problem", problem !== "");
+}
+
 function fail(message) {
-  byId("problem").textContent = message;
-  show("problem", true);
+  tell(message);
   byId("status").textContent = "";
   byId("answers").replaceChildren();
+}
+
+// Whole numbers of more digits than a number has here are texts, as they were written.
+function parse(json) {
+  const token = /"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*/g;
+  return JSON.parse(json.replace(token, (part) => (/^-?\d{16,}$/.test(part) ? `"${part}"` : part)));
 }
 
 async function fetchJson(address, options = {}) {
@@ -37,8 +47,11 @@ async function fetchJson(address, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer. Is it still running?");
   }
-  const value = await response.json().catch(() => ({}));
-  if (response.status === 401) show("login", true);
+  const value = await response.text().then(parse).catch(() => ({}));
+  if (response.status === 401) {
+    show("login", true);
+    throw new Error(byId("token").value && "This is not the token of this server.");
+  }
   let why = value.detail;
   if (Array.isArray(why)) why = why.map((one) => `${one.loc[one.loc.length - 1]}: ${one.msg}`).join("; ");
   if (!response.ok) throw new Error(why || `The server answered ${response.status}.`);
@@ -57,7 +70,7 @@ function address(query) {
 
 async function search(query, { remember = true } = {}) {
   asked = query;
-  show("problem", false);
+  tell("");
   show("more", false);
   list("notes", run.notes);
   showQuery(query);
@@ -103,7 +116,7 @@ async function more() {
     const found = await ask(query, place);
     if (found && query === asked) addAnswers(found);
   } catch (error) {
-    if (error.name !== "AbortError") { byId("problem").textContent = error.message; show("problem", true); show("more", false); }
+    if (error.name !== "AbortError") { tell(error.message); show("more", false); }
   } finally {
     byId("more").disabled = false;
     if (query === asked) watchEnd();
@@ -261,6 +274,7 @@ function showRun() {
   const stored = Math.max(run.database.image, run.database.text);
   byId("about").textContent = `${plural(stored, "item")} under codes of ${run.num_bits} bits; a distance counts the bits that differ, a score compares real-valued codes.`;
   list("notes", run.notes);
+  show("form", true);
   show("words", run.queries.includes("text"));
   show("drop", run.queries.includes("image"));
   show("examples", run.examples.length > 0);
@@ -285,7 +299,7 @@ byId("more").addEventListener("click", more);
 byId("login").addEventListener("submit", (event) => {
   event.preventDefault();
   const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token: byId("token").value }) };
-  fetch("api/session", options).then(() => location.reload());
+  fetch("api/session", options).then(() => fetchJson("api/run")).then(() => location.reload(), (error) => fail(error.message));
 });
 byId("file").addEventListener("change", () => {
   if (byId("file").files.length) searchPicture(byId("file").files[0]);

@@ -6,6 +6,7 @@ import re
 from base64 import b64encode
 
 import pytest
+import torch
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
@@ -13,6 +14,9 @@ pytest.importorskip("PIL.Image")
 
 from browser import Browser, find_browser
 from serve_cases import make_catalog, make_engine, png, running
+
+from pyg_hash.index import HammingIndex
+from pyg_hash.serve import SearchEngine
 
 CARDS = "document.querySelectorAll('#answers .card').length"
 STATUS = "document.querySelector('#status').textContent"
@@ -236,11 +240,45 @@ def test_filters_and_more_answers(page, tmp_path):
         page.size(1280, 900)
 
 
+def test_whole_numbers_keep_their_digits_and_long_names_their_lines(page, tmp_path):
+    name, large = "name_of_a_column_" + "m" * 60, [1234567890123456836, -(2**63)]
+    store = HammingIndex.create(tmp_path / "a.store", 12, ids=str, fields={name: int, "f": float})
+    store.add(torch.ones(2, 12, dtype=torch.int8), ["a", "b"], {name: large, "f": [1e300, 0.1]})
+    plain = make_engine()
+    stores = {"image": store, "text": store}
+    with running(SearchEngine(plain.model, stores, plain.encoders)) as address:
+        try:
+            page.size(390, 800)
+            page.open(address + f"?text=red&where={name}+<+2000000000000000000")
+            page.wait_for(f"{CARDS} === 2")
+            assert page.js("document.querySelector('#filter').open")
+            assert page.js("document.documentElement.scrollWidth") <= 390
+            cards = page.js(
+                "[...document.querySelectorAll('.card')].map((e) => e.innerText).join()"
+            )
+            assert all(f"{name} {number}" in cards for number in large)
+            assert "f 1e+300" in cards and "f 0.1" in cards
+        finally:
+            page.size(1280, 900)
+        texts = r'{"a 12345678901234567":"\\\" 12345678901234567"}'
+        given = f"[{large[0]},{large[1]},0.25000000000000000,1e300,{texts},7]"
+        read = f'["{large[0]}","{large[1]}",0.25,1e+300,{texts},7]'
+        assert page.js(f"JSON.stringify(parse(String.raw`{given}`))") == read
+
+
 def test_a_token_is_asked_for(page):
     with running(make_engine(), token="a-secret", private=True) as address:
         page.open(address)
         page.wait_for("!document.querySelector('#login').hidden")
+        hidden = "['form', 'problem'].every((id) => document.getElementById(id).hidden)"
+        assert page.js(hidden)  # nothing is wrong yet, and nothing can be searched
         page.js("document.querySelector('#token').focus()")
+        page.type("another")
+        page.key("Enter", "\r")
+        page.wait_for("!document.querySelector('#problem').hidden")
+        problem = page.js("document.querySelector('#problem').textContent")
+        assert problem == "This is not the token of this server."
+        page.js("document.querySelector('#token').select()")
         page.type("a-secret")
         page.key("Enter", "\r")
         page.wait_for("typeof run !== 'undefined' && run !== null")
