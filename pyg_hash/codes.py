@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pyg_hash.typing import binarize
-from pyg_hash.utils.checks import check_floats, check_positive_int
+from pyg_hash.utils.checks import check_floats, check_positive_int, kind_of
 
 LEVELS = 127  # steps of an int8 code to either side
 
@@ -33,8 +33,9 @@ __all__ = [
 def check_codes(codes: Tensor, name: str, *, num_bits: int | None = None) -> None:
     """Check codes: int8 ``[n, K]`` with every entry -1 or +1."""
     if not isinstance(codes, Tensor) or codes.dtype != torch.int8:
-        kind = str(codes.dtype) if isinstance(codes, Tensor) else type(codes).__name__
-        raise TypeError(f"{name}: expected int8 codes in {{-1, +1}}, got {kind}; use binarize()")
+        raise TypeError(
+            f"{name}: expected int8 codes in {{-1, +1}}, got {kind_of(codes)}; use binarize()"
+        )
     if codes.dim() != 2 or codes.size(1) == 0:
         raise ValueError(f"{name}: expected shape [n, num_bits], got {list(codes.shape)}")
     if num_bits is not None and codes.size(1) != num_bits:
@@ -69,7 +70,9 @@ def num_bytes(num_bits: int) -> int:
 def check_packed(packed: Tensor, num_bits: int, name: str = "packed") -> None:
     """Check packed codes: uint8 ``[n, ceil(num_bits / 8)]``, whose padding bits are zero."""
     if not isinstance(packed, Tensor) or packed.dtype != torch.uint8:
-        raise TypeError(f"{name}: expected a uint8 tensor, as pack_bits() returns")
+        raise TypeError(
+            f"{name}: expected a uint8 tensor, as pack_bits() returns, got {kind_of(packed)}"
+        )
     if (own := vars(packed).get("num_bits", num_bits)) != num_bits:  # read_codes says so
         raise ValueError(f"{name}: has {own} bits, expected {num_bits}; take a store of {own} bits")
     width = num_bytes(num_bits)

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pyg_hash.utils.checks import kind_of
+
 Modality = Literal["image", "text"]
 PathLike = str | os.PathLike[str]  # a file or folder
 EdgeType = tuple[str, str, str]
@@ -68,8 +70,7 @@ def binarize(x: Tensor) -> Tensor:
         ValueError: NaN, which has no sign.
     """
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"x: expected a floating-point tensor, got {kind}")
+        raise TypeError(f"x: expected a floating-point tensor, got {kind_of(x)}")
     if bool(torch.isnan(x).any()):
         raise ValueError("x: contains NaN, which has no sign; did training diverge?")
     return (x >= 0).to(torch.int8).mul_(2).sub_(1)

@@ -10,6 +10,7 @@ import torch
 from store_cases import random_codes
 
 from pyg_hash.codes import binarize, code_diagnostics, hamming_distance, pack_bits, unpack_bits
+from pyg_hash.index import HammingIndex
 
 
 def test_binarize() -> None:
@@ -74,6 +75,27 @@ def test_hamming_distance_bad_input() -> None:
         hamming_distance(random_codes(2, 8), random_codes(2, 9))
     with pytest.raises(TypeError, match="a: expected int8"):
         hamming_distance(torch.ones(2, 8), random_codes(2, 8))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.float32])
+def test_an_array_of_numpy_is_told_how_it_becomes_a_tensor(dtype) -> None:
+    array, codes = np.ones((2, 8), dtype), random_codes(2, 8)
+    index = HammingIndex(8)
+    for call in (
+        lambda: index.add(array),
+        lambda: index.search(array, 1),
+        lambda: index.search(codes, 1, rescore=array),
+        lambda: hamming_distance(codes, array),
+        lambda: pack_bits(array),
+        lambda: unpack_bits(array, 8),
+        lambda: binarize(array),
+    ):
+        with pytest.raises(TypeError, match=r"got ndarray \(torch.from_numpy makes it a tensor\)"):
+            call()
+    given = {np.int8: codes, np.uint8: pack_bits(codes)}.get(dtype)
+    if given is not None:
+        index.add(torch.from_numpy(given.numpy()))
+        assert torch.equal(index.codes(index.ids), codes)
 
 
 def test_diagnostics_of_perfect_codes() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -95,11 +96,18 @@ def check_fraction(value: float, name: str) -> None:
         raise ValueError(f"{name}: expected a fraction between 0 and 1, got {value!r}")
 
 
+def kind_of(x: object) -> str:
+    """The dtype of a tensor, the type of what is none, and how an array of NumPy becomes one."""
+    if isinstance(x, Tensor):
+        return str(x.dtype)
+    remedy = " (torch.from_numpy makes it a tensor)" if isinstance(x, np.ndarray) else ""
+    return type(x).__name__ + remedy
+
+
 def check_floats(x: Tensor, name: str) -> None:
     """Raise unless ``x`` is floating-point ``[N, d]``, with or without rows."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"{name}: expected a floating-point tensor [N, d], got {kind}")
+        raise TypeError(f"{name}: expected a floating-point tensor [N, d], got {kind_of(x)}")
     if x.dim() != 2:
         raise ValueError(f"{name}: expected shape [N, d], got {list(x.shape)}")
 
@@ -114,7 +122,7 @@ def check_features(x: Tensor, name: str, *, num_features: int | None = None) -> 
     """Check a feature matrix: float ``[n, d]``, at least one row, finite."""
     is_tensor = isinstance(x, Tensor)
     if not is_tensor or not x.is_floating_point() or x.dtype.itemsize == 1 or x.is_meta:
-        kind = f"{x.dtype}" + " on meta" * x.is_meta if is_tensor else type(x).__name__
+        kind = kind_of(x) + " on meta" * (is_tensor and x.is_meta)
         raise TypeError(f"{name}: expected a floating-point tensor [n, d], got {kind}; convert it")
     if x.layout != torch.strided:
         raise TypeError(
@@ -133,7 +141,7 @@ def check_features(x: Tensor, name: str, *, num_features: int | None = None) -> 
 def check_item_shape(x: Tensor, name: str, shape: Sequence[int]) -> None:
     """Check raw items: a tensor ``[n, *shape]`` with at least one item, and finite if float."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
+        raise TypeError(f"{name}: expected a tensor, got {kind_of(x)}")
     if list(x.shape[1:]) != list(shape):
         raise ValueError(
             f"{name}: expected shape [n, {', '.join(map(str, shape))}], got {list(x.shape)}"
@@ -185,8 +193,8 @@ def is_mask(x: Any) -> bool:
 def as_mask(x: Any, name: str) -> Tensor:
     """A mask as bool ``[N]``; ``TypeError`` unless :func:`is_mask`."""
     if not is_mask(x):
-        got = f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"{name}: expected a bool tensor [N], got {got}")
+        shape = f" {list(x.shape)}" if isinstance(x, Tensor) else ""
+        raise TypeError(f"{name}: expected a bool tensor [N], got {kind_of(x)}{shape}")
     return torch.as_tensor(x, dtype=torch.bool)
 
 
@@ -195,7 +203,7 @@ def check_labels(
 ) -> None:
     """Check labels: class index, integer ``[N]``, or multi-hot ``[N, C]`` of zeros and ones."""
     if not isinstance(y, Tensor):
-        raise TypeError(f"{name}: expected a tensor [N] or [N, C], got {type(y).__name__}")
+        raise TypeError(f"{name}: expected a tensor [N] or [N, C], got {kind_of(y)}")
     if y.dim() not in (1, 2):
         raise ValueError(f"{name}: expected shape [N] or [N, C], got {list(y.shape)}")
     if num_rows is not None and y.size(0) != num_rows:
