@@ -69,9 +69,10 @@ class CodeStore(ABC):
     both raise ``ImportError`` if FAISS or the database's package is needed and not installed.
     **Codes** are int8 ±1 ``[n, num_bits]``, or packed already: uint8
     ``[n, ceil(num_bits / 8)]`` as :func:`pyg_hash.codes.pack_bits` makes them; arrays of NumPy,
-    such as ONNX gives, become tensors by ``torch.from_numpy``. **Filters** are texts such as ``"year >= 2005 and label in ('cat', 'dog')"`` (see :doc:`/stores`), or the
-    allowed value or values of each field, ``{"label": ["cat", "dog"], "year": 2020}``, all of
-    which hold. Wrong types, shapes, values, ids and filters are a ``TypeError`` or ``ValueError``,
+    such as ONNX gives, become tensors by ``torch.from_numpy``. **Filters** are texts such as
+    ``"year >= 2005 and label in ('cat', 'dog')"`` (see :doc:`/stores`), or the allowed
+    value or values of each field, ``{"label": ["cat", "dog"], "year": 2020}``, all of which hold.
+    Wrong types, shapes, values, ids and filters are a ``TypeError`` or ``ValueError``,
     and the store is then unchanged.
 
     Args:
