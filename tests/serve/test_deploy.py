@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from pyg_hash.cli.command import parse
+from pyg_hash.runs import CATALOG
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
@@ -55,10 +56,12 @@ def test_the_compose_file_is_whole():
         assert (ROOT / "deploy" / service["build"]["context"]).resolve() == ROOT
         assert (ROOT / service["build"]["dockerfile"]).is_file()
         args = parse(service["command"])
-        pictures = args.serve.images_root if name == "page" else args.encode.images
         targets = [re.sub(r"\$\{.*?\}", "", volume).split(":")[1] for volume in service["volumes"]]
-        assert targets == ["/run-folder", pictures]
-        where = args.serve.store if name == "page" else args.encode.out
+        if name == "page":
+            assert targets == [args.serve.run, "/run-folder/added", args.serve.images_root]
+        else:  # a store of a catalogue, which has the field that pictures are shown of
+            assert args.export.run.startswith(f"{targets[0]}/{CATALOG}/") and targets[1:] == []
+        where = args.serve.store if name == "page" else args.export.out
         assert where == "http://milvus:19530" and set(service["depends_on"]) <= set(services)
         assert service["read_only"] and service["cap_drop"] == ["ALL"]
     page = services["page"]
