@@ -75,6 +75,10 @@ def test_onnx_gives_the_codes_of_the_run(taught_run, encoders, modality, width):
     x[7] = 0
     check_codes(encoders / f"{modality}.onnx", model, modality, x)
     assert onnx_codes(encoders / f"{modality}.onnx", x[:1])[0].shape == (1, 3)
+    for place, odd in enumerate((np.nan, np.inf, -np.inf)):
+        x[place, 3] = odd
+    relaxed = onnx_codes(encoders / f"{modality}.onnx", x[:8])[1]
+    assert np.isnan(relaxed).all(axis=1).tolist() == [True] * 3 + [False] * 5
 
 
 def test_onnx_of_a_closed_form(tmp_path):

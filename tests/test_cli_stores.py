@@ -70,7 +70,7 @@ def test_a_store_keeps_growing_and_replaces_what_it_knows(shapes_run, shapes_roo
     )
 
 
-def test_only_empty_fields_are_filled(shapes_run, shapes_root, tmp_path):
+def test_only_empty_fields_are_filled(shapes_run, shapes_root, tmp_path, capsys):
     path, ids, texts = (str(tmp_path / name) for name in ("own.store", "ids.txt", "texts.txt"))
     with FaissStore.create(path, 16, ids=str, fields={"text": str, "image": str}) as made:
         own = {"text": ["My title", None], "image": ["https://cdn/x.jpg", None]}
@@ -84,6 +84,12 @@ def test_only_empty_fields_are_filled(shapes_run, shapes_root, tmp_path):
     for items in (f"--texts={texts}", f"--images={tmp_path}/three"):
         words = [items, f"--ids={ids}", f"--out={path}", "--force"]
         assert main(["encode", str(shapes_run), *words]) == 0
+        field = "text" if "texts" in items else "image"
+        for _ in range(2):  # those of 'b' and 'new' are the same by then
+            assert main(["encode", str(shapes_run), *words]) == 0
+            told = capsys.readouterr().err
+            assert "note: 1 of " in told and "change it with: pyg-hash store update" in told
+            assert f"their field {field}, which is not what was encoded (first: 'a')" in told
     found = FaissStore.open(path).metadata(["new", "b", "a"])
     assert found["text"] == ["red box", "blue box", "My title"]
     assert found["image"] == [*(f"{tmp_path}/three/{n}.png" for n in (0, 1)), "https://cdn/x.jpg"]

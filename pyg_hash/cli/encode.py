@@ -185,8 +185,16 @@ class Encode(build.NewItemsCommand):
         at = [row for row, known in enumerate(present) if known]
         old = store.metadata([names[row] for row in at])
         for field, values in kept.items():  # what an item has already is its owner's
+            others = []
             for row, value in zip(at, old[field], strict=True):
+                others += [names[row]] * (value not in (None, values[row]))
                 values[row] = values[row] if value is None else value
+            if others:
+                say(
+                    f"note: {len(others)} of {len(at)} items that were there keep their field "
+                    f"{field}, which is not what was encoded (first: {others[0]!r:.60}); change it "
+                    f"with: pyg-hash store update {self.out} --metadata FILE"
+                )
         relaxed = own if self.relaxed or store.has_relaxed else None
         count = store.replace(binarize(own), names, kept, relaxed=relaxed, model=digest)
         store.save()

@@ -250,8 +250,14 @@ def gather(
             first, _, last = names[split].partition(":")
             if not (first + last).isdigit():
                 raise ValueError(f"{split}: {names[split]!r} is no variable, nor START:STOP")
+            start, stop = int(first or 0), int(last or found.num_rows)
+            if ":" not in names[split] or not start < stop <= found.num_rows:
+                raise ValueError(
+                    f"{split}: expected START:STOP within the {found.num_rows} rows, 0 the first, "
+                    f"or a variable, got {names[split]!r}"
+                )
             found.masks[split] = np.zeros(found.num_rows, bool)
-            found.masks[split][int(first or 0) : int(last or found.num_rows)] = True
+            found.masks[split][start:stop] = True
         elif split in rows:
             found.masks[split] = _mask(rows[split], found.num_rows, notes)
     return found
@@ -430,7 +436,7 @@ def _encoded_pictures(values: dict[str, Any], root: Any) -> tuple[Any, Any, str]
     encoder = EfficientNetLite0(progress=False)
     note = "image: encoded by EfficientNetLite0"
     if IMAGE not in values:
-        paths = values[PATHS] = [_below(root, path) for path in values[PATHS]]
+        paths = values[PATHS] = [below(root, path) for path in values[PATHS]]
         if lost := [path for path in paths if not os.path.isfile(path)]:
             raise ValueError(
                 f"image: {len(lost)} of {len(paths)} picture files are not there (first: "
@@ -460,10 +466,10 @@ def _encoded_pictures(values: dict[str, Any], root: Any) -> tuple[Any, Any, str]
     return found.values, encoder, f"{note}, from pixels {list(pixels.shape)}"
 
 
-def _below(root: Any, path: str) -> str:
-    """The picture, looked for below ``root`` by as much of its path as leads to a file."""
-    if root is None:
-        return os.path.abspath(path)
-    parts = Path(path).parts
+def below(root: Any, path: str) -> str:
+    """A picture by its path, else below ``root`` by as much of that as leads to a file."""
+    if root is None or os.path.isfile(whole := os.path.join(root, path)):
+        return os.path.abspath(path if root is None else whole)
+    parts = re.split(r"[\\/]+", path)
     tries = [os.path.join(root, *parts[start:]) for start in range(len(parts))]
-    return os.path.abspath(next(filter(os.path.isfile, tries), tries[-1]))
+    return os.path.abspath(next(filter(os.path.isfile, tries), whole))

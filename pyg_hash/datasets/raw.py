@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -117,7 +118,7 @@ def read_variables(path: Path, only: str | None = None) -> list[Variable]:
                 names, captions = coco_captions(json.loads(path.read_text(encoding="utf-8")))
             except (ValueError, KeyError, TypeError) as error:
                 layout = "MS-COCO's layout of images and annotations"
-                raise ContentError(f"{path}: not in {layout} ({error!r:.80})") from error
+                raise ContentError(f"{path}: not in {layout} ({error!s:.200})") from error
             found = {"file_names": names, "captions": captions}
         else:
             raise ContentError(f"{path}: not HDF5, and its ending none of {', '.join(SUFFIXES)}")
@@ -210,10 +211,22 @@ def _texts(node: Any, file: Any) -> list[Any] | None:
 
 
 def coco_captions(content: Any) -> tuple[list[str], list[list[str]]]:
-    """Picture names, and the captions of each."""
+    """Picture names, and the captions of each; ``ValueError``: an entry is not as it has to be."""
+    named = {"images": ("id", "file_name"), "annotations": ("image_id", "caption")}
+    for part, keys in named.items():
+        for number, entry in enumerate(content[part]):
+            if lacking := [key for key in keys if key not in entry]:
+                hint = "; these are no captions" if part == "annotations" else ""
+                raise ValueError(f"{part}[{number}] has no {lacking[0]}{hint}")
     by_image: dict[Any, list[str]] = {image["id"]: [] for image in content["images"]}
-    for annotation in content["annotations"]:
-        by_image[annotation["image_id"]].append(str(annotation["caption"]).strip())
+    if len(by_image) < len(content["images"]):
+        ids = Counter(image["id"] for image in content["images"])
+        raise ValueError(f"images: two have the id {ids.most_common(1)[0][0]}; keep one of them")
+    for number, annotation in enumerate(content["annotations"]):
+        if (image := annotation["image_id"]) not in by_image:
+            raise ValueError(f"annotations[{number}] is of an image {image}, which is not there")
+        if annotation["caption"] is not None:
+            by_image[image].append(str(annotation["caption"]).strip())
     return [str(image["file_name"]) for image in content["images"]], list(by_image.values())
 
 

@@ -27,7 +27,7 @@ from pyg_hash.datasets.feature_file import (
     stored_encoder,
     stored_items,
 )
-from pyg_hash.datasets.imports import IDS, LABELS, PATHS, TEXTS, gather, kind_of
+from pyg_hash.datasets.imports import IDS, LABELS, PATHS, TEXTS, below, gather, kind_of
 from pyg_hash.datasets.raw import Array, coco_captions
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, PathLike
 from pyg_hash.utils.files import no_file
@@ -45,6 +45,7 @@ ROLES = {  # of a column, by its name; the first that a table has
     "label": "label labels category categories class classes genre tags tag",
     "id": "id ids uid key item_id image_id product_id sku asin",
 }
+_PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")  # of no class
 _FEWEST_NAMES = 10  # of files, to be texts
 _NO_NAME = re.compile("img|dscn?|dscf|pxl|image|photo|pic|picture|file|frame", re.IGNORECASE)
 _NUMBER = re.compile(r"-?(?=\.?\d)(0|[1-9]\d*)?(\.\d+)?([eE]-?\d+)?")
@@ -140,7 +141,7 @@ def open_source(
             raise ValueError(f"source: {first} is one by itself; several are for files of features")
         if first.is_dir():
             return _folder(first)
-        source = _table(first, named, Path(images_root or first.parent), encoding, label_separator)
+        source = _table(first, named, images_root, encoding, label_separator)
     elif len(paths) == 1 and is_feature_file(first):
         source = _feature_file(first)
     else:
@@ -171,9 +172,10 @@ def _folder(root: Path) -> Source:
         more = f"; not taken, {not_taken(others)}" if others else ""
         raise FileNotFoundError(f"source: no picture in {root}{more}")
     relative = [path.relative_to(root) for path in found]
-    labels = [list(path.parts[:-1][:1]) for path in relative]
-    classes = {label for own in labels for label in own}
-    if len(classes) < 2 or not all(labels):
+    inner = ([part for part in p.parts[:-1] if part.lower() not in _PARTS] for p in relative)
+    labels = [parts[:1] for parts in inner]
+    classes = sorted({label for own in labels for label in own})
+    if len(classes) < 2:
         labels = [[] for _ in found]
     images: list[str | None] = [os.path.abspath(path) for path in found]
     source = Source([path.as_posix() for path in relative], images, [], labels)
@@ -195,7 +197,8 @@ def _folder(root: Path) -> Source:
         source.texts = [None] * len(found)
         listed = listed and f"none ({listed}: too few to learn from)"
     source.read_as = {IMAGE: f"{len(found):,} files", TEXT: listed or "none", "id": "paths"}
-    source.read_as["labels"] = f"{len(classes)} sub-folders" if any(labels) else "none"
+    several = f"{len(classes)} sub-folders: {', '.join(classes):.100}"
+    source.read_as["labels"] = several if any(labels) else "none"
     if others:
         source.read_as["not taken"] = not_taken(others)
     return source
@@ -212,21 +215,23 @@ def _words_of(name: str) -> str:
 
 
 def _table(
-    path: Path, named: Mapping[str, str], root: Path, encoding: str | None, separator: str | None
+    path: Path, named: Mapping[str, str], images_root: Any, encoding: str | None, mark: str | None
 ) -> Source:
-    source = Source([], [], [], [])
+    source, root = Source([], [], [], []), Path(images_root or path.parent)
     read_as, left_out = source.read_as, list[str]()
+    typed = path.suffix.lower() not in (".csv", ".tsv")
     if path.suffix.lower() == ".parquet":
         columns = _parquet(path, left_out)
-    elif path.suffix.lower() in (".csv", ".tsv"):
-        columns = _separated(path, encoding, source)
+    elif not typed:
+        columns = _separated(path, encoding, source, left_out)
     else:
         columns = _json(path, source)
     total = len(next(iter(columns.values()), ()))
     if total == 0:
         first = next((f"; {place}: {text}" for place, text in source.problems.items()), "")
         raise ValueError(f"source: {path} holds no row{first}")
-    roles = _roles(columns, named, path, separator)
+    roles = _roles(columns, named, path, mark)
+    taken = {*roles.values()}
     for modality in MODALITIES:
         if (name := roles.pop(f"{modality} features", None)) is not None:
             matrix = source.features[modality] = columns[name]
@@ -234,7 +239,7 @@ def _table(
             read_as[modality] = f"column {name!r}, features of {matrix.shape[1]}"
     none: list[Any] = [None] * total
     image, text, label, key = (roles.get(role, "") for role in ROLES)
-    source.images = _places(columns.get(image, none), root, path, source)
+    source.images = _places(columns.get(image, none), root, images_root is not None, path, source)
     source.texts = [_joined(value) for value in columns.get(text, none)]
     if odd := [row for row, own in enumerate(source.texts) if (own or "").lower() in _MISSING]:
         warnings.warn(
@@ -244,7 +249,7 @@ def _table(
             OddDataWarning,
             stacklevel=3,
         )
-    source.labels, how = _labels(columns.get(label, none), separator)
+    source.labels, how = _labels(columns.get(label, none), mark)
     for role, name, more in ((IMAGE, image, f", below {root}"), (TEXT, text, "")):
         if name:
             read_as.setdefault(role, f"column {name!r}{more}")
@@ -255,6 +260,12 @@ def _table(
     listed: list[str] = []
     left = (name for name in columns if name not in roles.values())
     others = {name: columns[name] for name in left if isinstance(columns[name], list)}
+    left_out += [
+        f"column {name!r} (vectors of {columns[name].shape[1]}; what they are tells "
+        "--image_column or --text_column)"
+        for name in columns
+        if isinstance(columns[name], np.ndarray) and name not in taken
+    ]
     decimal = any(_numbers_with(r",(?!\d{3}$)", values) for values in others.values())
     for name, values in others.items():
         values = [v.strip() or None if isinstance(v, str) else v for v in values]
@@ -263,8 +274,8 @@ def _table(
             plain = field_name(name)
             while plain in _EXTRAS or plain.lower() in _GRAMMAR or plain in source.fields:
                 plain += "_"
-            kind, convert = _type_of(there)
-            mark = "commas" if _numbers_with(",", there) else ""
+            kind, convert = _type_of(there, typed)
+            mark = "commas" if not typed and _numbers_with(",", there) else ""
             texts = decimal and kind is float and isinstance(there[0], str)
             if texts and all(map(_THOUSANDS.fullmatch, there)):
                 kind, convert, mark = str, str, "points, and others decimal commas"
@@ -272,7 +283,8 @@ def _table(
             source.fields[plain] = kind, values
             large = (_WHOLE.fullmatch(v or "") and not _fits(v, 53) for v in values)
             more = ", as some of its integers are too large for numbers"
-            more = more if kind is str and any(large) else ""
+            as_they_are = typed and all(isinstance(value, str) for value in there)
+            more = more if kind is str and not as_they_are and any(large) else ""
             if mark:
                 more = f", as its numbers have {mark}; for numbers write 1371.40, not 1.371,40"
             renamed = "" if plain == name else f"column {name!r} as "
@@ -283,7 +295,9 @@ def _table(
     return source
 
 
-def _separated(path: Path, encoding: str | None, source: Source) -> dict[str, Any]:
+def _separated(
+    path: Path, encoding: str | None, source: Source, left_out: list[str]
+) -> dict[str, Any]:
     raw = path.read_bytes()
     if encoding is None:
         encoding = "utf-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
@@ -297,17 +311,23 @@ def _separated(path: Path, encoding: str | None, source: Source) -> dict[str, An
             f"source: {path}: line {line} is not in {encoding.removesuffix('-sig')} (byte "
             f"0x{raw[error.start]:02x}); save it as UTF-8, or give --encoding, e.g. cp1252"
         ) from error
-    marks = "\t" if path.suffix.lower() == ".tsv" else ",;\t|"
-    mark = delimiter(text.split("\n", 1)[0], marks)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
-    rows: list[tuple[int, list[str]]] = []
+    is_tsv = path.suffix.lower() == ".tsv"
+    head, _, rest = text.partition("\n")
+    if told := re.fullmatch(r"sep=(.)\r?", head, re.IGNORECASE):  # Excel's
+        mark, text = told[1], f"\n{rest}"
+    else:
+        mark = delimiter(head, "\t" if is_tsv else ",;\t|")
     try:
-        end = 0
-        for row in reader:
-            rows.append((end + 1, [cell.strip() for cell in row]))
-            end = reader.line_num
-    except csv.Error as error:
-        raise ValueError(f"source: {path}: line {reader.line_num}: {error}") from error
+        rows = _cells(text, mark)
+    except ValueError as error:
+        if not is_tsv:
+            raise ValueError(
+                f'source: {path}: {error}; in a cell between quotes a quote is doubled, as ""'
+            ) from error
+        rows = []
+    if is_tsv and (not rows or any("\n" in c and mark in c for _, row in rows for c in row)):
+        rows = _cells(text, mark, csv.QUOTE_NONE)
+        source.read_as["quotes"] = "are letters, as they do not pair"
     (line, names), *body = [row for row in rows if any(row[1])] or [(0, [])]
     if data := [name for name in names if _NUMBER.fullmatch(name) or _is_picture(name)]:
         raise ValueError(
@@ -322,9 +342,36 @@ def _separated(path: Path, encoding: str | None, source: Source) -> dict[str, An
             source.problems[f"{path.name}, line {line}"] = wrong
     body = [(line, row) for line, row in body if len(row) == len(names)]
     source.lines, cells = [line for line, _ in body], [row for _, row in body]
-    columns = {name: [row[i] or None for row in cells] for i, name in enumerate(names)}
-    columns.pop("", None)  # the row numbers that pandas writes
+    columns = {name: _lists([row[i] or None for row in cells]) for i, name in enumerate(names)}
+    if columns.pop("", None) is not None:  # the row numbers that pandas writes
+        left_out.append("a column without a name")
     return columns
+
+
+def _cells(text: str, mark: str, quoting: Any = csv.QUOTE_MINIMAL) -> list[tuple[int, list[str]]]:
+    """The line where each row begins, and its cells; ``ValueError`` names the line."""
+    lines = io.StringIO(text, newline="")
+    reader = csv.reader(lines, delimiter=mark, strict=True, quoting=quoting)
+    rows, end = list[tuple[int, list[str]]](), 0
+    try:
+        for row in reader:
+            rows.append((end + 1, [cell.strip() for cell in row]))
+            end = reader.line_num
+    except csv.Error as error:
+        raise ValueError(f"line {reader.line_num}: {error}") from error
+    return rows
+
+
+def _lists(values: list[str | None]) -> list[Any]:
+    """Cells, or the lists of texts that all of them hold as JSON, as ``export`` writes them."""
+    if not any(values) or not all(v is None or (v[0], v[-1]) == ("[", "]") for v in values):
+        return values
+    try:
+        lists = [v and json.loads(v) for v in values]
+    except (ValueError, RecursionError):
+        return values
+    is_list = all(isinstance(text, str) for own in lists if own for text in own)
+    return lists if is_list else values
 
 
 def delimiter(head: str, marks: str = ",;\t|") -> str:
@@ -356,8 +403,10 @@ def _json(path: Path, source: Source) -> dict[str, Any]:
                         source.lines.append(number)
                     except (ValueError, RecursionError) as error:
                         source.problems[f"{path.name}, line {number}"] = f"no JSON ({error})"
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
+    except (LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"source: {path}: {type(error).__name__}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"source: {path}: {error}") from error
     if odd := [number for number, row in enumerate(rows) if not isinstance(row, dict)]:
         raise ValueError(
             f"source: {path}: {source.place(odd[0])} is {rows[odd[0]]!r:.40}; expected an object a "
@@ -465,7 +514,9 @@ def _is_picture(text: str) -> bool:
     return text.lower().endswith(PICTURE_SUFFIXES)
 
 
-def _places(values: Sequence[Any], root: Path, path: Path, source: Source) -> list[str | None]:
+def _places(
+    values: Sequence[Any], root: Path, is_given: bool, path: Path, source: Source
+) -> list[str | None]:
     places: list[str | None] = []
     for row, value in enumerate(values):
         if value is not None and (not isinstance(value, str) or "\0" in value):
@@ -477,7 +528,9 @@ def _places(values: Sequence[Any], root: Path, path: Path, source: Source) -> li
                 f"source: {path}: {source.place(row)} names a picture on the network "
                 f"({value:.60}); nothing is fetched, so download the pictures and name the files"
             )
-        places.append(os.path.abspath(root / value.strip()) if value and value.strip() else None)
+        name = value.strip() if value else ""
+        find = below if is_given or "\\" in name else os.path.join  # of Windows, or moved
+        places.append(os.path.abspath(find(root, name)) if name else None)
     return places
 
 
@@ -501,7 +554,8 @@ def _labels(values: Sequence[Any], mark: str | None) -> tuple[list[list[str]], s
             return [[part] if (part := text.strip()) else [] for text in texts], ""
         lists = [text.split(mark) for text in texts]
     how = f", several a row apart by {mark!r}" if mark else ""
-    return [sorted({str(part).strip() for part in own} - {""}) for own in lists], how
+    given = [{str(part).strip() for part in own if part is not None} for own in lists]
+    return [sorted(own - {""}) for own in given], how
 
 
 def _fits(value: Any, bits: int) -> bool:
@@ -518,9 +572,12 @@ def _numbers_with(mark: str, values: Sequence[Any]) -> bool:
     return found and all(map(_MARKED.fullmatch, there))
 
 
-def _type_of(values: Sequence[Any]) -> tuple[type, Callable[[Any], Any]]:
-    """The type of a column and what makes it of a value; integers that lose digits are texts."""
-    if all(isinstance(value, str) for value in values):
+def _type_of(values: Sequence[Any], typed: bool) -> tuple[type, Callable[[Any], Any]]:
+    """The type of a column and what makes it of a value; integers that lose digits are texts.
+
+    In a file that is ``typed`` a text is one, whatever it looks like.
+    """
+    if not typed and all(isinstance(value, str) for value in values):
         if all(value.lower() in ("true", "false") for value in values):
             return bool, lambda value: value.lower() == "true"
         whole = [value for value in values if _WHOLE.fullmatch(value)]
@@ -595,8 +652,8 @@ def _arrays(paths: Sequence[PathLike], named: Mapping[str, str], images_root: An
             f"source: {paths[0]} holds pixels; make features of them with: pyg-hash data import"
         )
     ids = [str(value) for value in values.get("ids", range(n))]
-    root = Path(images_root or Path(paths[0]).parent)
-    names = [os.path.abspath(root / name) for name in values.get("image_paths", ())]
+    root = images_root or Path(paths[0]).parent
+    names = [below(root, name) for name in values.get("image_paths", ())]
     texts = [text or None for text in values.get("texts", ())]
     source = Source(ids, [*names] or [None] * n, texts or [None] * n, [])
     source.features, source.splits = found.features, found.masks

@@ -295,6 +295,9 @@ def test_row_numbers_captions_in_json_and_names_that_are_told(tmp_path):
     with pytest.raises(ValueError, match=r"say --image VAR(.|\n)*clip_a \[24, 7\] of clip_a.npy"):
         import_files([f for f in files if "json" not in f], tmp_path / "x.h5")
     told = {"image": "clip_a", "text": "clip_b.npy:clip_b", "labels": "foo", "database": "0:16"}
+    for odd in ("16", "0:25", "8:8", "30:", "all", ":"):
+        with pytest.raises(ValueError, match=f"database: .*START:STOP.*{odd}|'{odd}' is no var"):
+            import_files(files, tmp_path / "x.h5", **(told | {"database": odd}))
     done = import_files(files, tmp_path / "x.h5", **told)
     dataset = FeatureFile(done.path)
     store = dataset[0]["image"]

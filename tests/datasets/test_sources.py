@@ -184,8 +184,74 @@ def test_json_lines_lists_and_captions_of_coco(tmp_path):
     assert (source.ids, source.texts) == (["9", "4"], ["nine nine", "four four"])
     with pytest.raises(ValueError, match="an object a row"):
         table(tmp_path / "t.json", "[1, 2]")
-    with pytest.raises(ValueError, match="KeyError"):
-        table(tmp_path / "t.json", json.dumps({"images": [{}], "annotations": []}))
+    rows[0]["tags"] = ["x", None, " y"]
+    assert table(tmp_path / "t.json", json.dumps(rows)).labels == [["x", "y"], []]
+    coco["annotations"].append({"image_id": 4, "caption": None})
+    source = table(tmp_path / "captions.json", json.dumps(coco))
+    assert source.texts == ["nine nine", "four four"]
+
+
+@pytest.mark.parametrize(
+    ("images", "annotations", "message"),
+    [
+        ([{}], [], r"images\[0\] has no id"),
+        ([{"id": 1}], [], r"images\[0\] has no file_name"),
+        ([(1, "a.jpg"), (1, "b.jpg")], [], "images: two have the id 1; keep one"),
+        ([(1, "a.jpg")], [(2, "x")], r"annotations\[0\] is of an image 2, which is not there"),
+        ([(1, "a.jpg")], [{"image_id": 1, "bbox": 3}], r"annotations\[0\] has no caption; these"),
+    ],
+)
+def test_captions_of_coco_that_do_not_fit(tmp_path, images, annotations, message):
+    def entries(given, *names):
+        return [dict(zip(names, e, strict=True)) if isinstance(e, tuple) else e for e in given]
+
+    images = entries(images, "id", "file_name")
+    annotations = entries(annotations, "image_id", "caption")
+    with pytest.raises(ValueError, match=f"source: .*t.json: {message}"):
+        table(tmp_path / "t.json", json.dumps({"images": images, "annotations": annotations}))
+
+
+def test_quotes_of_tsv_that_do_not_pair_are_letters(tmp_path):
+    text = 'text\tn\n"Stop! a red sign\t1\na cat\t2\na tv of 42"\t3\n'
+    for lines in (text, text + '"He" said\t4\n'):
+        source = table(tmp_path / "t.tsv", lines)
+        assert source.texts[:3] == ['"Stop! a red sign', "a cat", 'a tv of 42"']
+        assert len(source) == lines.count("\n") - 1 and source.problems == {}
+        assert source.read_as["quotes"] == "are letters, as they do not pair"
+    paired = table(tmp_path / "t.tsv", 'text\tn\n"a\tb ""c"""\t1\n"two\nlines"\t2\n')
+    assert paired.texts == ['a b "c"', "two lines"] and "quotes" not in paired.read_as
+
+
+def test_what_programs_write_into_csv(tmp_path):
+    exported = 'id,labels,tags,text\na,"[""cat""]","[""x"", ""y""]",one\nb,[],,two\n'
+    source = table(tmp_path / "t.csv", exported)
+    assert source.labels == [["cat"], []]
+    assert source.fields == {"tags": (list, [["x", "y"], None])}
+    for cells in ('"[1]"', "[oops]", '"[""a""] b"'):
+        assert table(tmp_path / "t.csv", f"text,n\na,{cells}\n").fields["n"][0] is str
+    source = table(tmp_path / "t.csv", "sep=;\r\ntext;n\r\na,b;1\r\nx;2;3\r\n")
+    assert source.texts == ["a,b"] and list(source.problems) == ["t.csv, line 4"]
+    source = table(tmp_path / "t.csv", ",text\n0,a\n1,b\n")
+    assert source.read_as["not kept"] == "a column without a name"
+
+
+def test_pictures_of_windows_or_that_have_moved(tmp_path):
+    here = str(picture(tmp_path / "pics" / "a" / "0.png"))
+    for name, root in ((r"pics\a\0.png", None), ("/data/img/a/0.png", "pics"), (here, "pics")):
+        (tmp_path / "t.csv").write_text(f"image,text\n{name},a\n")
+        root = root and tmp_path / root
+        assert open_source([tmp_path / "t.csv"], images_root=root).images == [here]
+    (tmp_path / "t.csv").write_text("image,text\n/data/img/a/0.png,a\n")  # nobody says where
+    assert open_source([tmp_path / "t.csv"]).images == ["/data/img/a/0.png"]
+
+
+def test_sub_folders_are_labels_whatever_else_there_is(tmp_path):
+    for name in ("cats/1.png", "dogs/2.png", "3.png", "train/cats/4.png", "val/dogs/5.png"):
+        picture(tmp_path / name)
+    source = open_source([tmp_path])
+    labels = dict(zip(source.ids, source.labels, strict=True))
+    assert labels["3.png"] == [] and labels["cats/1.png"] == ["cats"] == labels["train/cats/4.png"]
+    assert source.read_as["labels"] == "2 sub-folders: cats, dogs"
 
 
 def test_parquet_of_vectors_and_columns(tmp_path):
@@ -210,6 +276,14 @@ def test_parquet_of_vectors_and_columns(tmp_path):
     columns["image_emb"] = vectors
     parquet.write_table(arrow.table(columns), tmp_path / "t.parquet")  # none of them is asked for
     assert open_source([tmp_path / "t.parquet"]).has("image").sum() == 3
+    columns = {"embedding": vectors, "caption": ["a", "b", "c", None], "code": list("1234")}
+    parquet.write_table(arrow.table(columns), tmp_path / "t.parquet")
+    source = open_source([tmp_path / "t.parquet"])
+    told = "column 'embedding' (vectors of 3; what they are tells --image_column or --text_column)"
+    assert source.read_as["not kept"] == told and not source.features
+    assert source.fields == {"code_": (str, ["1", "2", "3", "4"])}  # texts as they are
+    source = open_source([tmp_path / "t.parquet"], columns={"image": "embedding"})
+    assert "not kept" not in source.read_as and source.has("image").sum() == 3
     (tmp_path / "t.parquet").write_bytes(b"PAR1 not")
     with pytest.raises(ValueError, match="no Parquet file"):
         open_source([tmp_path / "t.parquet"])
@@ -271,9 +345,16 @@ BIG = "1234567890123456789"
 )
 def test_numbers_that_would_lose_digits_are_texts(tmp_path, values, kind, kept):
     rows = [{"text": "a", "n": value} for value in values]
-    source = table(tmp_path / "t.json", json.dumps(rows))
+    texts = all(isinstance(value, str) for value in values)
+    lines = "".join(f"a,{value}\n" for value in values)
+    source = table(tmp_path / "t.csv", f"text,n\n{lines}")
+    if not texts:
+        source = table(tmp_path / "t.json", json.dumps(rows))
     assert source.fields == {"n": (kind, kept)}
     assert ("too large for numbers" in source.read_as["fields"]) == (kind is str)
+    if texts:  # which JSON says by itself
+        source = table(tmp_path / "t.json", json.dumps(rows))
+        assert source.fields == {"n": (str, values)} and "large" not in source.read_as["fields"]
 
 
 def test_columns_that_are_renamed_are_told(tmp_path):
