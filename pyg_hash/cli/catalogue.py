@@ -197,8 +197,8 @@ class Build(Command):
         gone = [m for m in MODALITIES if not run.catalog_file(m).is_file()]
         for modality in gone:
             print(
-                f"{run.catalog_file(modality)} is gone; it is made again, as of the source, without "
-                "what was added, changed or deleted since, which the other one still knows"
+                f"{run.catalog_file(modality)} is gone; it is made again, as of the source and "
+                "without what was added, changed or deleted since, which the other one still knows"
             )
         if not gone:
             print("all of it is done already")
