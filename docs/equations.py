@@ -16,6 +16,8 @@ PAPERS = {
     "GCH": "Xu, Li, Yan, Deng, Liu, IJCAI 2019",
     "SGCH": "Shen, Zhai, Liu, Jiang, ICIP 2020",
     "SGEH": "Zhao, Yu, Liao, Zhang, Zhang, ACCV 2022",
+    "GCH report": "the variants of a reproduction report of GCH",
+    "DCMH": "Jiang, Li, CVPR 2017",
 }
 CITATION = re.compile(rf"\b({'|'.join(PAPERS)})\s+Eq\.\s+(\d+)")
 

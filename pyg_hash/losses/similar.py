@@ -53,7 +53,7 @@ def similar_distance_loss(
 ) -> Tensor:
     r"""Squared distances of the codes of all similar pairs.
 
-    The fourth term of Eq. 11 of GCH's reproduction report ("Try1"), without its factor:
+    The fourth term of GCH report Eq. 11 ("Try1"), a reproduction of it, without its factor:
     :math:`\sum_{p,q} J_{pq} \lVert a_p - b_q \rVert_2^2`, with :math:`J_{pq} = 1` if the two share
     a label, else 0. As cheap as :func:`linear_similarity_loss`; ``'mean'`` divides it by ``n * m``.
     """

@@ -25,7 +25,7 @@ class DCMH(TwoEncoders):
     r"""Deep cross-modal hashing.
 
     Jiang & Li, "Deep Cross-Modal Hashing", CVPR 2017. With the outputs :math:`F, G` of the image
-    and the text encoder for all labelled items, Eq. 1 there is, rows being samples here,
+    and the text encoder for all labelled items, DCMH Eq. 1 is, rows being samples here,
 
     .. math::
         \sum_{ij} \left( \log(1 + e^{\Theta_{ij}}) - S_{ij} \Theta_{ij} \right)
@@ -70,7 +70,7 @@ class DCMH(TwoEncoders):
         return {m: list(self.encoders[m].parameters()) for m in MODALITIES}
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
-        """Eq. 1 over all labelled nodes, divided by their number squared.
+        """DCMH Eq. 1 over all labelled nodes, divided by their number squared.
 
         Terms, unweighted: ``likelihood``, ``quantization``, ``balance``; and their weighted sum.
         """

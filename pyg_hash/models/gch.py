@@ -383,9 +383,9 @@ class GCH(EncoderHashModel):
                 terms["prediction"] = squared_distance_loss(own.logits.sigmoid(), labels)
             if beacon is not None:
                 terms["beacon"] = squared_distance_loss(own.codes, beacon)
-            if self.variant == "Try1":  # GCH report, Eq. 11
+            if self.variant == "Try1":  # GCH report Eq. 11
                 terms["guide"] = similar_distance_loss(guide, own.codes, labels, labels)
-            if self.variant == "Try2":  # GCH report, Eq. 12
+            if self.variant == "Try2":  # GCH report Eq. 12
                 assert aligned is not None
                 terms["alignment"] = squared_distance_loss(own.features, aligned)
             if partners is not None:
