@@ -285,6 +285,21 @@ def test_run_with_a_catalogue(taught_run, tmp_path):
     out = tmp_path / "run" / "export"
     assert (out / "image.csv").read_text().split() == ["id,code,year", f"a,{'0' * 20},1999"]
     assert not (out / "text.csv").exists()
+    pytest.importorskip("onnxscript")
+    assert main(["export", str(tmp_path / "run"), "--to=onnx"]) == 0
+    assert (out / "image.onnx").exists() and not (out / "text.onnx").exists()
+
+
+def test_two_layouts_of_parquet_have_two_names(taught_run, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for to in ("parquet", "milvus", "parquet", "milvus"):
+        assert main(["export", str(taught_run), f"--to={to}", f"--out={tmp_path}"]) == 0
+    kinds = {
+        name: str(parquet.read_schema(tmp_path / f"{name}.parquet").field("code").type)
+        for name in ("image", "text", "image.milvus", "text.milvus")
+    }
+    binary, listed = "fixed_size_binary[3]", "list<element: uint8>"
+    assert kinds == dict(zip(kinds, [binary, binary, listed, listed], strict=True))
 
 
 def test_a_collection_gets_names_that_it_can_have(tmp_path, monkeypatch, capsys):

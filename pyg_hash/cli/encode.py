@@ -314,6 +314,8 @@ class Export(build.PictureCommand):
             run = Run.open(self.run, need=("config", "model"))
             files, model = self._files(run, ".onnx"), build.load_model(run, self.settings(run))
             for modality, path in files.items():
+                if run.has_catalog and not len(run.catalog(modality)):
+                    continue  # of pictures or texts alone, which trained both encoders
                 export_onnx(model, path, modality)
                 print(f"{modality}: features to codes of {model.num_bits} bits -> {path}")
             return
@@ -334,6 +336,7 @@ class Export(build.PictureCommand):
                 self._codes(store, self.out)
             return
         run = Run.open(self.run, need=("config", "model"))
+        ending = ".milvus.parquet" if self.to == "milvus" else ending  # another layout's own name
         files = {} if self._is_collection() else self._files(run, ending)
         items = None if run.has_catalog else run.items(self.images_root)
         for modality in MODALITIES:
