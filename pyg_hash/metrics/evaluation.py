@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ from pyg_hash.metrics.mean_ap import Denominator, Ties, check_definition, mean_a
 from pyg_hash.metrics.scored import expected_recall, pair_places
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 from pyg_hash.utils.checks import as_mask, check_choice, check_labels, is_mask
+from pyg_hash.utils.digests import row_prints, same_rows
 from pyg_hash.utils.oddities import (
     CollapseWarning,
     OddDataWarning,
@@ -169,8 +171,8 @@ def evaluate(
 
     ``TypeError`` or ``ValueError``: no queries, no database, a query inside the database; codes,
     masks or labels that are missing or do not fit; unknown options. ``CollapseWarning``: more than
-    half of a database has one code. ``OddDataWarning``: queries share no label with its items;
-    features are scaled otherwise than those that the model was trained on.
+    half of a database has one code. ``OddDataWarning``: queries share no label with its items, or
+    repeat pairs of it; features are scaled otherwise than those that the model was trained on.
     """
     check_choice(split, ("query", "val"), "split")
     check_definition(topk, ties, denominator)  # before the encoding, which may take long
@@ -250,6 +252,13 @@ def evaluate(
         reads = getattr(model, "reads_labels", True) and "y" in data[IMAGE]
         read = int((used & train).sum()) if reads else 0
         share = read / max(int(train.sum()), 1)
+    repeated = _repeated(data, *parts[IMAGE]) if paired and split == "query" else 0
+    lines = [
+        f"{repeated:,} of {len(query[IMAGE]):,} queries repeat a pair of the database, in both "
+        "features, and find what the training saw; keep equal pairs in one split"
+    ] * bool(repeated)
+    for line in lines:
+        warnings.warn(line, OddDataWarning, stacklevel=2)
     learnt = 0 if train is None else max(int(train[rows].sum()) for rows, _ in parts.values())
     named = "" if relevance == "y" else f", relevance={relevance}"
     return Evaluation(
@@ -269,7 +278,8 @@ def evaluate(
         codes={m: judged[m] for m in MODALITIES},
         notes=[f"training rows among the queries: {learnt:,} of them"] * bool(learnt)
         + [f"{unjudged} queries have no label: mAP and NDCG are of the other {num_judged}"]
-        * bool(unjudged),
+        * bool(unjudged)
+        + lines,
     )
 
 
@@ -325,6 +335,16 @@ def _labels(
         levels.append((y if y.dim() == 2 else y[:, None] == torch.unique(y)).float())
     sizes = [len(y) for y in labels.values()]
     return labels, dict(zip(MODALITIES, torch.split(torch.cat(levels, 1), sizes), strict=True))
+
+
+def _repeated(data: HeteroData, query: Tensor, database: Tensor) -> int:
+    """How many queries have both features of one pair of the database."""
+    sides = [data[m].get("x") for m in MODALITIES]
+    if not all(isinstance(x, Tensor) and x.layout == torch.strided for x in sides):
+        return 0
+    image, text = map(row_prints, sides)
+    pairs = image + math.pi * text  # no two sides are likely to make up for each other
+    return int((same_rows(pairs[query.cpu()], pairs[database.cpu()]) >= 0).sum())
 
 
 def _rows(data: HeteroData, modality: Modality, split: str) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from pyg_hash.codes import binarize
 from pyg_hash.metrics import (
     CollapseWarning,
     Evaluation,
+    OddDataWarning,
     evaluate,
     mean_average_precision,
     ndcg,
@@ -352,6 +353,23 @@ def test_masks_that_are_none_are_named(data: HeteroData, model: Remembered) -> N
 
 def test_codes_are_listed_as_the_modalities_are(data: HeteroData, model: Remembered) -> None:
     assert list(evaluate(model, data).codes) == list(MODALITIES)
+
+
+def test_queries_that_repeat_a_pair_of_the_database_are_said(
+    data: HeteroData, model: Remembered
+) -> None:
+    draw = torch.Generator().manual_seed(5)
+    for modality, width in (("image", 6), ("text", 4)):
+        data[modality].x = torch.randn(60, width, generator=draw)
+    want = evaluate(model, data)
+    data["image"].x[3] = data["image"].x[40]  # a picture with another text is none
+    assert evaluate(model, data) == want
+    for own in (3, 5):
+        for modality in MODALITIES:
+            data[modality].x[own] = data[modality].x[38 + own]
+    with pytest.warns(OddDataWarning, match="2 of 10 queries repeat a pair of the database"):
+        found = evaluate(model, data)
+    assert found.notes[-1].startswith("2 of 10 queries repeat a pair") and found.i2t == want.i2t
 
 
 def test_relevance_that_the_data_lack(data: HeteroData, model: Remembered) -> None:
