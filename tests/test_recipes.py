@@ -311,6 +311,8 @@ def test_a_class_of_ones_own(own, monkeypatch):
     assert repr(made.graph) == repr([sys.modules[own].LabelRate(0.7)])
     inherited = recipe(f"{own}:Wider", k=5)
     assert repr(inherited.graph) == repr(recipe("mcgcn", k=5).graph)
+    as_printed = recipe(f"{own}:Wider", preset="wikipedia").settings
+    assert as_printed == recipe("mcgcn/wikipedia").settings
     for name, message in (
         (f"{own}:Plain", "is no class of models"),
         (f"{own}:Nothing", "cannot be imported"),

@@ -234,7 +234,8 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
             ``pyg_hash.models``. If it derives from one of ours, it is trained as that one; else
             give ``epochs`` and ``lr``, or name them in the class: ``recipe_defaults = {'epochs':
             50, 'lr': 1e-3}``. A static method ``recipe_graph(settings)`` returns its transforms.
-        preset: one of the method's :func:`presets`, e.g. ``'wikipedia'``; None for our defaults.
+        preset: one of the :func:`presets` of the method, or of the one that it derives from, e.g.
+            ``'wikipedia'``; None for our defaults.
         settings: of every method ``num_bits``, ``seed``, ``val_rate`` (share of the training items
             held out), ``model_options`` (keywords of the model) and ``scaling`` (of ScaleFeatures);
             where ``METHODS`` lists them, also ``label_rate``, ``protocol``, ``k``, ``metric``,
@@ -268,7 +269,7 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
     own = METHODS.get(_ours(kind), other)
     defaults = {**EVERY, **own, **getattr(kind, "recipe_defaults", {})}
     if preset or written:
-        ours = f"{kind.__name__.lower()}/"
+        ours = f"{(_ours(kind) or kind.__name__).lower()}/"
         if (stated := f"{ours}{preset or written}") not in presets():
             own_ones = [key for key in presets() if key.startswith(ours)] or list(presets())
             raise SettingError(f"recipe: {stated!r} is not known; use one of {', '.join(own_ones)}")
