@@ -31,8 +31,6 @@ from pyg_hash.utils.scaling import apply_scaling
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
-    from pyg_hash.models.files import ModelFolder
-
 BATCH = 4096  # items that are encoded at a time
 Model = TypeVar("Model", bound="HashModel")
 _NOT_GIVEN: Any = object()
@@ -148,7 +146,9 @@ class HashModel(nn.Module, ABC):
     reads_labels: ClassVar[bool] = True
     makes_batches: ClassVar[bool] = False
     intake_class: type[Intake] = Intake
-    storage: ClassVar[ModelFolder]  # set by pyg_hash.models: a model knows of files nothing else
+    storage: ClassVar[
+        Any
+    ]  # pyg_hash.models sets a ModelFolder: a model knows of files nothing else
     config: dict[str, Any]
     num_features: Mapping[str, int] = MappingProxyType({})
 
@@ -285,7 +285,8 @@ class HashModel(nn.Module, ABC):
             FileNotFoundError, CorruptFileError: a file is missing, damaged or another model's.
             ValueError: the folder holds another kind of model, or needs a module that is not given.
         """
-        return cls.storage.load(cls, path, modules)
+        loaded: Model = cls.storage.load(cls, path, modules)
+        return loaded
 
     def _apply(self: Model, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Model:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
