@@ -23,8 +23,8 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv
 from torch_geometric.utils import coalesce
 
-from benchmarks.measure import alone, num_bytes, side_by_side
-from benchmarks.record import benchmark, cell
+from benchmarks.measure import alone, cell, num_bytes, side_by_side
+from benchmarks.record import benchmark
 from pyg_hash.graph import GraphOperator
 from pyg_hash.utils.csr import sorted_csr
 

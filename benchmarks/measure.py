@@ -230,3 +230,12 @@ def num_bytes(of):
     sparse = of.layout == torch.sparse_csr
     arrays = (of.crow_indices(), of.col_indices(), of.values()) if sparse else (of,)
     return sum(array.numel() * array.element_size() for array in arrays)
+
+
+def cell(value):
+    """One value of a table: three digits of a float, thousands of an integer."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -4,7 +4,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
 
-from benchmarks.record import cell
+from benchmarks.measure import cell
 from pyg_hash.utils.files import atomic_path
 
 PREDICTED = " (predicted)"  # a line of this ending is dashed, in the colour of its namesake

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measure import one_thread, options
+from benchmarks.measure import cell, one_thread, options
 from pyg_hash import __version__
 from pyg_hash.utils.files import atomic_path, check_writable
 
@@ -156,15 +156,6 @@ class Record:
 
             draw(self.plots, self.path.with_suffix(".png"))
         print(f"\nwritten: {self.path}.*", file=sys.stderr)
-
-
-def cell(value):
-    """One value of a table: three digits of a float, thousands of an integer."""
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def grid(head, lines):

@@ -28,7 +28,8 @@ from benchmarks.accuracy.methods import HELD_OUT, METHODS
 from benchmarks.accuracy.store import short_commit, stamp
 from benchmarks.accuracy.summary import digits
 from benchmarks.accuracy.tables import Cell
-from benchmarks.record import cell, grid, write_text
+from benchmarks.measure import cell
+from benchmarks.record import grid, write_text
 from pyg_hash.cli import build
 from pyg_hash.utils.files import save_json
 

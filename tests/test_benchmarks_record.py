@@ -8,7 +8,8 @@ import json
 import pytest
 
 from benchmarks import picture
-from benchmarks.record import Record, cell
+from benchmarks.measure import cell
+from benchmarks.record import Record
 
 PNG = b"\x89PNG\r\n"
 
