@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_hash.typing import binarize
-from pyg_hash.utils.checks import check_floats, check_positive_int, kind_of
+from pyg_hash.typing import binarize, kind_of
+from pyg_hash.utils.checks import check_floats, check_positive_int
 
 LEVELS = 127  # steps of an int8 code to either side
 

@@ -6,10 +6,9 @@ import os
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
-
-from pyg_hash.utils.checks import kind_of
 
 Modality = Literal["image", "text"]
 PathLike = str | os.PathLike[str]  # a file or folder
@@ -60,6 +59,14 @@ class HashOutput:
         if modality not in MODALITIES:
             raise KeyError(f"modality: {modality!r}; use one of {', '.join(MODALITIES)}")
         return self.image if modality == IMAGE else self.text
+
+
+def kind_of(x: object) -> str:
+    """The dtype of a tensor, the type of what is none, and how an array of NumPy becomes one."""
+    if isinstance(x, Tensor):
+        return str(x.dtype)
+    remedy = " (torch.from_numpy makes it a tensor)" if isinstance(x, np.ndarray) else ""
+    return type(x).__name__ + remedy
 
 
 def binarize(x: Tensor) -> Tensor:

@@ -19,11 +19,11 @@ from pyg_hash.cli import main
 from pyg_hash.cli.encode import ascii_names
 from pyg_hash.codes import pack_bits
 from pyg_hash.index import CodeStore, HammingIndex
+from pyg_hash.index.export import FORMATS
 from pyg_hash.models import CCA, MCGCN, HashModel, TaughtHash
 from pyg_hash.models.onnx import export_onnx
 from pyg_hash.runs import Run
 from pyg_hash.stores import FaissStore, MilvusStore, export_codes, read_codes
-from pyg_hash.stores.export import FORMATS
 from pyg_hash.typing import binarize
 
 TEXTS = ["it's", None, 'a\tb\\N\n"c"', "ä ☺", ""]

@@ -18,11 +18,11 @@ from pyg_hash.cli.options import UsageError, check_out, option, say
 from pyg_hash.cli.store import alone, lines_of
 from pyg_hash.features.base import Encoded
 from pyg_hash.index import CodeStore, HammingIndex
+from pyg_hash.index.export import FORMATS
 from pyg_hash.index.lookup import KINDS
 from pyg_hash.models import HashModel
 from pyg_hash.runs import CATALOG, Run
 from pyg_hash.stores import MilvusStore, store_class
-from pyg_hash.stores.export import FORMATS
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
 from pyg_hash.utils.files import atomic_path
 from pyg_hash.utils.hdf5 import new_hdf5

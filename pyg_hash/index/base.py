@@ -403,7 +403,7 @@ class CodeStore(ABC):
 
     def export(self, path: PathLike, *, to: str | None = None) -> None:
         """Write codes, ids and fields to one file; see :func:`pyg_hash.stores.export_codes`."""
-        from pyg_hash.stores.export import export_codes
+        from pyg_hash.index.export import export_codes
 
         more: Any = {"fields": self.fields, "metadata": self.metadata, "to": to}
         export_codes(path, self.items(), self.num_bits, self.id_type, model=self.model, **more)

@@ -11,8 +11,8 @@ from pyg_hash.index import CodeStore as CodeStore
 from pyg_hash.index import Flat as Flat
 from pyg_hash.index import HammingIndex
 from pyg_hash.index import MultiIndex as MultiIndex
+from pyg_hash.index.export import ExportedCodes, export_codes, read_codes
 from pyg_hash.stores.databases import LanceStore, MilvusStore
-from pyg_hash.stores.export import ExportedCodes, export_codes, read_codes
 from pyg_hash.typing import PathLike
 
 FaissStore = HammingIndex  # as the names above, from where they were

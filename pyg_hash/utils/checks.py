@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from pyg_hash.typing import kind_of
 
 
 def check_choice(value: object, choices: Sequence[object], name: str) -> None:
@@ -94,14 +95,6 @@ def check_fraction(value: float, name: str) -> None:
     check_number(value, name)
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{name}: expected a fraction between 0 and 1, got {value!r}")
-
-
-def kind_of(x: object) -> str:
-    """The dtype of a tensor, the type of what is none, and how an array of NumPy becomes one."""
-    if isinstance(x, Tensor):
-        return str(x.dtype)
-    remedy = " (torch.from_numpy makes it a tensor)" if isinstance(x, np.ndarray) else ""
-    return type(x).__name__ + remedy
 
 
 def check_floats(x: Tensor, name: str) -> None:

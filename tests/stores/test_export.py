@@ -15,8 +15,8 @@ from store_cases import check_search, random_codes
 
 from pyg_hash.codes import pack_bits
 from pyg_hash.index import HammingIndex
+from pyg_hash.index import export as export_module
 from pyg_hash.stores import FaissStore, export_codes, read_codes
-from pyg_hash.stores import export as export_module
 from pyg_hash.utils.files import CorruptFileError
 
 STRINGS = ["a", 'it\'s, "so"', "ä ☺ 漢字", "", " two\nlines "]
