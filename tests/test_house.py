@@ -14,13 +14,15 @@ import pyg_hash.models
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"typing", "utils"},
+    {"typing"},
+    {"utils"},
     {"codes", "features", "knn", "graph"},
     {"transforms", "sampling", "datasets", "nn", "losses"},
     {"models"},
     {"metrics"},
     {"training"},
-    {"recipes", "index", "stores"},
+    {"recipes", "index"},
+    {"stores"},
     {"runs"},
     {"report", "serve"},
     {"cli"},
@@ -42,17 +44,9 @@ def modules():
 
 
 def imports(tree):
-    """Modules of pyg_hash that a module imports when it runs, and the names it takes of them."""
-    typing_only = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
+    """Modules of pyg_hash that a module imports, if for types alone, and the names it takes."""
     for node in ast.walk(tree):
-        if node in typing_only or not isinstance(node, ast.ImportFrom):
-            continue
-        if (node.module or "").startswith("pyg_hash."):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("pyg_hash."):
             yield node.module.removeprefix("pyg_hash."), [alias.name for alias in node.names]
 
 
