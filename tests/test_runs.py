@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pyg_hash.runs import CHECKPOINT, PARTS, IncompleteRunError, Run, RunItems
-from pyg_hash.utils.files import CorruptFileError, load_json
+from pyg_hash.utils.files import CorruptFileError, digest_of_folder, load_json, save_json
 
 CONFIG = {"dataset": "emoji", "seed": 0, "options": {"a": [1, 2]}, "lr": 2e-3, "none": None}
 
@@ -173,3 +173,26 @@ def test_what_is_no_runs_is_never_replaced(tmp_path, name):
     run.save_items(RunItems(["a"], ["a"], [None], [[]]))
     assert Run.create(run.path, {"model": "gch"}).config() == {"model": "gch"}
     assert not run.has("items")
+
+
+def test_weights_beside_an_encoder_are_no_part_of_it(tmp_path):
+    """Put there to ship a run, they are known by a digest of their own; all else is the run's."""
+    run, folder = Run(tmp_path), tmp_path / "encoders" / "text"
+    words = {"kind": "words", "weights": [1.0, 1.0]}  # numbers, of a file that save wrote too
+    network = {"kind": "network", "weights": "/elsewhere/ml", "weights_sha256": "12"}
+    for name, settings in {"0": words, "1": network}.items():
+        save_json(folder / name / "encoder.json", settings)
+        (folder / name / "fitted").write_text("word")
+    run.note(text_encoder=digest_of_folder(folder))
+    (folder / "1" / "ml" / "deep").mkdir(parents=True)
+    for name in ("ml/w.safetensors", "ml/deep/tokenizer.json"):
+        (folder / "1" / name).write_text("w")
+    run.check_encoder("text")
+    for path in ("0/encoder.json", "1/encoder.json", "0/fitted", "1/fitted", "1/more", "0/ml"):
+        file = folder / path
+        before = file.read_bytes() if file.exists() else None
+        file.write_bytes((before or b"").replace(b"network", b"notwork") + b" ")
+        with pytest.raises(ValueError, match="is not the text_encoder of the run"):
+            run.check_encoder("text")
+        file.unlink() if before is None else file.write_bytes(before)
+    run.check_encoder("text")

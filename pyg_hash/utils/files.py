@@ -160,9 +160,19 @@ def sha256(*parts: str | bytes | Path) -> str:
 
 
 def digest_of_folder(folder: Path) -> str:
-    """SHA-256 of the files in a folder, by name."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """SHA-256 of the files in an encoder's folder, by name, without weights put into it later."""
+    beside = {path for about in folder.rglob("encoder.json") for path in _weights_beside(about)}
+    found = (path for path in folder.rglob("*") if beside.isdisjoint((path, *path.parents)))
+    files = sorted(path for path in found if path.is_file())
     return sha256(*(part for path in files for part in (str(path.relative_to(folder)), path)))
+
+
+def _weights_beside(about: Path) -> Iterator[Path]:
+    """Where weights are looked for that the settings of an encoder know by their own digest."""
+    with suppress(OSError, ValueError):  # damaged settings have another digest anyhow
+        settings = load_json(about, dict)
+        if "weights_sha256" in settings and isinstance(settings.get("weights"), str):
+            yield about.parent / Path(settings["weights"]).name
 
 
 def save_json(path: str | os.PathLike[str], value: Any) -> None:
