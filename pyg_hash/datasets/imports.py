@@ -468,8 +468,9 @@ def _encoded_pictures(values: dict[str, Any], root: Any) -> tuple[Any, Any, str]
 
 def below(root: Any, path: str) -> str:
     """A picture by its path, else below ``root`` by as much of that as leads to a file."""
-    if root is None or os.path.isfile(whole := os.path.join(root, path)):
-        return os.path.abspath(path if root is None else whole)
-    parts = re.split(r"[\\/]+", path)
-    tries = [os.path.join(root, *parts[start:]) for start in range(len(parts))]
-    return os.path.abspath(next(filter(os.path.isfile, tries), whole))
+    whole = path if root is None else os.path.join(root, path)
+    if root is not None and not os.path.isfile(whole):
+        parts = re.split(r"[\\/]+", path)
+        tries = (os.path.join(root, *parts[start:]) for start in range(1, len(parts)))
+        whole = next(filter(os.path.isfile, tries), whole)
+    return os.path.abspath(whole)

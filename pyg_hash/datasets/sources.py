@@ -173,7 +173,7 @@ def _folder(root: Path) -> Source:
         raise FileNotFoundError(f"source: no picture in {root}{more}")
     relative = [path.relative_to(root) for path in found]
     inner = ([part for part in p.parts[:-1] if part.lower() not in _PARTS] for p in relative)
-    labels = [parts[:1] for parts in inner]
+    labels = [own[:1] or list(p.parts[:-1][:1]) for own, p in zip(inner, relative, strict=True)]
     classes = sorted({label for own in labels for label in own})
     if len(classes) < 2:
         labels = [[] for _ in found]
@@ -326,8 +326,9 @@ def _separated(
             ) from error
         rows = []
     if is_tsv and (not rows or any("\n" in c and mark in c for _, row in rows for c in row)):
-        rows = _cells(text, mark, csv.QUOTE_NONE)
-        source.read_as["quotes"] = "are letters, as they do not pair"
+        plain = _cells(text, mark, csv.QUOTE_NONE)
+        if not rows or len({len(row) for _, row in plain if any(row)}) == 1:  # as lines, all fit
+            rows, source.read_as["quotes"] = plain, "are letters, as they do not pair"
     (line, names), *body = [row for row in rows if any(row[1])] or [(0, [])]
     if data := [name for name in names if _NUMBER.fullmatch(name) or _is_picture(name)]:
         raise ValueError(
@@ -529,8 +530,12 @@ def _places(
                 f"({value:.60}); nothing is fetched, so download the pictures and name the files"
             )
         name = value.strip() if value else ""
-        find = below if is_given or "\\" in name else os.path.join  # of Windows, or moved
-        places.append(os.path.abspath(find(root, name)) if name else None)
+        place = os.path.join(root, name)
+        if "\\" in name and not os.path.isfile(place):  # of Windows
+            place = os.path.join(root, name := name.replace("\\", "/"))
+        if is_given and os.path.isabs(name):  # where it lay before it was moved
+            place = below(root, name)
+        places.append(os.path.abspath(place) if name else None)
     return places
 
 
@@ -653,9 +658,13 @@ def _arrays(paths: Sequence[PathLike], named: Mapping[str, str], images_root: An
         )
     ids = [str(value) for value in values.get("ids", range(n))]
     root = images_root or Path(paths[0]).parent
-    names = [below(root, name) for name in values.get("image_paths", ())]
+    names = [
+        below(root, name) if images_root and os.path.isabs(name) else os.path.join(root, name)
+        for name in values.get("image_paths", ())
+    ]
     texts = [text or None for text in values.get("texts", ())]
-    source = Source(ids, [*names] or [None] * n, texts or [None] * n, [])
+    images: list[str | None] = [os.path.abspath(name) for name in names]
+    source = Source(ids, images or [None] * n, texts or [None] * n, [])
     source.features, source.splits = found.features, found.masks
     y = found.labels()
     if isinstance(y, list):

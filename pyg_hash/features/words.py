@@ -31,6 +31,7 @@ from pyg_hash.utils.optional import package_folder, require
 
 TENSOR_FILE = "encoder.safetensors"
 _LONGEST = 8  # characters of a word that stands between others without a space
+_NAME = 16  # words, or such characters, of a text that is read as a whole
 
 
 class BagOfWords(StoredEncoder):
@@ -267,16 +268,22 @@ class Translated(StoredEncoder):
         """What the encoder gets in place of ``text``."""
         if (whole := _plain(text)) in self.words:
             return self.words[whole]
-        found = []
+        found, is_known = list[str](), False
         for units in _runs(text.lower()):
-            while units:
-                sizes = range(min(_LONGEST, len(units)), 1, -1)
-                size = next((n for n in sizes if "".join(units[:n]) in self.words), 1)
-                found.append("".join(units[:size]))
-                units = units[size:]
-        if not any(word in self.words for word in found):
-            return text
-        return " ".join(self.words.get(word, word) for word in found)
+            start = unknown = 0  # what is not known stays together
+            while start < len(units):
+                sizes = range(min(_LONGEST, len(units) - start), 0, -1)
+                size = next(
+                    (n for n in sizes if "".join(units[start : start + n]) in self.words), 0
+                )
+                if size:
+                    word = "".join(units[start : start + size])
+                    found += ["".join(units[unknown:start]), self.words[word]]
+                    unknown = start + size
+                start += size or 1
+            found.append("".join(units[unknown:]))
+            is_known |= unknown > 0
+        return " ".join(filter(None, found)) if is_known else text
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Features float32 ``[n, num_features]``; errors are those of the encoder."""
@@ -300,18 +307,21 @@ class Translated(StoredEncoder):
 def learn_words(pairs: Iterable[tuple[str, str]], known: Iterable[str] = ()) -> dict[str, str]:
     """A dictionary for :class:`Translated` from texts of two languages that mean the same.
 
-    A text of several words, or characters of a script without spaces, is read as what it is paired
+    A text of 2 to 16 words, or characters of a script without spaces, is read as what it is paired
     with, and a word as the one to three words whose Dice coefficient with it, twice the pairs with
     both over the sum of the pairs with each, is at least .8 of the best one's. The second of a pair
     is in the encoder's language, as are the ``known`` texts, which are never translated, nor are
     their words.
     """
+    pairs = [(text.lower(), meaning.lower()) for text, meaning in pairs]
+    often = Counter(piece for text, _ in pairs for piece in set(_pieces(text)))
     other, own = Counter[str](), Counter[str]()
     both: dict[str, Counter[str]] = defaultdict(Counter)
     whole = dict[str, str]()
     for text, meaning in pairs:
-        there, here = set(_pieces(text.lower())), set(_split(meaning.lower()))
-        if len(_pieces(text.lower(), 1)) > 1:
+        there, here = {*_pieces(text, 2)}, {*_split(meaning)}
+        there |= {piece for piece in _pieces(text) if often[piece] > 1}
+        if 1 < len(_pieces(text, 1)) <= _NAME:
             whole.setdefault(_plain(text), _plain(meaning))
         other.update(there)
         own.update(here)

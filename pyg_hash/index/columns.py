@@ -292,7 +292,8 @@ class Column:
 
     def __init__(self, kind: type, values: Rows, null: Rows, known: Any) -> None:
         self._kind, self._values, self._null, self._known = kind, values, null, known
-        self._compared: tuple[Array, Array] | None = None
+        self._compared: tuple[Array, int, Array] | None = None
+        self._assigned = 0  # times
 
     @classmethod
     def of(cls, kind: type, values: Sequence[Any]) -> Column:
@@ -337,7 +338,7 @@ class Column:
     def assign(self, rows: Array, other: Column) -> None:
         self._values.assign(rows, self._adopted(other))
         self._null.assign(rows, other._null)
-        self._compared = None
+        self._assigned += 1
 
     def take(self, rows: Array) -> Column:
         values, known = self._values.take(rows), self._known
@@ -358,15 +359,15 @@ class Column:
 
     def _narrow(self) -> Array:
         """The values, as narrow as these allow: a filter costs what it reads."""
-        whole = self._values.joined()
-        if self._compared is None or self._compared[0] is not whole:
+        whole, assigned, known = self._values.joined(), self._assigned, self._compared
+        if known is None or known[0] is not whole or known[1] != assigned:
             narrow = whole
             if whole.dtype.kind == "i" and len(whole):
                 ends = np.array([whole.min(), whole.max()])
                 fits = (t for t in (np.int8, np.int16, np.int32) if (ends.astype(t) == ends).all())
                 narrow = whole.astype(next(fits, whole.dtype), copy=False)
-            self._compared = whole, narrow
-        return self._compared[1]
+            self._compared = known = whole, assigned, narrow
+        return known[2]
 
     def hits(self, op: str, values: Sequence[Any]) -> NDArray[np.bool_]:
         """For each row whether it compares so: ``=`` or ``has`` to any value, ``<`` ... to one.

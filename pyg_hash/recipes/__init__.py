@@ -62,8 +62,7 @@ class Reported:
 class Preset:
     """One published experiment; its numbers stand beside ours on its own data and metric only."""
 
-    #: of :func:`recipe`; features stay as they come, and what else is not said is our default
-    settings: Settings
+    settings: Settings  #: of :func:`recipe`; the others, so of the scaling, are our defaults
     data: str  #: data set and features
     split: str  #: how many items train, ask and are searched
     source: str  #: where the settings stand
@@ -273,7 +272,7 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
         if (stated := f"{ours}{preset or written}") not in presets():
             own_ones = [key for key in presets() if key.startswith(ours)] or list(presets())
             raise SettingError(f"recipe: {stated!r} is not known; use one of {', '.join(own_ones)}")
-        defaults = {**defaults, "scaling": _UNSCALED, **presets()[stated].settings}
+        defaults = {**defaults, **presets()[stated].settings}
     given = {key: _plain(value) for key, value in settings.items()}
     given = {key: value for key, value in given.items() if value not in (None, {})}
     if foreign := sorted(set(given) - set(defaults)):
@@ -436,7 +435,6 @@ def _sgeh(settings: Settings) -> list[BaseTransform]:
 
 
 _GRAPHS = {"MCGCN": _mcgcn, "SGCH": _sgch, "SGEH": _sgeh}
-_UNSCALED: Settings = {"center": [], "text_components": None, "norm": None}
 EVERY: Settings = {"num_bits": 32, "seed": 0, "val_rate": 0.0, "model_options": {}, "scaling": {}}
 """The settings of every method, with their defaults."""
 _CHOICES: Mapping[str, tuple[str, ...]] = {

@@ -218,6 +218,9 @@ def test_quotes_of_tsv_that_do_not_pair_are_letters(tmp_path):
         assert source.texts[:3] == ['"Stop! a red sign', "a cat", 'a tv of 42"']
         assert len(source) == lines.count("\n") - 1 and source.problems == {}
         assert source.read_as["quotes"] == "are letters, as they do not pair"
+    cell = '1\ta.png\t"A cat\nsits\there"\tcat\n'
+    source = table(tmp_path / "t.tsv", "id\timage\ttext\tlabel\n" + cell)
+    assert source.texts == ["A cat sits here"] and "quotes" not in source.read_as
     paired = table(tmp_path / "t.tsv", 'text\tn\n"a\tb ""c"""\t1\n"two\nlines"\t2\n')
     assert paired.texts == ['a b "c"', "two lines"] and "quotes" not in paired.read_as
 
@@ -241,6 +244,9 @@ def test_pictures_of_windows_or_that_have_moved(tmp_path):
         (tmp_path / "t.csv").write_text(f"image,text\n{name},a\n")
         root = root and tmp_path / root
         assert open_source([tmp_path / "t.csv"], images_root=root).images == [here]
+    (tmp_path / "t.csv").write_text("image,text\nb/0.png,a\n")  # another one that is not there
+    (image,) = open_source([tmp_path / "t.csv"], images_root=tmp_path / "pics" / "a").images
+    assert image == str(tmp_path / "pics" / "a" / "b" / "0.png")
     (tmp_path / "t.csv").write_text("image,text\n/data/img/a/0.png,a\n")  # nobody says where
     assert open_source([tmp_path / "t.csv"]).images == ["/data/img/a/0.png"]
 
@@ -252,6 +258,9 @@ def test_sub_folders_are_labels_whatever_else_there_is(tmp_path):
     labels = dict(zip(source.ids, source.labels, strict=True))
     assert labels["3.png"] == [] and labels["cats/1.png"] == ["cats"] == labels["train/cats/4.png"]
     assert source.read_as["labels"] == "2 sub-folders: cats, dogs"
+    picture(tmp_path / "train" / "6.png")  # a class of that name
+    source = open_source([tmp_path])
+    assert source.labels[source.ids.index("train/6.png")] == ["train"]
 
 
 def test_parquet_of_vectors_and_columns(tmp_path):

@@ -307,6 +307,12 @@ def test_scripts_without_spaces_are_read_by_their_longest_words():
     assert reader.read("红吉他手!") == "red guitarist"
     assert reader.read("我, 吉他们") == "我 guitar they"
     assert reader.read("电") == "电"
+    inner = BagOfWords().fit(["猫 の写真", "夜の東京"])  # what is not known keeps its neighbours
+    assert Translated(inner, {"cat": "猫", "の": "no"}).read("cat 写真の東京!") == "猫 写真 no 東京"
+    long = "电" * 50_000
+    assert reader.read(long) == long and reader.read(long + "吉他") == f"{long} guitar"
+    pairs = [("我" * 20, "me " * 20)] * 2
+    assert all(len(word) <= 8 for word in learn_words(pairs))
     twice = learn_words([("Rotes Herz", "red heart"), ("Rotes  Herz!", "heart suit")])
     assert twice["rotes herz"] == "red heart"  # the first
     assert learn_words([("Herz", "heart suit"), ("Rotes Herz", "red heart")])["herz"] == "heart"
