@@ -94,7 +94,9 @@ class SearchEngine:
     #: how many of the nearest items are rescored, times the number of answers (see
     #: :meth:`HammingIndex.search <pyg_hash.index.HammingIndex.search>`); None for none
     oversample: int | None = 4
-    images_root: str | None = None  #: the folder of the indexes' pictures; None: anywhere
+    #: the folder that pictures are below; None: absolute paths alone lead to one, wherever it is
+    images_root: str | None = None
+    outside: bool = False  #: whether absolute paths lead out of ``images_root``
     added: Path | None = None  #: the folder for pictures of added items
     force: bool = False  #: whether codes of another model, or of several, are searched too
 
@@ -142,7 +144,8 @@ class SearchEngine:
             title: what the run is called.
             own: encoders of your own by modality, in place of those of the run.
             oversample: see the class.
-            images_root: the folder of the pictures, if they have moved.
+            images_root: the folder of the pictures, if they have moved. Else relative paths, also
+                those of a store, are below that of the catalogue.
             store: an open store of codes of this model.
             force: see the class.
 
@@ -151,9 +154,12 @@ class SearchEngine:
             ValueError: what is searched has codes of another model.
         """
         added, lacks, text = None, list[str](), "text"
+        outside = store is not None and images_root is None  # its owner's own paths
         indexes: Mapping[Modality, CodeStore]
         if store is not None:
             indexes = dict.fromkeys(MODALITIES, store)
+            if images_root is None and run.has_catalog:
+                images_root = run.pictures_root()
             added = Path(getattr(store, "path", None) or run.path / CATALOG).with_name("added")
         elif run.has_catalog:
             indexes = {modality: run.catalog(modality) for modality in MODALITIES}
@@ -164,7 +170,7 @@ class SearchEngine:
             lacks, text = items.lacks(), next(filter(None, items.texts), text)
         encoders, notes = find_encoders(run, model, own or {}, text)
         more: Any = {"title": title, "oversample": oversample, "images_root": images_root}
-        more |= {"added": added, "force": force}
+        more |= {"outside": outside, "added": added, "force": force}
         engine = cls(model, indexes, encoders, notes=notes + lacks, **more)
         try:
             engine.recover()
@@ -357,12 +363,15 @@ class SearchEngine:
         path = self.describe(row)["image"]
         if not path:
             raise QueryError(f"item: {row} has no picture", 404)
-        path = os.path.abspath(picture_file(path, self.images_root or "", self.added or Path()))
         places = [os.path.abspath(place) for place in (self.images_root, self.added) if place]
-        anywhere = self.images_root is None  # the owner's own paths
-        if not anywhere and not any(Path(path).is_relative_to(place) for place in places):
+        root = os.path.abspath(self.images_root) if self.images_root else ""
+        file = os.path.normpath(picture_file(path, root, (self.added or Path()).absolute()))
+        anywhere = os.path.isabs(path) and (self.outside or self.images_root is None)
+        # a relative one is never below the working folder, where another picture may have its name
+        inside = os.path.isabs(file) and any(Path(file).is_relative_to(place) for place in places)
+        if not anywhere and not inside:
             raise QueryError(f"item: {row} has no picture below the folder of pictures", 404)
-        return str(path)
+        return file
 
     @property
     def fields(self) -> Mapping[str, type]:

@@ -225,6 +225,39 @@ def test_features_alone(features):
     assert few == most[:1] and more == most[:4]  # the best does not depend on how many are asked
 
 
+@pytest.mark.parametrize("built", [True, False])
+def test_relative_pictures_of_a_store_are_never_of_the_working_folder(
+    features, tmp_path, monkeypatch, built
+):
+    run = Run(shutil.copytree(features, tmp_path / "run"))
+    model, pictures, here = load_model(run), tmp_path / "pictures", tmp_path / "here"
+    if built:
+        (run.path / "catalog").mkdir()
+        about = {"images_root": str(pictures), "model": model.digest()}
+        (run.path / "catalog" / "about.json").write_text(json.dumps(about))
+    for folder in (pictures, here):
+        folder.mkdir()
+        (folder / "a.png").write_bytes(png())
+    monkeypatch.chdir(here)
+    values = {"a": "a.png", "b": str(here / "a.png"), "c": "../here/a.png", "d": None}
+    with HammingIndex.create(tmp_path / "a.store", 16, ids=str, fields={"image": str}) as store:
+        store.add(torch.ones(4, 16, dtype=torch.int8), [*values], {"image": [*values.values()]})
+        store.save()
+
+        def shown(images_root=None):
+            engine, found = SearchEngine.of(run, model, store=store, images_root=images_root), {}
+            for name in values:
+                try:
+                    found[name] = engine.picture_path(name)
+                except QueryError as error:
+                    assert error.status == 404
+            return found
+
+        assert shown() == {"b": values["b"]} | ({"a": str(pictures / "a.png")} if built else {})
+        assert shown(str(pictures)) == {"a": str(pictures / "a.png")}
+        assert shown(".") == dict.fromkeys("abc", values["b"])
+
+
 def test_a_missing_package_is_a_note(shapes_run, monkeypatch):
     def missing(self, modality):
         raise ImportError(f"no package for {modality}")
