@@ -280,7 +280,7 @@ def test_run_with_a_catalogue(taught_run, tmp_path):
         if modality == "image":  # a catalogue of pictures alone
             made.add(-torch.ones(1, 20, dtype=torch.int8), ["a"], {"year": [1999]})
         made.save()
-    (tmp_path / "run" / "catalog" / "about.json").write_text("{}")  # the last thing that is written
+    (tmp_path / "run/catalog/about.json").write_text('{"text": 0}')  # is written last
     assert main(["export", str(tmp_path / "run"), "--to=csv"]) == 0
     out = tmp_path / "run" / "export"
     assert (out / "image.csv").read_text().split() == ["id,code,year", f"a,{'0' * 20},1999"]

@@ -1,6 +1,7 @@
 """Every model keeps the contract of ``HashModel``; models are found through ``__all__``."""
 
 import copy
+import functools
 import inspect
 import pickle
 
@@ -11,7 +12,7 @@ from toy import toy_data
 
 from pyg_hash.codes import binarize
 from pyg_hash.metrics import evaluate
-from pyg_hash.models import MCGCN, ClosedFormModel, GraphHashModel, HashModel
+from pyg_hash.models import MCGCN, ClosedFormModel, GraphHashModel, HashModel, Objective
 from pyg_hash.training import fit
 from pyg_hash.typing import MODALITIES
 
@@ -107,6 +108,46 @@ def test_a_loss_of_ones_own_is_trained_on_or_refused(kind, data):
     except TypeError as error:
         assert str(error).startswith("Own.loss would not be trained on: the steps of ")
         assert not issubclass(kind, GraphHashModel)
+
+
+def test_a_loss_that_objectives_ask_for_in_any_way_is_trained_on():
+    data, calls = graph_for(MCGCN), []
+
+    def wrapped(function):
+        @functools.wraps(function)
+        def inner(*args):
+            return function(*args)
+
+        return inner
+
+    class Helped(MCGCN):
+        def objectives(self, data, epoch):
+            yield self._step(data)
+
+        def _step(self, data):
+            return Objective(self.loss(self(data), data))
+
+    class Wrapped(MCGCN):
+        objectives = wrapped(HashModel.objectives)
+
+    class Inside(MCGCN):
+        def objectives(self, data, epoch):
+            return (Objective(self.loss(self(data), data)) for _ in range(1))
+
+    class Handed(MCGCN):
+        def objectives(self, data, epoch):
+            yield from super().objectives(data, epoch)
+
+    for kind in (Helped, Wrapped, Inside, Handed):
+
+        class Own(kind):
+            def loss(self, out, data):
+                calls.append(kind)  # noqa: B023
+                return super().loss(out, data)
+
+        model = Own(**model_for(MCGCN, data).config)
+        fit(model, data, torch.optim.Adam(model.parameters()), epochs=1, progress=False)
+    assert calls == [Helped, Wrapped, Inside, Handed]
 
 
 @every_model

@@ -21,10 +21,10 @@ from pyg_hash.index import CodeStore, HammingIndex
 from pyg_hash.index.export import FORMATS
 from pyg_hash.index.lookup import KINDS
 from pyg_hash.models import HashModel
-from pyg_hash.runs import CATALOG, Run
+from pyg_hash.runs import ABOUT, CATALOG, Run
 from pyg_hash.stores import MilvusStore, store_class
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
-from pyg_hash.utils.files import atomic_path
+from pyg_hash.utils.files import atomic_path, load_json
 from pyg_hash.utils.hdf5 import new_hdf5
 from pyg_hash.utils.locks import BusyError
 from pyg_hash.utils.settings import field_name, find
@@ -314,8 +314,8 @@ class Export(build.PictureCommand):
             run = Run.open(self.run, need=("config", "model"))
             files, model = self._files(run, ".onnx"), build.load_model(run, self.settings(run))
             for modality, path in files.items():
-                if run.has_catalog and not len(run.catalog(modality)):
-                    continue  # of pictures or texts alone, which trained both encoders
+                if run.has_catalog and load_json(run.path / CATALOG / ABOUT).get(modality) == 0:
+                    continue  # built of pictures or texts alone, which trained both encoders
                 export_onnx(model, path, modality)
                 print(f"{modality}: features to codes of {model.num_bits} bits -> {path}")
             return

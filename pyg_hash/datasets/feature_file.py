@@ -343,7 +343,8 @@ def stored_encoder(path: Path, modality: Modality) -> Any:
         made_by = file.attrs.get(f"{modality}_encoder")
     kept, new = Path(f"{path}.encoders"), Path(f"{path}.encoders.new")
     # the others: of one who was killed while writing
-    folders = [folder / modality for folder in (kept, new, set_aside(kept))]
+    earlier = Path(f"{path}.encoders.old")
+    folders = [folder / modality for folder in (kept, new, set_aside(kept), earlier)]
     folders = [folder for folder in folders if made_by and (folder / ENCODER_FILE).is_file()]
     for folder in folders:  # the settings alone: of a file of an earlier version
         if made_by in (digest_of_folder(folder), sha256(folder / ENCODER_FILE)):

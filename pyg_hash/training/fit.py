@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import warnings
@@ -226,16 +227,31 @@ def _optimizers(model: HashModel, given: Optimizers) -> dict[str, torch.optim.Op
 
 
 def _check_loss(model: HashModel) -> None:
-    """Raise ``TypeError`` if a class has a ``loss`` of its own that no objective asks for."""
-    order = type(getattr(model, "_orig_mod", model)).__mro__
+    """Raise ``TypeError`` if a class has a ``loss`` of its own that no objective can ask for."""
+    kind = type(getattr(model, "_orig_mod", model))
+    order = kind.__mro__
     own, steps = (next(k for k in order if name in vars(k)) for name in ("loss", "objectives"))
-    asked = getattr(vars(steps)["objectives"], "__code__", None)
-    calls = asked is None or {"loss", "objectives"} & {*asked.co_names}
-    if not calls and order.index(own) < order.index(steps):
+    if order.index(own) < order.index(steps) and not _names(kind, "objectives", "loss", set()):
         raise TypeError(
             f"{own.__name__}.loss would not be trained on: the steps of {steps.__name__} come from "
             "its objectives; write those anew too"
         )
+
+
+def _names(kind: type, method: str, wanted: str, seen: set[str]) -> bool:
+    """Whether a method, or one that it may call, names an attribute; so does one without code."""
+    seen.add(method)
+    codes = [getattr(inspect.unwrap(getattr(kind, method)), "__code__", None)]
+    for code in codes:
+        inherited = {"super"} if method == "objectives" else set()
+        if code is None or {wanted, "getattr", *inherited} & {*code.co_names}:
+            return True
+        codes += [inner for inner in code.co_consts if inspect.iscode(inner)]
+        for name in {*code.co_names} - seen:
+            is_method = inspect.isfunction(inspect.getattr_static(kind, name, None))
+            if is_method and _names(kind, name, wanted, seen):
+                return True
+    return False
 
 
 def _check_loader(model: HashModel, loader: Iterable[HeteroData] | None, batches: int) -> None:

@@ -202,6 +202,29 @@ def test_features_that_new_items_will_not_have_are_said(tmp_path):
             assert line.startswith("text: pre_transform changes x by more than ScaleFeatures keeps")
 
 
+def test_other_rows_are_no_changed_features(tmp_path):
+    class Rows(BaseTransform):
+        def __init__(self, rows):
+            self.rows = rows
+
+        def forward(self, data):
+            for store in data.node_stores:
+                for key, x in list(store.items()):
+                    store[key] = x[self.rows]
+            return data
+
+    class Gone(BaseTransform):
+        def forward(self, data):
+            del data["image"].x
+            data["text"].x = data["text"].x.to_sparse()
+            return data
+
+    for transform in (Rows([3, 1, 0, 2]), Rows([1, 2]), Gone()):
+        assert "oddities" not in Tiny(None, pre_transform=transform)[0]
+    data = Tiny(None, pre_transform=Compose([Rows([3, 1, 0, 2]), Shift(1, in_place=True)]))[0]
+    assert [line[:6] for line in data.oddities] == ["image:"]
+
+
 class Nothing(BaseTransform):
     def __init__(self, values):
         self.values = values
