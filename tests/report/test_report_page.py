@@ -94,6 +94,7 @@ def test_page_is_well_formed_and_complete(written):
     page = Page(written)
     assert {"accuracy", "gallery", "curves", "codes", "map", "training"} <= set(page.ids)
     assert len(page.ids) == len(set(page.ids))
+    assert not re.search(r"<th[^>]*>\s*</th>", written)
     for link in page.every("a"):
         assert link["href"][1:] in page.ids
     for use in page.every("use"):

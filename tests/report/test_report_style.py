@@ -1,10 +1,11 @@
-"""Colours can be read on light and on dark pages, the stylesheet's own as well."""
+"""Colours can be read on light and on dark pages, the stylesheet's own as well; and phones."""
 
 from __future__ import annotations
 
 import re
 
 import pytest
+from browser import Browser, find_browser
 
 from pyg_hash.report.figures import (
     CLASSES,
@@ -70,3 +71,25 @@ def test_texts_of_the_page_can_be_read(page, name):
 def test_style_fetches_nothing():
     assert "url(" not in CSS
     assert "@import" not in CSS
+
+
+@pytest.mark.skipif(find_browser() is None, reason="no Chromium or Chrome on this machine")
+def test_a_phone_scrolls_a_wide_table_and_breaks_no_word(tmp_path):
+    names = ["setting", *(f"runs/number_{n}" for n in range(4))]
+    head = "".join(f"<th scope=col>{name}</th>" for name in names)
+    cells = "<th scope=row>label_rate</th>" + "<td>taughthash</td>" * 3 + f"<td>/{'m' * 300}</td>"
+    (tmp_path / "page.html").write_text(
+        f"<!doctype html><style>{CSS}</style><div class=settings><div class=scroll><table>"
+        f"<thead><tr>{head}</tr></thead><tr>{cells}</tr></table></div></div>"
+    )
+    with Browser(find_browser(), tmp_path / "profile") as browser:
+        browser.size(390, 800)
+        browser.open((tmp_path / "page.html").as_uri())
+        browser.wait_for("document.readyState === 'complete'")
+        lines = browser.js(
+            "[...document.querySelectorAll('th, td')].map((cell) => { const range ="
+            " document.createRange(); range.selectNodeContents(cell);"
+            " return range.getClientRects().length; })"
+        )
+        assert lines[:-1] == [1] * 9 and lines[-1] > 9  # but what is no word
+        assert browser.js("document.documentElement.scrollWidth") <= 390
