@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from importlib.util import find_spec
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -403,16 +405,20 @@ class MilvusStore(DatabaseStore):
 
     def items(self, batch_size: int = _ROWS) -> Iterator[tuple[Bytes, NDArray[Any]]]:
         """All items."""
-        rows = self.client.query_iterator(
-            self.name, batch_size=min(batch_size, _MOST), output_fields=["id", "code"]
-        )
-        try:
-            while batch := rows.next():
-                codes = b"".join(row["code"][0] for row in batch)
-                packed = np.frombuffer(bytearray(codes), np.uint8).reshape(len(batch), -1)
-                yield packed, np.array([row["id"] for row in batch], self._id_dtype)
-        finally:
-            rows.close()
+        for rows in self._pages("", ["id", "code"], min(batch_size, _MOST)):
+            codes = b"".join(row["code"][0] for row in rows)
+            packed = np.frombuffer(bytearray(codes), np.uint8).reshape(len(rows), -1)
+            yield packed, np.array([row["id"] for row in rows], self._id_dtype)
+
+    def _pages(self, scope: str, columns: Sequence[str], most: int) -> Iterator[list[Any]]:
+        """Items that pass a filter, ascending by id: pymilvus' own iterator does not quote ids."""
+        more: Any = {"output_fields": columns, "limit": most}
+        more |= {"iterator": "True", "reduce_stop_for_best": "True"}  # a cluster keeps the order
+        page = scope
+        while rows := self.client.query(self.name, filter=page, **more):
+            yield rows
+            page = self._written(Condition("id", ">", (rows[-1]["id"],)))
+            page = f"{scope} and {page}" if scope else page
 
     def _put(self, new: New, there: NDArray[np.bool_]) -> None:
         names, metadata = new.ids.tolist(), new.metadata
@@ -436,6 +442,14 @@ class MilvusStore(DatabaseStore):
         _check_text(value)
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
+    def _written(self, what: Tree) -> str:
+        if self._lite and isinstance(what, Condition) and what.op == "has" and what.negated:
+            raise ValueError(
+                f"where: Milvus Lite knows no not {what.field} has; look for what an item has, or "
+                "keep them in another store"
+            )
+        return super()._written(what)
+
     def _nulls(self, field: str, column: str) -> tuple[str, str]:
         if not self._lite and field != "id":
             return super()._nulls(field, column)
@@ -443,9 +457,9 @@ class MilvusStore(DatabaseStore):
         return f"(id < {zero} and id > {zero})", f"(id >= {zero} or id < {zero})"
 
     def _listed(self, scope: str, start: int, limit: int) -> NDArray[Any]:
-        some: Any = {"output_fields": ["id"], "limit": limit, "offset": start}
-        found = self.client.query(self.name, filter=scope, **some)
-        return np.array([row["id"] for row in found], self._id_dtype)
+        pages = self._pages(scope, ["id"], min(start + limit, _MOST))
+        names = (row["id"] for rows in pages for row in rows)
+        return np.array([*islice(names, start, start + limit)], self._id_dtype)
 
     def _fetch(self, ids: NDArray[Any], columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         for part in self._parts(ids):
@@ -477,6 +491,13 @@ class MilvusStore(DatabaseStore):
 
 def _connected(uri: str, **connection: Any) -> Any:
     milvus = require("pymilvus", "pymilvus", extra="milvus")
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it prints all that it raises too
+    if "://" not in uri and find_spec("milvus_lite") is None:
+        raise ImportError(
+            f"{uri}: a file needs the package milvus-lite; install it, in an environment of its "
+            "own, with: pip install milvus-lite==2.5.1 'setuptools<81'; or give the address of a "
+            "server, http://HOST:PORT"
+        )
     try:
         return milvus.MilvusClient(uri, **connection)
     except milvus.MilvusException as error:

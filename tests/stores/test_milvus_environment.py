@@ -80,6 +80,9 @@ with MilvusStore.create(uri, 64) as store:  # nothing was left of it
     store.add(code, [0])
     with pytest.raises(ValueError, match="at most 16384 items"):
         store.search(code, 16385)
+with MilvusStore.create(uri, 64, name="lists", fields={"tags": list}) as store:
+    with pytest.raises(ValueError, match="Milvus Lite knows no"):
+        store.list("not tags has 'a'")
 client = MilvusClient(uri)
 client.create_collection("other", dimension=8)
 with pytest.raises(CorruptFileError, match="was not made by MilvusStore"):
@@ -104,6 +107,9 @@ with MilvusStore.create("m.db", 24, ids=str, fields={"even": bool}) as store:
     check_search(store, query, codes, ids, 40)
     check_range(store, query, codes, ids, 8)
     assert [len(names) for _, names in store.items(7)] == [7] * 8 + [4]
+    assert store.list(limit=100).tolist() == sorted(ids)
+    assert store.list(start=45, limit=9).tolist() == sorted(ids)[45:54]
+    assert len(store.list("even = true and not id = 'n0'", limit=100)) == 29
     try:
         store.range_search(query, 24)
         raise SystemExit("more than Milvus gives were expected")

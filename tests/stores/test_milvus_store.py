@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +40,19 @@ def test_a_server_that_is_not_reached_is_named(monkeypatch, capsys) -> None:
     assert "unexpected" not in error
 
 
+def test_a_file_without_milvus_lite_says_what_to_install(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "pymilvus", SimpleNamespace())
+    monkeypatch.setattr(databases, "find_spec", lambda name: None)
+    (tmp_path / "m.db").touch()
+    assert main(["store", "list", str(tmp_path / "m.db")]) == 1
+    error = capsys.readouterr().err
+    assert "pip install milvus-lite==2.5.1 'setuptools<81'" in error and "unexpected" not in error
+    assert error.count("\n") == 1
+    stores = Path(__file__).parents[2] / "docs" / "stores.rst"
+    line = "pip install milvus-lite==2.5.1 pymilvus==2.6.17 'setuptools<81'"
+    assert line in stores.read_text(encoding="utf-8")
+
+
 def test_wrong_settings_are_found_before_anything_is_reached() -> None:
     for arguments, message in [
         ({"index": "HNSW"}, "index: 'HNSW' is not known; use one of 'BIN_FLAT'"),
@@ -71,6 +85,43 @@ def test_conditions(where: Any, text: str) -> None:
     found = store._scope(parse("x is null or not s != 'a'", fields))
     never = '(id < "" and id > "")'
     assert found == f'({never} or (s in ["a"] or {never}))'
+
+
+def test_lists_and_items_come_in_pages_with_their_ids_quoted(monkeypatch) -> None:
+    """Milvus gives so many rows to one query; an id may hold what ends a text in a filter."""
+    ids = sorted(['a"b', "b\\", "c", 'd"', 'e"\\" or id > "', "f", "g"])
+    asked = []
+
+    def query(name: str, filter: str, output_fields: list[str], limit: int, **more: Any) -> Any:
+        assert limit <= 3
+        asked.append(filter)
+        after = filter.partition("id > ")[2]
+        left = [i for i in ids if not after or i > json.loads(after)]
+        return [{"id": i, "code": [i[:1].encode()]} for i in left[:limit]]
+
+    monkeypatch.setattr(databases, "_MOST", 3)
+    store = MilvusStore(8, str, {"x": int}, None)
+    store.name, store.client = "codes", SimpleNamespace(query=query)
+    assert store.list(limit=100).tolist() == ids
+    assert store.list(start=2, limit=4).tolist() == ids[2:6]
+    assert store.list(start=7).tolist() == store.list(limit=0).tolist() == []
+    asked.clear()
+    assert store.list("x > 3", limit=2).tolist() == ids[:2] and asked == ["x > 3"]
+    asked.clear()
+    assert store.list("x > 3", limit=4).tolist() == ids[:4]
+    assert asked == ["x > 3", 'x > 3 and id > "c"']
+    assert [i for _, names in store.items(5) for i in names.tolist()] == ids
+    assert b"".join(codes.tobytes() for codes, _ in store.items()) == b"abcdefg"
+
+
+def test_lite_says_that_it_knows_no_not_has() -> None:
+    store = MilvusStore(8, str, {"tags": list, "x": int}, None)
+    assert store._scope(parse("not tags has 'a'", store.fields))
+    store._lite = True
+    for where in ("not tags has 'a'", "x = 1 and not (x = 2 or tags has 'a')"):
+        with pytest.raises(ValueError, match="where: Milvus Lite knows no not tags has"):
+            store._scope(parse(where, store.fields))
+    assert store._scope(parse("not not tags has 'a'", store.fields))
 
 
 def test_strings_that_are_refused() -> None:
