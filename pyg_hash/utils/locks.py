@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import random
 import shutil
 import time
 from contextlib import suppress
@@ -49,7 +50,7 @@ class Lock:
                 owner = file.read().strip() or "another process"
                 file.close()
                 if time.monotonic() < until:
-                    time.sleep(0.02)
+                    time.sleep(random.uniform(0, 0.004))  # to hit what a busy owner leaves free
                     continue
                 raise BusyError(
                     f"{what}: is being changed by {owner}; wait until that is done, or choose "
