@@ -71,6 +71,20 @@ def test_every_dependency_has_a_tested_version():
     assert all("==" in line for line in lines if line and not line.startswith("#"))
 
 
+def test_every_extra_that_is_named_is_one_that_any_pip_finds():
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = {*project["optional-dependencies"]}
+    assert not any("_" in name for name in extras)  # pip 23.2 finds none of these
+    named = set()
+    for file in [*(ROOT / "pyg_hash").rglob("*.py"), *(ROOT / "docs").rglob("*.rst")]:
+        text = file.read_text(encoding="utf-8")
+        for found in re.findall(r"pyg_hash\[([\w,-]+)\]", text):
+            named.update(found.split(","))
+        named.update(re.findall(r"(?:require|_folder)\([^()]*extra=\"([^\"]+)\"", text))
+    assert {"onnx", "sentence-transformers", "open-clip", "lancedb"} <= named <= extras
+
+
 def test_version_is_stated_once():
     import pyg_hash
 

@@ -234,7 +234,7 @@ class _OpenClip(Pretrained):
 
     def _model(self) -> Any:
         # no weights of a part either: they would be downloaded
-        model = require("open_clip", "open_clip_torch", extra="open_clip").create_model(
+        model = require("open_clip", "open_clip_torch", extra="open-clip").create_model(
             self.name, load_weights=False, pretrained_image=False, pretrained_text=False
         )
         fill(model, self._files[0])
@@ -267,7 +267,7 @@ class OpenClipTextEncoder(_OpenClip, TextNetwork):
 
     def _open(self) -> Network:
         model = self._model()
-        tokens = require("open_clip", "open_clip_torch").get_tokenizer(self.name)
+        tokens = require("open_clip", "open_clip_torch", extra="open-clip").get_tokenizer(self.name)
         return lambda texts: model.encode_text(tokens(texts).to(self.device))
 
 
@@ -363,7 +363,8 @@ class SentenceEncoder(TextNetwork):
     kind = "sentence_transformers"
 
     def _open(self) -> Network:
-        package = require("sentence_transformers", "sentence-transformers", extra=self.kind)
+        own = "sentence-transformers"  # both the package and the extra
+        package = require("sentence_transformers", own, extra=own)
         _check_modules(self.weights)
         more = {"device": str(self.device), "model_kwargs": {"use_safetensors": True}}
         name = "SentenceTransformer"

@@ -25,14 +25,23 @@ def imported(name: str, argument: str) -> Any:
 
 
 def require(module: str, package: str, *, extra: str = "demo") -> Any:
-    """Import ``module``; ``ImportError`` names its ``package`` on PyPI and our ``extra``."""
+    """Import ``module``; ``ImportError`` names its ``package`` on PyPI and our ``extra``.
+
+    It is raised too where the package is installed, but fails while it is imported.
+    """
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f"this needs the package {package} ({error}); "
-            f"install it with: pip install 'pyg_hash[{extra}]'"
-        ) from error
+    except Exception as error:
+        first: BaseException = error
+        while before := first.__cause__ or first.__context__:
+            first = before
+        why, how = " ".join(str(first).split()), f"pip install 'pyg_hash[{extra}]'"
+        told = f"this needs the package {package} ({why}); install it with: {how}"
+        if find_spec(module.partition(".")[0]) is not None:
+            told = (
+                f"the package {package} is installed, but its import fails ({why}); mend it: {how}"
+            )
+        raise ImportError(told) from error
 
 
 def package_folder(module: str, package: str, *, extra: str = "demo") -> Path:

@@ -188,10 +188,10 @@ def test_sentence_transformers_with_real_weights():
     ("make", "module", "extra"),
     [
         (lambda w: features.TimmEncoder("x", w), "timm", "timm"),
-        (lambda w: features.OpenClipImageEncoder("x", w), "open_clip", "open_clip"),
-        (lambda w: features.OpenClipTextEncoder("x", w), "open_clip", "open_clip"),
+        (lambda w: features.OpenClipImageEncoder("x", w), "open_clip", "open-clip"),
+        (lambda w: features.OpenClipTextEncoder("x", w), "open_clip", "open-clip"),
         (features.TransformersTextEncoder, "transformers", "transformers"),
-        (features.SentenceEncoder, "sentence_transformers", "sentence_transformers"),
+        (features.SentenceEncoder, "sentence_transformers", "sentence-transformers"),
     ],
 )
 def test_missing_package_names_the_extra(tmp_path, monkeypatch, make, module, extra):

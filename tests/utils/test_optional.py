@@ -1,0 +1,33 @@
+"""Packages that are missing, and others that are there and fail."""
+
+import pytest
+
+from pyg_hash.utils.optional import require
+
+
+def test_a_missing_package_is_named_with_its_extra():
+    told = r"this needs the package no-such \(No module named 'no_such'\); install it with: pip"
+    with pytest.raises(ImportError, match=told + r" install 'pyg_hash\[some\]'"):
+        require("no_such", "no-such", extra="some")
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("import no_such_part", "No module named 'no_such_part'"),
+        ("raise RuntimeError('two\\n lines')", "two lines"),
+        ("try: 1 / 0\nexcept ZeroDivisionError: import no_such_part", "division by zero"),
+        (
+            "try: import no_such_part\nexcept ImportError as e: raise ImportError('odd') from e",
+            "No module named 'no_such_part'",
+        ),
+    ],
+)
+def test_a_package_that_is_there_and_fails_is_not_called_missing(
+    tmp_path, monkeypatch, source, why
+):
+    (tmp_path / "fails_here.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    told = rf"^the package fails-here is installed, but its import fails \({why}\); mend it: pip"
+    with pytest.raises(ImportError, match=told + r" install 'pyg_hash\[some\]'$"):
+        require("fails_here", "fails-here", extra="some")
