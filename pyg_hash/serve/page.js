@@ -30,7 +30,14 @@ function tell(problem) {
 function fail(message) {
   tell(message);
   byId("status").textContent = "";
+  removeAnswers();
+}
+
+// The focus stays in the list when the button that had it goes.
+function removeAnswers() {
+  const within = byId("answers").contains(document.activeElement);
   byId("answers").replaceChildren();
+  if (within) byId("answers").focus();
 }
 
 // Whole numbers of more digits than a number has here are texts, as they were written.
@@ -79,9 +86,10 @@ async function search(query, { remember = true } = {}) {
   if (remember) history.pushState(null, "", query.kind === "image" ? location.pathname : `?${address(query)}`);
   try {
     if (query.kind === "image") query.body = await fitting(query.file);
+    if (asked !== query) return;
     const found = await ask(query, 0);
     if (!found) return;
-    byId("answers").replaceChildren();
+    removeAnswers();
     addAnswers(found);
     watchEnd();
   } catch (error) {
@@ -89,6 +97,17 @@ async function search(query, { remember = true } = {}) {
   } finally {
     if (asked === query) document.body.classList.remove("busy");
   }
+}
+
+// The page as it began: nothing is asked.
+function begin() {
+  if (running) running.abort();
+  asked = running = null;
+  fail("");
+  show("more", false);
+  list("notes", run.notes);
+  showQuery({});
+  document.body.classList.remove("busy");
 }
 
 // One page of answers; undefined if something else was asked meanwhile.
@@ -111,6 +130,7 @@ async function ask(query, offset) {
 async function more() {
   const query = asked, place = byId("answers").children.length;
   if (byId("more").hidden || byId("more").disabled) return;
+  const stood = document.activeElement === byId("more");
   byId("more").disabled = true;
   try {
     const found = await ask(query, place);
@@ -120,6 +140,10 @@ async function more() {
   } finally {
     byId("more").disabled = false;
     if (query === asked) watchEnd();
+    if (query === asked && stood && [document.body, byId("more")].includes(document.activeElement)) {
+      const next = byId("answers").children[place]?.querySelector("button");  // which is new
+      (next || byId("answers")).focus({ preventScroll: true });
+    }
   }
 }
 
@@ -240,13 +264,17 @@ function searchPicture(file) {
 function searchText(text) {
   byId("text").value = text;
   if (text.trim()) search({ kind: "text", text: text.trim() });
-  else byId("text").focus();
+  else {
+    const ways = { image: "a picture", text: "words" };
+    if (run.queries.length) tell(`Search with ${run.queries.map((one) => ways[one]).join(" or ")} first.`);
+    if (!byId("filter").contains(document.activeElement)) byId("text").focus();
+  }
 }
 
 // The address names the query, so that it can be kept and gone back to.
 function fromAddress() {
   const values = new URLSearchParams(location.search);
-  if (values.get("modality") !== null) byId("modality").value = values.get("modality");
+  byId("modality").value = values.get("modality") || "";
   if ([...byId("k").options].some((option) => option.value === values.get("k"))) byId("k").value = values.get("k");
   byId("text").value = values.get("text") || "";
   byId("where").value = values.get("where") || "";
@@ -256,6 +284,7 @@ function fromAddress() {
   if (item) search({ kind: "item", item: item.startsWith("/api/item/") ? item : `/api/item/${encodeURIComponent(item)}`, by: values.get("by") }, { remember: false });
   else if (text) search({ kind: "text", text }, { remember: false });
   else if (!run.queries.length && run.first && run.similar) search({ kind: "item", item: run.first, by: null }, { remember: false });
+  else begin();
 }
 
 const kinds = { str: "words", int: "whole number", float: "number", bool: "true or false", list: "list of words" };

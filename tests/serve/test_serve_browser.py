@@ -159,6 +159,64 @@ def test_keyboard_and_names(home):
     assert home.js("document.documentElement.lang") == "en"
 
 
+FOCUS = "(document.activeElement.id || document.activeElement.tagName)"
+
+
+def test_back_to_the_start_shows_no_answers(home):
+    home.js("document.querySelector('#modality').value = 'text'")
+    home.js("searchText('red ball')")
+    home.wait_for(f"{CARDS} === 24")
+    home.js("history.back()")
+    home.wait_for(f"{CARDS} === 0")
+    assert home.js("location.search") == home.js(STATUS) == ""
+    assert home.js("document.querySelector('#modality').value") == ""
+    assert home.js("document.querySelector('#notes').textContent") == "A <b>note</b>."
+    assert home.js("['query', 'more', 'problem'].every((id) => document.getElementById(id).hidden)")
+    home.js("history.forward()")
+    home.wait_for(f"{CARDS} === 24")
+    assert home.js("document.querySelector('#text').value") == "red ball"
+    assert home.complaints() == []
+
+
+@pytest.mark.parametrize("which", [".last button", ".labels button"])
+def test_the_focus_stays_in_the_answers(page, tmp_path, which):
+    with running(make_catalog(tmp_path)) as address:
+        page.open(address + "?text=red&k=12")
+        page.wait_for(f"{CARDS} >= 12")
+        page.js("end.observe = () => {}, end.disconnect()")
+        page.js("window.old = document.querySelector('.card')")
+        page.js(f"document.querySelector('.card {which}').focus()")
+        page.key("Enter", "\r")
+        page.wait_for(f"!old.isConnected && {CARDS} > 0")
+        assert page.js(FOCUS) == "answers"
+
+
+def test_more_answers_by_keyboard(home):
+    home.js("searchText('red')")
+    home.wait_for(f"{CARDS} === 24")
+    home.js("document.querySelector('#more').focus()")
+    home.key("Enter", "\r")
+    home.wait_for(f"{CARDS} === 48 && {FOCUS} === 'BUTTON'")
+    new = "document.querySelectorAll('.card')[24]"
+    assert home.js(f"{new}.contains(document.activeElement)")
+
+
+def test_a_filter_alone_is_no_search(home):
+    problem = "document.querySelector('#problem').textContent"
+    home.js("document.querySelector('#filter').open = true")
+    home.js("document.querySelector('#where').focus()")
+    home.type("item = 'id 3'")
+    home.key("Enter", "\r")
+    home.wait_for(f"{problem} === 'Search with a picture or words first.'")
+    assert home.js(FOCUS) == "where" and home.js(CARDS) == 0
+    home.js("document.querySelector('#words button').focus()")
+    home.key("Enter", "\r")
+    home.wait_for(f"{FOCUS} === 'text'")
+    home.type("red")
+    home.key("Enter", "\r")
+    home.wait_for(f"{CARDS} === 1 && document.querySelector('#problem').hidden")
+
+
 CONTRAST = """(() => {
   const light = (color) => {
     const [r, g, b] = color.match(/[\\d.]+/g).map((v) => v / 255)
