@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pyg_hash.features.base import ENCODER_FILE, NetworkEncoder, checked, load_encoder, load_image
-from pyg_hash.features.words import StaticWords
+from pyg_hash.features.words import StaticWords, named
 from pyg_hash.typing import IMAGE, TEXT, Modality, PathLike
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, check_path, load_json, sha256
@@ -179,15 +179,36 @@ class PictureNetwork(Pretrained):
 
 
 class TextNetwork(Pretrained):
-    """A :class:`Pretrained` encoder of texts; long texts are cut to what the network takes."""
+    """A :class:`Pretrained` encoder of texts.
+
+    A text that is longer than the network takes is cut there, and nobody is told; one that is
+    empty, or of which the tokenizer knows no part, is a ``ValueError``.
+    """
 
     batch_size = 64
     _blank = ["a"]
+    _tokens: Any = None  # a tokenizer of transformers; OpenCLIP's knows every text
 
     def _encode(self, batch: Sequence[str]) -> Tensor:
         if empty := sum(not text.strip() for text in batch):
             raise ValueError(f"texts: {empty} of {len(batch)} are empty; drop them")
+        if unread := self._unread(batch):
+            text = named(batch, batch.index(unread[0]))
+            raise ValueError(f"texts: {text} has no known word; use words that the network knows")
         return self._forward(list(batch))
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of ``text`` of which the tokenizer knows no part, in order, each once."""
+        return self._unread([*dict.fromkeys(text.split())])
+
+    def _unread(self, texts: Sequence[str]) -> list[str]:
+        """Those that are nothing but "unknown" to the tokenizer, if it has such a token."""
+        if self._tokens is None or not texts:
+            return []
+        space = self._tokens.convert_tokens_to_ids("\u2581")  # of sentencepiece
+        none = {*self._tokens.all_special_ids, space}
+        rows = self._tokens(list(texts), verbose=False)["input_ids"]
+        return [text for text, ids in zip(texts, rows, strict=True) if none.issuperset(ids)]
 
 
 class TimmEncoder(PictureNetwork):
@@ -261,7 +282,7 @@ class OpenClipImageEncoder(_OpenClip, PictureNetwork):
 
 
 class OpenClipTextEncoder(_OpenClip, TextNetwork):
-    """The text half of an OpenCLIP model; see :class:`OpenClipImageEncoder`."""
+    """The text half of an OpenCLIP model; see :class:`OpenClipImageEncoder`. Long texts are cut."""
 
     kind = "open_clip_text"
 
@@ -321,7 +342,9 @@ class TransformersTextEncoder(_Transformers, TextNetwork):
     """A text network of transformers: BERT, RoBERTa, the text half of CLIP, ...
 
     As :class:`TransformersImageEncoder`, but the folder holds the files of the tokenizer, the
-    default ``pooling`` is ``'mean'`` (padding left out), and that of ``batch_size`` 64.
+    default ``pooling`` is ``'mean'`` (padding left out), and that of ``batch_size`` 64. Texts that
+    are longer than the network takes are cut there; one that is empty or of which the tokenizer
+    knows no part is a ``ValueError``.
     """
 
     kind = "transformers_text"
@@ -329,6 +352,7 @@ class TransformersTextEncoder(_Transformers, TextNetwork):
 
     def _open(self) -> Network:
         tokens, model = self._load("AutoTokenizer"), self._model()
+        self._tokens = tokens
         config = getattr(model.config, "text_config", model.config)
         limit = getattr(config, "max_position_embeddings", None) or 512
         options = {"padding": True, "truncation": True, "return_tensors": "pt"}
@@ -353,7 +377,8 @@ class SentenceEncoder(TextNetwork):
 
     A transformer, pooling, normalisation and dense layers are taken; a folder that names another
     class, which would be imported, is a :class:`CorruptFileError
-    <pyg_hash.utils.files.CorruptFileError>`.
+    <pyg_hash.utils.files.CorruptFileError>`. Long and unknown texts are treated as by
+    :class:`TransformersTextEncoder`.
 
     Args:
         weights: the folder, with ``modules.json`` and ``model.safetensors``.
@@ -369,6 +394,7 @@ class SentenceEncoder(TextNetwork):
         more = {"device": str(self.device), "model_kwargs": {"use_safetensors": True}}
         name = "SentenceTransformer"
         model = _read(name, package.SentenceTransformer, self.weights, **more).eval()
+        self._tokens = model.tokenizer
         options = {"convert_to_tensor": True, "show_progress_bar": False}
         return lambda texts: model.encode(texts, batch_size=len(texts), **options)
 

@@ -4,6 +4,7 @@ Each test needs the package and is skipped without it; no weights are downloaded
 """
 
 import json
+import re
 
 import hub_models
 import pytest
@@ -172,6 +173,41 @@ def test_sentence_transformers(tmp_path):
     (folder / "modules.json").unlink()
     with pytest.raises(CorruptFileError, match=r"modules\.json"):
         features.SentenceEncoder(folder)
+
+
+def test_texts_of_which_the_tokenizer_knows_no_part_are_named(tmp_path):
+    package = need("sentence_transformers")
+    folder = bert_folder(tmp_path / "bert")
+    package.SentenceTransformer(str(folder), device="cpu").save(str(tmp_path / "sentences"))
+    for encoder in (
+        features.TransformersTextEncoder(folder),
+        features.SentenceEncoder(tmp_path / "sentences"),
+    ):
+        assert encoder.unknown_words("ᎣᏏᏲ a cat 龘 ᎣᏏᏲ") == ["ᎣᏏᏲ", "龘"]
+        assert encoder.unknown_words("a red cat") == encoder.unknown_words(" ") == []
+        found = features.encode_each(encoder, ["a cat", "ᎣᏏᏲ 龘", "龘 cat"])
+        assert found.kept == [0, 2]
+        assert re.match(r"texts: 'ᎣᏏᏲ 龘' has no known word; use words", found.problems[1])
+        with pytest.raises(ValueError, match="texts: text 1 \\('龘'\\) has no known word"):
+            encoder(["a cat", "龘"])
+        assert len(encoder(["a cat " * 50])) == 1  # cut, without a word
+
+
+def test_a_space_alone_is_no_known_part():
+    """Tokenizers of sentencepiece put one before a word, and before one that they do not know."""
+
+    class Tokens:
+        all_special_ids = (0, 2, 3)
+
+        def convert_tokens_to_ids(self, token):
+            return {"\u2581": 4}[token]
+
+        def __call__(self, texts, verbose):
+            return {"input_ids": [[0, 4, 5 if text == "cat" else 3, 2] for text in texts]}
+
+    encoder = object.__new__(features.SentenceEncoder)
+    encoder._tokens = Tokens()
+    assert encoder.unknown_words("cat dog cat dog") == ["dog"]
 
 
 def test_sentence_transformers_with_real_weights():
