@@ -600,6 +600,30 @@ def test_one_store_of_integers(engine, tmp_path):
     assert Path(tmp_path / "one.store").is_file()
 
 
+def test_similar_where_a_store_gives_no_codes(engine, tmp_path):
+    """What the page hides its button by says what the request does."""
+
+    class Database:
+        """As other stores are: without ``codes`` and ``relaxed``."""
+
+        def __getattr__(self, name):
+            if name in ("codes", "relaxed"):
+                raise AttributeError(name)
+            return getattr(kept, name)
+
+        def __len__(self):
+            return len(kept)
+
+    kept, store = HammingIndex.create(tmp_path / "one.store", 12, ids=str), Database()
+    kept.add(engine.model.encode_text(engine.encoders["text"](COLORS)), list(COLORS))
+    client = Client(SearchEngine(engine.model, dict.fromkeys(MODALITIES, store), engine.encoders))
+    answer = client.get("/api/item/red/similar")
+    assert answer.status == 422 and "Database gives no codes" in answer.json["detail"]
+    assert client.get("/api/run").json["similar"] is False
+    assert client.get("/api/search?text=blue&k=1").json["answers"][0]["id"] == "blue"
+    assert Client(engine).get("/api/run").json["similar"] is True
+
+
 def test_infinite_numbers_are_texts_in_json(engine, tmp_path):
     """So that every answer is JSON, also of a store that has them already."""
     store = HammingIndex.create(tmp_path / "one.store", 12, ids=str, fields={"f": float})
