@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 import torch
 from small import graph_for, model_for
 
-from pyg_hash.cli import main
+from pyg_hash.cli import encode, main
 from pyg_hash.cli.encode import ascii_names
 from pyg_hash.codes import pack_bits
 from pyg_hash.index import CodeStore, HammingIndex
@@ -331,3 +332,27 @@ def test_a_collection_gets_names_that_it_can_have(tmp_path, monkeypatch, capsys)
         "Preis",
         "groe",
     ]
+
+
+def test_of_a_failed_export_no_half_filled_collection_stays(tmp_path, monkeypatch, capsys):
+    """Milvus has what was sent before, so that the next export would find the name taken."""
+    dropped = []
+    with HammingIndex.create(tmp_path / "a.store", 8) as own:
+        own.add(torch.ones(3, 8, dtype=torch.int8), [1, 2, 3])
+        own.save()
+
+    class Picky(HammingIndex):
+        name, client = "codes", SimpleNamespace(drop_collection=dropped.append)
+
+        def add(self, codes, ids, metadata=None):
+            if 3 in ids.tolist():
+                raise ValueError("metadata: x is missing")
+            super().add(codes, ids, metadata)
+
+    monkeypatch.setattr(
+        MilvusStore, "create", lambda uri, bits, *, name, **about: Picky(bits, **about)
+    )
+    monkeypatch.setattr(encode, "_ROWS", 2)
+    out = "--out=http://localhost:1"
+    assert main(["export", str(tmp_path / "a.store"), "--to=milvus", out]) == 1
+    assert "x is missing" in capsys.readouterr().err and dropped == ["codes"]

@@ -364,10 +364,14 @@ class Export(build.PictureCommand):
                 say(f"note: fields that a collection cannot name: {', '.join(other)}")
             about: Any = {"ids": store.id_type, "fields": kinds, "model": store.model}
             with MilvusStore.create(out, store.num_bits, name=name or "codes", **about) as new:
-                for codes, ids in store.items(_ROWS):
-                    kept = {called[f]: values for f, values in store.metadata(ids).items()}
-                    new.add(torch.from_numpy(codes), ids, kept)
-                new.save()
+                try:
+                    for codes, ids in store.items(_ROWS):
+                        kept = {called[f]: values for f, values in store.metadata(ids).items()}
+                        new.add(torch.from_numpy(codes), ids, kept)
+                    new.save()
+                except BaseException:
+                    new.client.drop_collection(new.name)  # half of it is none
+                    raise
         else:
             store.export(out, to=self.to)
         how = "without" if self.to in ("faiss", "npz", "h5") else "with"
