@@ -159,7 +159,7 @@ def require_labels(data: HeteroData, name: str) -> None:
     if "y" not in data[IMAGE]:
         raise ValueError(
             f"{name}: the data set has no labels to learn from; add them, or choose a method that "
-            "needs none: TaughtHash at label rate 0 (or one of yours), or SGEH without this transform"
+            "needs none: TaughtHash at label rate 0 (or your own), or SGEH without this transform"
         )
 
 
