@@ -319,6 +319,8 @@ def _changed_otherwise(some: Mapping[str, Tensor], base: HeteroData, data: Any) 
             continue
         scaling = data.get("scaling", {}).get(m)
         scaled, now = apply_scaling(x.to(now), scaling), now[: len(x)]
+        if len(now) == 0:
+            continue
         if scaled.shape == now.shape and torch.allclose(scaled, now, rtol=1e-3, atol=1e-4):
             continue
         if torch.equal(base[m].x[: len(x)], x) and scaled.size(1) == now.size(1):

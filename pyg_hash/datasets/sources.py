@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import ntpath
 import os
 import re
 import warnings
@@ -172,8 +173,10 @@ def _folder(root: Path) -> Source:
         more = f"; not taken, {not_taken(others)}" if others else ""
         raise FileNotFoundError(f"source: no picture in {root}{more}")
     relative = [path.relative_to(root) for path in found]
-    inner = ([part for part in p.parts[:-1] if part.lower() not in _PARTS] for p in relative)
-    labels = [own[:1] or list(p.parts[:-1][:1]) for own, p in zip(inner, relative, strict=True)]
+    # a class may be called train: such folders are parts where classes lie in them
+    parted = any(len(p.parts) > 2 and p.parts[0].lower() in _PARTS for p in relative)
+    skipped = _PARTS if parted else ()
+    labels = [[n for n in p.parts[:-1] if n.lower() not in skipped][:1] for p in relative]
     classes = sorted({label for own in labels for label in own})
     if len(classes) < 2:
         labels = [[] for _ in found]
@@ -327,7 +330,8 @@ def _separated(
         rows = []
     if is_tsv and (not rows or any("\n" in c and mark in c for _, row in rows for c in row)):
         plain = _cells(text, mark, csv.QUOTE_NONE)
-        if not rows or len({len(row) for _, row in plain if any(row)}) == 1:  # as lines, all fit
+        fitting = [sum(len(row) == len(of[0][1]) for _, row in of) for of in (rows, plain) if of]
+        if fitting[-1] > fitting[0] or not rows:  # more rows have the cells of the head
             rows, source.read_as["quotes"] = plain, "are letters, as they do not pair"
     (line, names), *body = [row for row in rows if any(row[1])] or [(0, [])]
     if data := [name for name in names if _NUMBER.fullmatch(name) or _is_picture(name)]:
@@ -533,7 +537,7 @@ def _places(
         place = os.path.join(root, name)
         if "\\" in name and not os.path.isfile(place):  # of Windows
             place = os.path.join(root, name := name.replace("\\", "/"))
-        if is_given and os.path.isabs(name):  # where it lay before it was moved
+        if is_given and (os.path.isabs(name) or ntpath.isabs(name)):  # where it lay before
             place = below(root, name)
         places.append(os.path.abspath(place) if name else None)
     return places

@@ -343,8 +343,15 @@ def _repeated(data: HeteroData, query: Tensor, database: Tensor) -> int:
     if not all(isinstance(x, Tensor) and x.layout == torch.strided for x in sides):
         return 0
     image, text = map(row_prints, sides)
-    pairs = image + math.pi * text  # no two sides are likely to make up for each other
-    return int((same_rows(pairs[query.cpu()], pairs[database.cpu()]) >= 0).sum())
+    pairs = image + math.pi * text  # near for equal rows, and by chance for some others
+    found = same_rows(pairs[query.cpu()], pairs[database.cpu()])
+    hits = (found >= 0).nonzero().squeeze(1)
+    rows = query.cpu()[hits], database.cpu()[found[hits]]
+    same = torch.ones(len(hits), dtype=torch.bool)
+    for x in sides:
+        one, two = (x[own.to(x.device)].flatten(1) for own in rows)
+        same &= (one == two).all(dim=1).cpu()
+    return int(same.sum())
 
 
 def _rows(data: HeteroData, modality: Modality, split: str) -> tuple[Tensor, Tensor]:

@@ -227,14 +227,15 @@ def _optimizers(model: HashModel, given: Optimizers) -> dict[str, torch.optim.Op
 
 
 def _check_loss(model: HashModel) -> None:
-    """Raise ``TypeError`` if a class has a ``loss`` of its own that no objective can ask for."""
+    """Warn if a class has a ``loss`` of its own that no objective asks for, as far as is seen."""
     kind = type(getattr(model, "_orig_mod", model))
     order = kind.__mro__
     own, steps = (next(k for k in order if name in vars(k)) for name in ("loss", "objectives"))
     if order.index(own) < order.index(steps) and not _names(kind, "objectives", "loss", set()):
-        raise TypeError(
-            f"{own.__name__}.loss would not be trained on: the steps of {steps.__name__} come from "
-            "its objectives; write those anew too"
+        warnings.warn(
+            f"{own.__name__}.loss seems not to be trained on: the steps of {steps.__name__} come "
+            "from its objectives; write those anew too",
+            stacklevel=3,
         )
 
 

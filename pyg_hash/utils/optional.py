@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,16 @@ def require(module: str, package: str, *, extra: str = "demo") -> Any:
         return importlib.import_module(module)
     except Exception as error:
         first: BaseException = error
-        while before := first.__cause__ or first.__context__:
+        for _ in range(20):  # a context may be what the caller was about
+            before = first.__cause__ or first.__context__
+            hidden = first.__cause__ is None and first.__suppress_context__
+            if before is None or hidden or not (first.__cause__ or isinstance(before, ImportError)):
+                break
             first = before
         why, how = " ".join(str(first).split()), f"pip install 'pyg_hash[{extra}]'"
         told = f"this needs the package {package} ({why}); install it with: {how}"
-        if find_spec(module.partition(".")[0]) is not None:
+        root = module.partition(".")[0]
+        if root in sys.modules or find_spec(root) is not None:
             told = (
                 f"the package {package} is installed, but its import fails ({why}); mend it: {how}"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import shutil
 import warnings
 
 import numpy as np
@@ -218,6 +219,12 @@ def test_quotes_of_tsv_that_do_not_pair_are_letters(tmp_path):
         assert source.texts[:3] == ['"Stop! a red sign', "a cat", 'a tv of 42"']
         assert len(source) == lines.count("\n") - 1 and source.problems == {}
         assert source.read_as["quotes"] == "are letters, as they do not pair"
+    odd = "".join(f"{i}\ta{chr(34) * (i in (1, 9))}\n" for i in range(1, 12))
+    source = table(tmp_path / "t.tsv", "n\ttext\n" + odd + "12\tb\tmore\n")
+    assert len(source) == 11 and list(source.problems) == ["t.tsv, line 13"]
+    odd = odd.replace('1\ta"', '1\t"a').replace('9\ta"', '9\ta"')
+    source = table(tmp_path / "t.tsv", "n\ttext\n" + odd + "12\tb\tmore\n")
+    assert len(source) == 11 and list(source.problems) == ["t.tsv, line 13"]
     cell = '1\ta.png\t"A cat\nsits\there"\tcat\n'
     source = table(tmp_path / "t.tsv", "id\timage\ttext\tlabel\n" + cell)
     assert source.texts == ["A cat sits here"] and "quotes" not in source.read_as
@@ -240,7 +247,12 @@ def test_what_programs_write_into_csv(tmp_path):
 
 def test_pictures_of_windows_or_that_have_moved(tmp_path):
     here = str(picture(tmp_path / "pics" / "a" / "0.png"))
-    for name, root in ((r"pics\a\0.png", None), ("/data/img/a/0.png", "pics"), (here, "pics")):
+    for name, root in (
+        (r"pics\a\0.png", None),
+        ("/data/img/a/0.png", "pics"),
+        (r"C:\old\a\0.png", "pics"),
+        (here, "pics"),
+    ):
         (tmp_path / "t.csv").write_text(f"image,text\n{name},a\n")
         root = root and tmp_path / root
         assert open_source([tmp_path / "t.csv"], images_root=root).images == [here]
@@ -258,9 +270,13 @@ def test_sub_folders_are_labels_whatever_else_there_is(tmp_path):
     labels = dict(zip(source.ids, source.labels, strict=True))
     assert labels["3.png"] == [] and labels["cats/1.png"] == ["cats"] == labels["train/cats/4.png"]
     assert source.read_as["labels"] == "2 sub-folders: cats, dogs"
-    picture(tmp_path / "train" / "6.png")  # a class of that name
+    picture(tmp_path / "train" / "6.png")  # of no class
     source = open_source([tmp_path])
-    assert source.labels[source.ids.index("train/6.png")] == ["train"]
+    assert source.labels[source.ids.index("train/6.png")] == []
+    shutil.rmtree(tmp_path / "train" / "cats")
+    shutil.rmtree(tmp_path / "val")
+    source = open_source([tmp_path])
+    assert source.labels[source.ids.index("train/6.png")] == ["train"]  # a class of that name
 
 
 def test_parquet_of_vectors_and_columns(tmp_path):

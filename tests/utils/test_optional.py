@@ -16,7 +16,9 @@ def test_a_missing_package_is_named_with_its_extra():
     [
         ("import no_such_part", "No module named 'no_such_part'"),
         ("raise RuntimeError('two\\n lines')", "two lines"),
-        ("try: 1 / 0\nexcept ZeroDivisionError: import no_such_part", "division by zero"),
+        ("try: 1 / 0\nexcept ZeroDivisionError: import no_such_part", "No module .*'no_such_part'"),
+        ("try: 1 / 0\nexcept Exception as e: raise ImportError('odd') from e", "division by zero"),
+        ("try: import no_such\nexcept ImportError: raise ImportError('odd') from None", "odd"),
         (
             "try: import no_such_part\nexcept ImportError as e: raise ImportError('odd') from e",
             "No module named 'no_such_part'",
