@@ -218,7 +218,11 @@ def _words_of(name: str) -> str:
 
 
 def _table(
-    path: Path, named: Mapping[str, str], images_root: Any, encoding: str | None, mark: str | None
+    path: Path,
+    named: Mapping[str, str],
+    images_root: PathLike | None,
+    encoding: str | None,
+    separator: str | None,
 ) -> Source:
     source, root = Source([], [], [], []), Path(images_root or path.parent)
     read_as, left_out = source.read_as, list[str]()
@@ -233,7 +237,7 @@ def _table(
     if total == 0:
         first = next((f"; {place}: {text}" for place, text in source.problems.items()), "")
         raise ValueError(f"source: {path} holds no row{first}")
-    roles = _roles(columns, named, path, mark)
+    roles = _roles(columns, named, path, separator)
     taken = {*roles.values()}
     for modality in MODALITIES:
         if (name := roles.pop(f"{modality} features", None)) is not None:
@@ -252,7 +256,7 @@ def _table(
             OddDataWarning,
             stacklevel=3,
         )
-    source.labels, how = _labels(columns.get(label, none), mark)
+    source.labels, how = _labels(columns.get(label, none), separator)
     for role, name, more in ((IMAGE, image, f", below {root}"), (TEXT, text, "")):
         if name:
             read_as.setdefault(role, f"column {name!r}{more}")
@@ -330,8 +334,9 @@ def _separated(
         rows = []
     if is_tsv and (not rows or any("\n" in c and mark in c for _, row in rows for c in row)):
         plain = _cells(text, mark, csv.QUOTE_NONE)
-        fitting = [sum(len(row) == len(of[0][1]) for _, row in of) for of in (rows, plain) if of]
-        if fitting[-1] > fitting[0] or not rows:  # more rows have the cells of the head
+        sizes = [[len(row) for _, row in of if any(row)] for of in (rows, plain)]
+        fitting = [own.count(own[0]) if own else 0 for own in sizes]  # have the cells of the head
+        if fitting[1] > fitting[0]:
             rows, source.read_as["quotes"] = plain, "are letters, as they do not pair"
     (line, names), *body = [row for row in rows if any(row[1])] or [(0, [])]
     if data := [name for name in names if _NUMBER.fullmatch(name) or _is_picture(name)]:

@@ -139,6 +139,9 @@ def test_tables_that_cannot_be_read(name, tmp_path):
     text, words = BAD[name]
     with pytest.raises(ValueError, match=words.replace("(", r"\(")):
         table(tmp_path / "t.csv", text)
+    if name in ("empty", "nothing"):
+        with pytest.raises(ValueError, match=words):
+            table(tmp_path / "t.tsv", text)
 
 
 def test_names_of_single_things_are_no_labels(tmp_path):
