@@ -159,8 +159,8 @@ class MultiIndexHash(FaissScan):
     ``r = m r' + a`` bits, ``a < m``, differ in at most ``r'`` bits of one of the first ``a + 1``
     of ``m`` words, or in at most ``r' - 1`` bits of one of the others.
 
-    FAISS's IndexBinaryMultiHash takes 2.3 times as long for a radius of 2 among a million random
-    codes, 3.9 times among grouped ones (``benchmarks/store.py``).
+    FAISS's IndexBinaryMultiHash takes over twice as long for a radius of 2 among a million codes
+    (``benchmarks/store.py``).
 
     Kept are item positions sorted by word, int32 ``[m, n]``, and where words begin, ``[m, 65537]``.
     """

@@ -41,8 +41,9 @@ class _Encoder(nn.Module):
                 setattr(self.model, name, bool(flag))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = apply_scaling(x.to(next(self.model.parameters())), self.scaling)
-        relaxed = self.model.relaxed(x, self.modality)
+        x = x.to(next(self.model.parameters()))
+        odd = (x * 0).sum(dim=1, keepdim=True)  # NaN of a row that is not finite, else 0
+        relaxed = self.model.relaxed(apply_scaling(x, self.scaling), self.modality) + odd
         bits = (relaxed >= 0).float()
         eights = F.pad(bits, (0, -bits.size(1) % 8)).reshape(-1, -(-bits.size(1) // 8), 8)
         places = 2.0 ** torch.arange(7, -1, -1, dtype=torch.float32)
@@ -68,9 +69,9 @@ def export_onnx(model: HashModel, path: str | os.PathLike[str], modality: Modali
     Its input ``features`` is float32 ``[n, d]``, before scaling, as ``encode_image`` takes them;
     its outputs are ``codes``, uint8 ``[n, ceil(num_bits / 8)]`` in the order of
     ``numpy.packbits``, and ``relaxed``, float32 ``[n, num_bits]``. They are those of the model but
-    where a relaxed code is 0 within rounding. The file checks nothing: a row with NaN has NaN for
-    relaxed code, and no code. Its metadata name ``model`` (the digest), ``class``, ``modality``,
-    ``num_bits`` and ``num_features``.
+    where a relaxed code is 0 within rounding. The file checks nothing: a row with NaN or infinity
+    has NaN for relaxed code, and no code. Its metadata name ``model`` (the digest), ``class``,
+    ``modality``, ``num_bits`` and ``num_features``.
 
     Args:
         model: one that encodes items from their features alone, fitted or attached.

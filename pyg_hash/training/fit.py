@@ -337,7 +337,7 @@ def train_epoch(
             if objective is None:
                 return
             running.keep()
-            check_terms(objective.terms, type(model).__name__)
+            _check_terms(objective.terms, type(model).__name__)
             # gradients of this part alone: an optimiser leaves those without gradient alone
             inputs = [p for p in parts[objective.part] if p.requires_grad]
             loss = objective.terms["loss"] / len(steps.shares)
@@ -369,7 +369,7 @@ def train_epoch(
     return row
 
 
-def check_terms(terms: Any, name: str) -> None:
+def _check_terms(terms: Any, name: str) -> None:
     """Raise ``TypeError`` or ``ValueError`` unless what class ``name`` made can be descended."""
     if not isinstance(terms, Mapping) or "loss" not in terms:
         got = [*terms] if isinstance(terms, Mapping) else type(terms).__name__

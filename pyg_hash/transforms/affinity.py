@@ -19,7 +19,7 @@ import numpy.typing as npt
 import scipy.linalg
 import scipy.sparse as sp
 import torch
-from scipy.sparse import csgraph
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -173,13 +173,13 @@ class Embedding(NamedTuple):
 
 def components(graph: sp.csr_array) -> tuple[int, Ints]:
     """Number of weakly connected components and that of each row, numbered by first row; exact."""
-    count, label = csgraph.connected_components(graph, directed=True, connection="weak")
+    count, label = connected_components(graph, directed=True, connection="weak")
     return int(count), label.astype(np.int64)
 
 
 def laplacian(graph: sp.csr_array) -> sp.csr_array:
     """L = D - (Z + Z^T) / 2 with D the row sums of (Z + Z^T) / 2."""
-    symmetric = ((graph + graph.T) * 0.5).tocsr()  # SciPy's own takes twice as long
+    symmetric = ((graph + graph.T) * 0.5).tocsr()
     degree = sp.diags_array(np.asarray(symmetric.sum(axis=1)).ravel())
     return sp.csr_array(degree - symmetric)
 

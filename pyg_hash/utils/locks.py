@@ -20,6 +20,9 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+_DRAW = random.SystemRandom()  # no draw of a seeded program is taken
+
+
 class BusyError(OSError):
     """Another process, or another object of this one, is changing the same thing."""
 
@@ -50,7 +53,7 @@ class Lock:
                 owner = file.read().strip() or "another process"
                 file.close()
                 if time.monotonic() < until:
-                    time.sleep(random.uniform(0, 0.004))  # to hit what a busy owner leaves free
+                    time.sleep(_DRAW.uniform(0, 0.004))  # to hit what a busy owner leaves free
                     continue
                 raise BusyError(
                     f"{what}: is being changed by {owner}; wait until that is done, or choose "

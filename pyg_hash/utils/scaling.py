@@ -20,8 +20,7 @@ def apply_scaling(x: Tensor, scaling: Mapping[str, Any] | None) -> Tensor:
         x = torch.mm(x, scaling["components"].to(x))
     if "norm" in scaling:
         length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        # what the projection leaves of such a row is rounding, not a direction; NaN and inf stay
-        gone = (length <= 1e-6 * raw_length) & (raw_length < torch.inf)
-        x = torch.where(gone, 0.0, x / length)
+        # what the projection leaves of such a row is rounding, not a direction
+        x = torch.where(length > 1e-6 * raw_length, x / length, 0.0)
         x = torch.mul(x, scaling["norm"])
     return x
