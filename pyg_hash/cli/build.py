@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,8 +119,11 @@ def load_model(run: Run, config: TrainConfig | None = None) -> HashModel:
     model = kind.load(run.path / "model")
     if "model" not in run.record():
         say_unrecorded(run)
-    run.check("model", model.digest(), f"model: {run.path / 'model'}")
+    run.check("model", digest_of_model(model), f"model: {run.path / 'model'}")
     return model
+
+
+digest_of_model = lru_cache(maxsize=1)(HashModel.digest)  # of a loaded one, which stays as it is
 
 
 def say_unrecorded(run: Run) -> None:
@@ -393,8 +397,8 @@ class Coder:
             say(f"skipped: {place}: {problem}")
         found.kept = [good[row] for row in found.kept]
         if self.encoder is None:
-            zero = (items.values == 0).all(dim=1)
-            for row in (row for row in found.kept if zero[row]):
+            zeros = set((~items.values.any(dim=1)).nonzero()[:, 0].tolist())
+            for row in sorted(zeros.intersection(found.kept)):
                 say(f"{items.where[row]}: note: all zeros, so its code is arbitrary")
         return found
 
@@ -485,7 +489,7 @@ def open_store(address: str, model: HashModel, force: bool) -> CodeStore:
             f"{model.num_bits}"
         )
     if len(store) or store.model is not None:
-        check_model(store.model, model.digest(), f"store: {address}", force=force)
+        check_model(store.model, digest_of_model(model), f"store: {address}", force=force)
     else:  # an empty one is for the first model that comes
-        store.model = model.digest()
+        store.model = digest_of_model(model)
     return store

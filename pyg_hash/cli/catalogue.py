@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pyg_hash.cli.build import Coder, load_model, recipe_of
+from pyg_hash.cli.build import Coder, digest_of_model, load_model, recipe_of
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_positive, option
 from pyg_hash.cli.search import Serve
 from pyg_hash.cli.train import Train
@@ -472,8 +472,8 @@ def save_shard(path: Path, found: Encoded) -> None:
 
 def write_catalog(run: Run, source: Source, plan: Plan, model: HashModel) -> None:
     """The codes of all rows, a file a modality; one that is finished stays, with additions."""
-    folder, digest, is_finished = run.path / CATALOG, model.digest(), run.has_catalog
-    folder.mkdir(exist_ok=True)
+    digest, is_finished = digest_of_model(model), run.has_catalog
+    (folder := run.path / CATALOG).mkdir(exist_ok=True)
     paths = [path for path in source.images if path is not None]
     root = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else None
     columns: dict[str, tuple[type, list[Any]]] = {
@@ -490,7 +490,10 @@ def write_catalog(run: Run, source: Source, plan: Plan, model: HashModel) -> Non
         if is_finished and path.is_file():
             index = run.catalog(modality)
         else:
-            path.unlink(missing_ok=True)  # of one who was killed
+            if path.is_file():  # of one who was killed, or somebody's own
+                if HammingIndex.open(path).model != digest:
+                    raise FileExistsError(f"out: {path} is of another model; move it elsewhere")
+                path.unlink()
             kinds = {name: kind for name, (kind, _) in columns.items()}
             index = HammingIndex.create(path, model.num_bits, ids=str, fields=kinds, model=digest)
             index.modality = modality
@@ -527,7 +530,7 @@ def relaxed_codes(
         features = StoredMatrix(file, modality).read()
     yield known, coder.relax(features)
     rest = np.setdiff1d(np.flatnonzero(there), known).tolist()
-    items, of = [source.items(modality)[row] for row in rest], model.digest() + modality
+    items, of = [source.items(modality)[row] for row in rest], digest_of_model(model) + modality
     for start, found in in_shards(run.path / WORK, modality, items, coder, of):
         for number, problem in found.problems.items():
             row = rest[start + number]

@@ -112,7 +112,7 @@ class Encode(build.NewItemsCommand):
             raise ValueError(
                 f"{lost} of {total} items could not be encoded; {self.out} was not written"
             )
-        digest = coders[0].model.digest()
+        digest = build.digest_of_model(coders[0].model)
         with alone(self.out):
             if store is None:
                 write_codes(self.out, results, self.relaxed, digest)
@@ -131,7 +131,7 @@ class Encode(build.NewItemsCommand):
     def _store(self, model: HashModel, items: build.NewItems) -> CodeStore:
         """The store to put codes of items under string ids into; made if needed."""
         kind: Any = store_class(self.out)
-        about: dict[str, Any] = {"ids": str, "model": model.digest()}
+        about: dict[str, Any] = {"ids": str, "model": build.digest_of_model(model)}
         if self.index is not None:
             known = {name.lower(): cls for name, cls in KINDS.items()}
             about["index"] = find(self.index, known, "index")()
