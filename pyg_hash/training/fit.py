@@ -30,7 +30,7 @@ from pyg_hash.utils.checks import (
     check_each,
     check_positive_ints,
 )
-from pyg_hash.utils.digests import row_prints
+from pyg_hash.utils.digests import row_prints, same_rows
 from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.oddities import OddDataWarning, say_odd_data
 from pyg_hash.utils.provenance import data_rows
@@ -112,8 +112,8 @@ def fit(
 
     Raises:
         TypeError, ValueError: what does not fit the model, the data or the rest, such as a
-            checkpoint of another model or of other data, or a ``loader`` that can be gone through
-            only once.
+            checkpoint of another model or of other data, or a ``loader`` of other data or that can
+            be gone through only once.
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
 
@@ -131,7 +131,7 @@ def fit(
     check_each(check_collection, schedulers=schedulers, callbacks=callbacks)
     ranks = Ranks.of(model)
     _check_loss(model)
-    _check_loader(model, loader, accumulate * ranks.size)
+    _check_loader(model, data, loader, accumulate * ranks.size)
     if patience is not None and "val_mask" not in data[IMAGE]:
         raise ValueError("patience: the data has no val_mask; add ValidationSplit(0.1) first")
     data = as_pairs(data, "train_mask")
@@ -255,7 +255,9 @@ def _names(kind: type, method: str, wanted: str, seen: set[str]) -> bool:
     return False
 
 
-def _check_loader(model: HashModel, loader: Iterable[HeteroData] | None, batches: int) -> None:
+def _check_loader(
+    model: HashModel, data: HeteroData, loader: Iterable[HeteroData] | None, batches: int
+) -> None:
     name = type(model).__name__
     if loader is not None and model.makes_batches:
         raise ValueError(
@@ -270,6 +272,14 @@ def _check_loader(model: HashModel, loader: Iterable[HeteroData] | None, batches
             f"loader: {name} takes all data at once, but a step is to have {batches} batches "
             "(accumulate times ranks); give a loader, such as InstanceLoader"
         )
+    given: Any = getattr(loader, "data", None)  # of PyG's
+    for m in MODALITIES if isinstance(given, HeteroData) else ():
+        other = int((same_rows(row_prints(given[m].x), row_prints(data[m].x)) < 0).sum())
+        if other:
+            raise ValueError(
+                f"loader: {other:,} of its {len(given[m].x):,} {m}s are not in data; make it of "
+                "model.training_view(data)"
+            )
 
 
 def _check_row(row: Row) -> None:

@@ -8,6 +8,7 @@ from small import adam, assert_same_state, graph_for, model_for, small_graph, sm
 
 from pyg_hash.models import GCH, MCGCN, SGCH, SGEH, HashModel
 from pyg_hash.models.batches import WHOLE, Share
+from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training import fit
 from pyg_hash.typing import HashOutput
 
@@ -227,6 +228,9 @@ def test_what_cannot_be():
         train(model, data, loader=(batch for batch in batches(count=1)))
     with pytest.raises(ValueError, match="loader: gave no batch"):
         train(model, data, loader=[])
+    other = InstanceLoader(small_graph(seed=9), batch_size=8)
+    with pytest.raises(ValueError, match="loader: .* of its .* images are not in data; make it of"):
+        train(model, data, loader=other)
     for kind in (GCH, SGEH):
         own = graph_for(kind)
         with pytest.raises(ValueError, match=f"loader: {kind.__name__} makes mini-batches"):
