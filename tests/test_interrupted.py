@@ -357,13 +357,14 @@ def test_a_second_signal_does_not_wait():
     assert reached
     with pytest.raises(Stopped, match="SIGHUP"), stoppable():
         os.kill(os.getpid(), signal.SIGHUP)
-    with pytest.raises(Stopped, match="SIGTERM"), stoppable(), suppress(BaseException):
-        os.kill(os.getpid(), signal.SIGTERM)  # as in a callback, where Python drops it
-    with pytest.raises(Stopped, match="SIGTERM"), stoppable():
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-        except BaseException as error:
-            raise RuntimeError("what other code makes of it") from error
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with pytest.raises(Stopped, match=number.name), stoppable(), suppress(BaseException):
+            os.kill(os.getpid(), number)  # as in a callback, where Python drops it
+        with pytest.raises(Stopped, match=number.name), stoppable():
+            try:
+                os.kill(os.getpid(), number)
+            except BaseException as error:
+                raise RuntimeError("what other code makes of it") from error
 
 
 def test_checkpoint_every_is_an_option_and_no_setting(file, tmp_path, monkeypatch):

@@ -6,13 +6,12 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_SIGNALS = [
-    getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)
-]
+_NAMES = "SIGTERM", "SIGHUP", "SIGBREAK", "SIGINT"
+_SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 
 
 class Stopped(KeyboardInterrupt):
@@ -25,7 +24,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise :class:`Stopped`, so that all that is open is put in order.
+    """Let signals raise :class:`Stopped`, so that all that is open is put in order.
 
     At the end it is raised again if the code that it met dropped it, or made another error of it.
     """
@@ -36,7 +35,7 @@ def stoppable() -> Iterator[None]:
         raise Stopped(number)
 
     try:
-        with handled(stop, _SIGNALS):
+        with handled(stop):
             yield
     except Exception as error:
         if told:
@@ -70,9 +69,7 @@ def stop_after(what: str) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def handled(
-    handler: Callable[[int, Any], None], numbers: Sequence[Any] = (*_SIGNALS, signal.SIGINT)
-) -> Iterator[None]:
+def handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
     """Have a handler for signals, unless they are ignored (nohup) or this is no main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -84,7 +81,7 @@ def handled(
             os._exit(128 + number)
         handler(number, frame)
 
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
     before = {n: old for n, old in before.items() if old not in (signal.SIG_IGN, None)}
     for number in before:
         signal.signal(number, handle)
