@@ -196,7 +196,8 @@ class Encode(build.NewItemsCommand):
                     f"with: pyg-hash store update {self.out} --metadata FILE"
                 )
         relaxed = own if self.relaxed or store.has_relaxed else None
-        count = store.replace(binarize(own), names, kept, relaxed=relaxed, model=digest)
+        of: Any = {"model": digest, "force": self.force}
+        count = store.replace(binarize(own), names, kept, relaxed=relaxed, **of)
         store.save()
         return count
 

@@ -29,7 +29,7 @@ from pyg_hash.index.lookup import NOTHING, Bytes, Hits
 from pyg_hash.index.where import Tree, Where, parse
 from pyg_hash.typing import PathLike
 from pyg_hash.utils.checks import check_mapping, check_positive_int
-from pyg_hash.utils.provenance import MIXED
+from pyg_hash.utils.provenance import MIXED, check_model
 
 Ids = Tensor | NDArray[Any] | Sequence[int] | Sequence[str]
 Metadata = Mapping[str, Sequence[Any]]  # values of fields, one an item; None is a missing one
@@ -146,6 +146,7 @@ class CodeStore(ABC):
         metadata: Metadata | None = None,
         *,
         relaxed: Tensor | None = None,
+        model: str | None = None,
     ) -> None:
         """Add items.
 
@@ -159,11 +160,13 @@ class CodeStore(ABC):
             relaxed: for a ``HammingIndex``: the same items before their signs were taken, float
                 ``[n, num_bits]`` in [-1, 1], of all items or of none: kept as int8 in steps of
                 1 / 127, ``num_bits`` bytes an item, for :meth:`search` to rescore by.
+            model: digest of the model of these codes; those of ``read_codes`` know theirs.
 
         ``ValueError``: ids given twice or present already; relaxed codes where they cannot be kept,
-        of some items only, or of other signs than the codes.
+        of some items only, or of other signs than the codes; codes of another model than the
+        store's.
         """
-        self._insert(codes, ids, metadata, relaxed, None, replace=False)
+        self._insert(codes, ids, metadata, relaxed, model, replace=False, force=False)
 
     def replace(
         self,
@@ -173,16 +176,17 @@ class CodeStore(ABC):
         *,
         relaxed: Tensor | None = None,
         model: str | None = None,
+        force: bool = False,
     ) -> int:
         """Add items, in the place of those that have one of the ids already; how many these were.
 
         Of these, the fields that ``metadata`` does not name keep their values.
         Whatever happens meanwhile, each item is there, as it was or as it is to be: there is no
         moment without it. Arguments and errors are those of :meth:`add`, but ids may be present.
-        ``model`` is the digest of the model of these codes, for the store to say whose it holds;
-        ``ValueError``: it is not the store's, and a database cannot note that.
+        With ``force`` codes of another ``model`` are taken, and the store says that it is
+        ``'mixed'``; ``ValueError``: a database cannot note that.
         """
-        return self._insert(codes, ids, metadata, relaxed, model, replace=True)
+        return self._insert(codes, ids, metadata, relaxed, model, replace=True, force=force)
 
     def _insert(
         self,
@@ -193,14 +197,16 @@ class CodeStore(ABC):
         model: str | None,
         *,
         replace: bool,
+        force: bool,
     ) -> int:
+        model = model or _model_of(codes)
+        packed = self._packed_codes(codes, model, force)
         other = model is not None and self.model not in (None, model)
         if other and not self._renames_model:
             raise ValueError(
                 f"model: this {self._kind} was made for codes of another, and cannot note that it "
                 "holds those of two; put them into a new one"
             )
-        packed = self._packed_codes(codes)
         kept = self._columns(metadata or {}, [*self.fields], len(packed))
         steps = None
         if relaxed is not None:
@@ -278,6 +284,7 @@ class CodeStore(ABC):
         where: Where | None = None,
         rescore: Tensor | None = None,
         oversample: int = 4,
+        model: str | None = None,
     ) -> Any:
         """The ``k`` nearest items of each query, or with ``rescore`` the best of the nearest.
 
@@ -296,6 +303,7 @@ class CodeStore(ABC):
                 where they are not all but 0). ``IVF`` and ``HNSW`` rescore what they find,
                 without all that are tied, and databases what they give (Milvus: 16,384 items).
             oversample: how many items to rescore, times ``k``.
+            model: digest of the model of ``codes`` (``ValueError``: the store is of another).
 
         Returns:
             ``(distances, ids)`` ``[q, k]``, on the CPU: int32, and int64 or an array of ``str``;
@@ -308,7 +316,7 @@ class CodeStore(ABC):
             ``str``, by when an item was added, also where ``k`` cuts through them (but for ``IVF``
             and ``HNSW``); in databases by id.
         """
-        scope, packed = self._scope(self._tree(where)), self._packed_codes(codes)
+        scope, packed = self._scope(self._tree(where)), self._packed_codes(codes, model)
         check_positive_int(k, "k")
         k = int(k)  # FAISS does not take NumPy's
         distances = np.full((len(packed), k), -1, np.int32)
@@ -508,8 +516,12 @@ class CodeStore(ABC):
         ids = ids.astype(self._id_dtype, copy=False)
         return torch.from_numpy(ids) if self.id_type is int else ids
 
-    def _packed_codes(self, codes: Tensor) -> Bytes:
-        """Codes, int8 ±1 or packed already, as rows of bytes."""
+    def _packed_codes(self, codes: Tensor, model: str | None = None, force: bool = False) -> Bytes:
+        """Codes, int8 ±1 or packed already, as rows of bytes; ``ValueError``: another model's."""
+        model = model or _model_of(codes)
+        if model is not None and self.model is not None:
+            otherwise = "use replace(..., force=True), or leave model out"
+            check_model(self.model, model, self._kind, force=force, otherwise=otherwise)
         if isinstance(codes, Tensor) and codes.dtype == torch.uint8:
             check_packed(codes, self.num_bits, "codes")
         else:
@@ -576,6 +588,12 @@ def _radius(radius: Any, name: str) -> int:
     if radius < 0:
         raise ValueError(f"{name}: expected 0 or more, got {radius}")
     return int(radius)
+
+
+def _model_of(codes: Any) -> str | None:
+    """The digest that ``read_codes`` gave codes."""
+    found: str | None = getattr(codes, "__dict__", {}).get("model")
+    return found
 
 
 def arguments(about: Any) -> dict[str, Any]:

@@ -261,8 +261,8 @@ def export_codes(
 def read_codes(path: PathLike) -> ExportedCodes:
     """Read what :func:`export_codes` wrote as ``.npz``, ``.h5`` or ``.parquet``.
 
-    The result fits ``store.add(result.codes, result.ids)``, if the store has its ``num_bits``
-    (``ValueError``).
+    The result fits ``store.add(result.codes, result.ids)``, if the store has its ``num_bits`` and
+    ``model`` (``ValueError``).
 
     ``FileNotFoundError``; ``CorruptFileError``: the file is damaged or holds something else;
     ``ImportError``: Parquet without pyarrow; ``ValueError``: an unknown ending.
@@ -279,8 +279,9 @@ def read_codes(path: PathLike) -> ExportedCodes:
         raise CorruptFileError(f"{path}: not a file of codes ({error}); export again") from error
     names = torch.from_numpy(ids) if ids.dtype == np.int64 else ids.astype(object)
     result = ExportedCodes(torch.from_numpy(codes), names, num_bits)
-    vars(result.codes)["num_bits"] = num_bits  # 12 bits take as many bytes as 16
     result.model = str(model) or None
+    # for stores: 12 bits take as many bytes as 16, and codes of two models cannot be compared
+    vars(result.codes).update(num_bits=num_bits, model=result.model)
     return result
 
 

@@ -27,6 +27,7 @@ from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, check_path, check_writable
 from pyg_hash.utils.locks import BusyError, Lock
+from pyg_hash.utils.provenance import MIXED, say_mixed
 
 Backend = Literal["auto", "faiss", "torch"]
 _View = tuple[NDArray[Any] | None, Bytes]
@@ -185,6 +186,8 @@ class HammingIndex(CodeStore):
                 # what is saved from now on is not in it, and forbids to change it
                 index._opened = before, listed
                 if arrays.state(path)[0] == before:
+                    if index.model == MIXED:
+                        say_mixed(f"store: {path}")
                     return index
             except (FileNotFoundError, CorruptFileError):
                 if arrays.state(path)[0] == before:

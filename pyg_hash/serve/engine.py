@@ -436,7 +436,7 @@ class SearchEngine:
                     relaxed = torch.cat(codes)
                     both = isinstance(index, HammingIndex) and (index.has_relaxed or not len(index))
                     more: Any = {"relaxed": relaxed} if both else {}
-                    more["model"] = self._digest
+                    more |= {"model": self._digest, "force": self.force}
                     index.replace(binarize(relaxed), ids, _columns(index, ids, values), **more)
                 if rest:
                     index.update(rest, _columns(index, rest, values))

@@ -87,10 +87,29 @@ def _spread(prints: Tensor) -> tuple[Tensor, Tensor]:
     return middle, spread.clamp(min=1e-12)
 
 
-def check_model(stored: str | None, digest: str, what: str, *, force: bool = False) -> None:
+def say_mixed(what: str) -> None:
+    """Warn, once, of codes of several models."""
+    say_once("mixed", f"{what}: {_SEVERAL}")
+
+
+_SEVERAL = (
+    "holds codes of several models, for some were put there under --force; what is found among "
+    "those of another model means nothing; encode all anew into a new store"
+)
+
+
+def check_model(
+    stored: str | None,
+    digest: str,
+    what: str,
+    *,
+    force: bool = False,
+    otherwise: str = "add --force (in Python force=True)",
+) -> None:
     """Raise ``ValueError`` if ``what`` is of another model; warn, once, if of several or unknown.
 
-    ``stored`` is the digest that it keeps, ``digest`` that of the model that is to go with it.
+    ``stored`` is the digest that it keeps, ``digest`` that of the model that is to go with it;
+    ``otherwise`` says what who knows better does.
     """
     if stored is None:
         say_once(
@@ -99,18 +118,14 @@ def check_model(stored: str | None, digest: str, what: str, *, force: bool = Fal
             "is of this one is not checked",
         )
     elif stored == MIXED:
-        told = (
-            f"{what}: holds codes of several models, for some were put there under --force; what "
-            "is found among those of another model means nothing; encode all anew into a new store"
-        )
         if not force:
-            raise ValueError(f"{told}, or, if you know better, add --force (force=True)")
-        say_once("mixed", told)
+            raise ValueError(f"{what}: {_SEVERAL}, or, if you know better, {otherwise}")
+        say_mixed(what)
     elif stored != digest and not force:
         raise ValueError(
             f"{what}: is of another model ({stored[:12]}) than this one ({digest[:12]}), and codes "
             "of two models cannot be compared; use the run that it was made with, make it anew, "
-            "or, if you know better, add --force (in Python force=True)"
+            f"or, if you know better, {otherwise}"
         )
 
 
