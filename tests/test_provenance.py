@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from pyg_hash import metrics
 from pyg_hash.cli import main
 from pyg_hash.cli.build import load_model
-from pyg_hash.datasets import write_feature_file
+from pyg_hash.datasets import SyntheticCrossModal, write_feature_file
 from pyg_hash.index import HammingIndex
+from pyg_hash.recipes import recipe
 from pyg_hash.runs import CHECKPOINT, RECORD, ROWS, Run
 from pyg_hash.stores import FaissStore, read_codes
 from pyg_hash.utils import checksums
@@ -200,6 +202,24 @@ def test_codes_of_another_model_are_refused_where_it_is_told(tmp_path):
     own = HammingIndex(12)
     own.add(read.codes)  # it is theirs from then on
     assert own.model == "two"
+
+
+@pytest.mark.parametrize("name", ["dcmh", "cca"])
+def test_a_model_that_was_just_trained_knows_its_training_rows(name):
+    data = SyntheticCrossModal(120)[0]
+    found = recipe(name, num_bits=8, epochs=1) if name == "dcmh" else recipe(name, num_bits=8)
+    model = found.model(data)
+    found.fit(model, data, progress=False)
+    assert not any("training" in note for note in metrics.evaluate(model.to("cpu"), data).notes)
+    for m in ("image", "text"):  # half of the queries were trained on
+        query = data[m].query_mask.nonzero().flatten()
+        train = data[m].train_mask.nonzero().flatten()[: len(query) // 2]
+        moved = torch.zeros_like(data[m].query_mask)
+        moved[torch.cat([train, query[len(train) :]])] = True
+        data[m].update(query_mask=moved, train_mask=~moved, database_mask=~moved)
+    with pytest.warns(metrics.OddDataWarning, match="training rows among the queries"):
+        told = metrics.evaluate(model, data).notes
+    assert told == [f"training rows among the queries: {len(train)} of them"]
 
 
 def test_an_empty_store_is_for_the_first_model(folder, capsys):

@@ -137,7 +137,7 @@ def say_unrecorded(run: Run) -> None:
 
 def rows_of(dataset: CrossModalDataset) -> dict[str, Tensor]:
     """What a run remembers of its data."""
-    return data_rows(dataset.row_prints(), dataset[0])
+    return data_rows(dataset[0], dataset.row_prints())
 
 
 def check_data(run: Run, dataset: CrossModalDataset, *, force: bool) -> list[str]:

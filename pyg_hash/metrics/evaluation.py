@@ -20,7 +20,7 @@ from pyg_hash.metrics.mean_ap import Denominator, Ties, check_definition, mean_a
 from pyg_hash.metrics.scored import expected_recall, pair_places
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 from pyg_hash.utils.checks import as_mask, check_choice, check_labels, is_mask
-from pyg_hash.utils.digests import row_prints, same_rows
+from pyg_hash.utils.digests import same_rows
 from pyg_hash.utils.oddities import (
     CollapseWarning,
     OddDataWarning,
@@ -28,6 +28,7 @@ from pyg_hash.utils.oddities import (
     odd_queries,
     unanswered,
 )
+from pyg_hash.utils.provenance import data_rows, trained_queries
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -155,8 +156,9 @@ def evaluate(
     Pair recall needs no labels: each query searches the other modality's side of all queries for
     its own (row i of both modalities is a pair). Data without labels have that and no mAP.
 
-    A model keeps nothing of its training rows, so that the split is taken as ``data`` has it. A run
-    folder does, and ``pyg-hash evaluate`` refuses queries that it was trained on.
+    A model that was trained in this process knows its training rows, and a note says how many of
+    them are among the queries. A stored one does not, but a run folder does, and ``pyg-hash
+    evaluate`` refuses such queries.
 
     Args:
         model: anything with ``num_bits``, and ``encode(data, modality)`` for codes of all nodes;
@@ -172,7 +174,8 @@ def evaluate(
     ``TypeError`` or ``ValueError``: no queries, no database, a query inside the database; codes,
     masks or labels that are missing or do not fit; unknown options. ``CollapseWarning``: more than
     half of a database has one code. ``OddDataWarning``: queries share no label with its items, or
-    repeat pairs of it; features are scaled otherwise than those that the model was trained on.
+    repeat pairs of it, or are training pairs; features are scaled otherwise than those that the
+    model was trained on.
     """
     check_choice(split, ("query", "val"), "split")
     check_definition(topk, ties, denominator)  # before the encoding, which may take long
@@ -252,14 +255,24 @@ def evaluate(
         reads = getattr(model, "reads_labels", True) and "y" in data[IMAGE]
         read = int((used & train).sum()) if reads else 0
         share = read / max(int(train.sum()), 1)
-    repeated = _repeated(data, *parts[IMAGE]) if paired and split == "query" else 0
-    lines = [
+    sides = [data[m].get("x") for m in MODALITIES]
+    learnt = 0 if train is None else max(int(train[rows].sum()) for rows, _ in parts.values())
+    repeated = 0
+    if paired and all(isinstance(x, Tensor) and x.layout == torch.strided for x in sides):
+        now = data_rows(data)
+        if split == "query":
+            repeated = _repeated(sides, [now[m] for m in MODALITIES], *parts[IMAGE])
+        then = getattr(getattr(model, "intake", None), "trained", None)
+        if then is not None and f"{IMAGE}.train" in then:
+            now[f"{IMAGE}.query"] = parts[IMAGE][0].cpu()
+            learnt = max(learnt, trained_queries(then, now))
+    lines = [f"training rows among the queries: {learnt:,} of them"] * bool(learnt)
+    lines += [
         f"{repeated:,} of {len(query[IMAGE]):,} queries repeat a pair of the database, in both "
         "features, and find what the training saw; keep equal pairs in one split"
     ] * bool(repeated)
     for line in lines:
         warnings.warn(line, OddDataWarning, stacklevel=2)
-    learnt = 0 if train is None else max(int(train[rows].sum()) for rows, _ in parts.values())
     named = "" if relevance == "y" else f", relevance={relevance}"
     return Evaluation(
         **maps,
@@ -276,10 +289,9 @@ def evaluate(
         pair_recall=recalls,
         ndcg=graded,
         codes={m: judged[m] for m in MODALITIES},
-        notes=[f"training rows among the queries: {learnt:,} of them"] * bool(learnt)
+        notes=lines
         + [f"{unjudged} queries have no label: mAP and NDCG are of the other {num_judged}"]
-        * bool(unjudged)
-        + lines,
+        * bool(unjudged),
     )
 
 
@@ -337,12 +349,9 @@ def _labels(
     return labels, dict(zip(MODALITIES, torch.split(torch.cat(levels, 1), sizes), strict=True))
 
 
-def _repeated(data: HeteroData, query: Tensor, database: Tensor) -> int:
+def _repeated(sides: list[Tensor], prints: list[Tensor], query: Tensor, database: Tensor) -> int:
     """How many queries have both features of one pair of the database."""
-    sides = [data[m].get("x") for m in MODALITIES]
-    if not all(isinstance(x, Tensor) and x.layout == torch.strided for x in sides):
-        return 0
-    image, text = map(row_prints, sides)
+    image, text = prints
     pairs = image + math.pi * text  # near for equal rows, and by chance for some others
     found = same_rows(pairs[query.cpu()], pairs[database.cpu()])
     hits = (found >= 0).nonzero().squeeze(1)

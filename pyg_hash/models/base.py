@@ -44,7 +44,10 @@ class Intake:
         about: as JSON values ``shapes`` of one item of a modality before scaling (``[d]`` of
             features), ``is_features``, whether items are rows of real numbers, and ``scaling``,
             what of it is no tensor.
+        trained: of a model that was trained in this process, ``data_rows`` of its data; not stored.
     """
+
+    trained: Mapping[str, Tensor] | None = None
 
     def __init__(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
         self.tensors, self.about = dict(tensors), dict(about)
@@ -81,7 +84,9 @@ class Intake:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Apply ``function`` to every tensor (used by ``model.to(device)``)."""
-        return type(self)({path: function(x) for path, x in self.tensors.items()}, self.about)
+        result = type(self)({path: function(x) for path, x in self.tensors.items()}, self.about)
+        result.trained = self.trained
+        return result
 
 
 class Objective(NamedTuple):

@@ -13,6 +13,7 @@ from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features
 from pyg_hash.utils.oddities import say_odd_data
+from pyg_hash.utils.provenance import data_rows
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -54,7 +55,10 @@ class ClosedFormModel(EncoderHashModel):
         say_odd_data(data)
         self._solve(data)
         self.is_solved.fill_(True)
-        return self.attach(data)
+        self.attach(data)
+        if self.intake is not None:
+            self.intake.trained = data_rows(data)
+        return self
 
     @abstractmethod
     def _solve(self, data: HeteroData) -> None:

@@ -25,6 +25,7 @@ from pyg_hash.training.state import History, TrainingState
 from pyg_hash.transforms.masks import as_pairs
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checks import (
+    as_mask,
     check_choice,
     check_collection,
     check_each,
@@ -131,10 +132,10 @@ def fit(
     check_each(check_collection, schedulers=schedulers, callbacks=callbacks)
     ranks = Ranks.of(model)
     _check_loss(model)
-    _check_loader(model, data, loader, accumulate * ranks.size)
     if patience is not None and "val_mask" not in data[IMAGE]:
         raise ValueError("patience: the data has no val_mask; add ValidationSplit(0.1) first")
     data = as_pairs(data, "train_mask")
+    _check_loader(model, data, loader, accumulate * ranks.size)
     if not bool(data[IMAGE].train_mask.any()):
         raise ValueError("train_mask: no training node")
     if resume and checkpoint is None:
@@ -157,8 +158,7 @@ def fit(
         say_odd_data(data)
     model.intake = None  # what an earlier fit cached is of other parameters
     state = TrainingState(model, optimizers, schedulers, callbacks)
-    if checkpoint is not None:
-        state.rows = data_rows({m: row_prints(data[m].x) for m in MODALITIES}, data)
+    state.rows = data_rows(data)
     if resume and checkpoint is not None:
         with ranks.file_of_main(checkpoint) as file:
             if file is not None:
@@ -203,6 +203,8 @@ def fit(
     model.finish(data if view is None else view)
     ranks.copy_state(model)  # machines may round otherwise
     model.attach(data)
+    if model.intake is not None:
+        model.intake.trained = state.rows
     return state.history
 
 
@@ -272,12 +274,13 @@ def _check_loader(
             f"loader: {name} takes all data at once, but a step is to have {batches} batches "
             "(accumulate times ranks); give a loader, such as InstanceLoader"
         )
-    given: Any = getattr(loader, "data", None)  # of PyG's
-    for m in MODALITIES if isinstance(given, HeteroData) else ():
-        other = int((same_rows(row_prints(given[m].x), row_prints(data[m].x)) < 0).sum())
-        if other:
+    graph: Any = getattr(loader, "data", None)  # of PyG's
+    for m in MODALITIES if isinstance(graph, HeteroData) else ():
+        mask = as_mask(graph[m].get("train_mask"), f"loader: train_mask of {m}")
+        own, known = row_prints(graph[m].x[mask]), row_prints(data[m].x[data[m].train_mask])
+        if other := int((same_rows(own, known) < 0).sum()):
             raise ValueError(
-                f"loader: {other:,} of its {len(given[m].x):,} {m}s are not in data; make it of "
+                f"loader: {other:,} of its {len(own):,} training {m}s are none of data; make it of "
                 "model.training_view(data)"
             )
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checksums import form_of, say_once
 from pyg_hash.utils.digests import SAME, row_prints, same_rows
 from pyg_hash.utils.files import TEMPORARY
@@ -20,13 +21,13 @@ _CLOSE = 1e-4  # of the spread of prints: what another processor may round other
 _TURN = 0.7548776662466927  # what two numbers of a pair are made one with
 
 
-def data_rows(prints: Mapping[str, Tensor], data: Any) -> dict[str, Tensor]:
-    """What a run remembers of its data: prints of features and labels, and who is in what split.
+def data_rows(data: Any, prints: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """What is remembered of data: prints of features and labels, and who is in what split.
 
-    ``prints`` are :func:`row_prints` of the features of each modality, as they come.
+    ``prints`` are :func:`row_prints` of the features of each modality, where not of those of data.
     """
-    rows: dict[str, Tensor] = dict(prints)
-    for m in prints:
+    rows = dict(prints or {m: row_prints(data[m].x) for m in MODALITIES})
+    for m in MODALITIES:
         for name in _MASKS:
             if f"{name}_mask" in data[m]:
                 rows[f"{m}.{name}"] = data[m][f"{name}_mask"].cpu().clone()

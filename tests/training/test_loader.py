@@ -10,7 +10,7 @@ from pyg_hash.models import GCH, MCGCN, SGCH, SGEH, HashModel
 from pyg_hash.models.batches import WHOLE, Share
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training import fit
-from pyg_hash.typing import HashOutput
+from pyg_hash.typing import MODALITIES, HashOutput
 
 
 def batches(kind=MCGCN, count=4):
@@ -228,9 +228,12 @@ def test_what_cannot_be():
         train(model, data, loader=(batch for batch in batches(count=1)))
     with pytest.raises(ValueError, match="loader: gave no batch"):
         train(model, data, loader=[])
-    other = InstanceLoader(small_graph(seed=9), batch_size=8)
-    with pytest.raises(ValueError, match="loader: .* of its .* images are not in data; make it of"):
-        train(model, data, loader=other)
+    swapped = copy.copy(data)  # its queries are trained on
+    for m in MODALITIES:
+        swapped[m].update(train_mask=data[m].query_mask, query_mask=data[m].train_mask)
+    for other in (small_graph(seed=9), swapped):
+        with pytest.raises(ValueError, match="loader: .* of its .* training images are none of"):
+            train(model, data, loader=InstanceLoader(other, batch_size=8))
     for kind in (GCH, SGEH):
         own = graph_for(kind)
         with pytest.raises(ValueError, match=f"loader: {kind.__name__} makes mini-batches"):
