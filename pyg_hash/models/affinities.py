@@ -199,7 +199,8 @@ class DGCPN(AffinityModel):
     Args:
         num_features, num_bits, hidden_channels, dropout, batch_size: see :class:`HashModel`
             (authors: batches of 32).
-        k: neighbours of a training pair; cut to all others if there are less.
+        k: neighbours of a training pair; a third of all pairs at most, as those of nearly all would
+            ask for one code.
         a1: share of the texts in P (code: 0.01).
         a2: share of the coherence in S (code: 0.3).
         kappa: aim of the cosine of a pair's two codes (code: 1.5).
@@ -356,12 +357,15 @@ class NeighbourRows(NamedTuple):
 
 
 def neighbour_rows(data: HeteroData, *, k: int, text_share: float) -> NeighbourRows:
-    """The ``k`` nearest training pairs of each one, by the mixed cosine of both modalities."""
+    """The ``k`` nearest training pairs of each one, by the mixed cosine of both modalities.
+
+    A third of all pairs at most: neighbourhoods of nearly all ask for one code.
+    """
     rows = data[IMAGE].train_mask.nonzero().flatten()
     shares = {IMAGE: 1.0 - text_share, TEXT: text_share}
     # the inner product of these is P
     sides = [shares[m] ** 0.5 * F.normalize(data[m].x[rows], dim=1) for m in MODALITIES]
     x = torch.cat(sides, dim=1)
-    scores, index = knn(x, x, min(k, len(rows) - 1), metric="ip", exclude_self=True)
+    scores, index = knn(x, x, min(k, max(1, len(rows) // 3)), metric="ip", exclude_self=True)
     weight = scores.clamp(min=0).to(x)
     return NeighbourRows(index, F.normalize(weight, p=1.0, dim=1))
