@@ -344,9 +344,11 @@ def test_stopped_anywhere_it_goes_on(built, shop, monkeypatch, capsys):
         assert "stopped; the same command goes on" in capsys.readouterr().err
     (run / "catalog").mkdir(exist_ok=True)
     HammingIndex(32, model="somebody's").save(mine := run / "catalog" / "image.store")
-    assert build(shop / "shop.csv", f"--out={run}", *OWN) == 1
-    assert f"out: {mine} is of another model" in capsys.readouterr().err
-    mine.unlink()
+    (theirs := run / "catalog" / "text.store").write_text("precious")
+    for foreign in (mine, theirs):
+        assert build(shop / "shop.csv", f"--out={run}", *OWN) == 1
+        assert f"out: {foreign} is none of this build's" in capsys.readouterr().err
+        foreign.unlink()
     assert build(shop / "shop.csv", f"--out={run}", *OWN) == 0
     assert len({path for path in CALLS if CALLS.count(path) > 1}) <= 5  # the third shard's
     for name in ("image.store", "text.store"):

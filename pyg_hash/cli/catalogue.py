@@ -474,6 +474,12 @@ def write_catalog(run: Run, source: Source, plan: Plan, model: HashModel) -> Non
     """The codes of all rows, a file a modality; one that is finished stays, with additions."""
     digest, is_finished = digest_of_model(model), run.has_catalog
     (folder := run.path / CATALOG).mkdir(exist_ok=True)
+    for path in map(run.catalog_file, MODALITIES if not is_finished else ()):
+        ours = digest if not path.is_file() else None
+        with suppress(files.CorruptFileError):
+            ours = ours or HammingIndex.open(path).model
+        if ours != digest:
+            raise FileExistsError(f"out: {path} is none of this build's; move it elsewhere")
     paths = [path for path in source.images if path is not None]
     root = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else None
     columns: dict[str, tuple[type, list[Any]]] = {
@@ -490,10 +496,7 @@ def write_catalog(run: Run, source: Source, plan: Plan, model: HashModel) -> Non
         if is_finished and path.is_file():
             index = run.catalog(modality)
         else:
-            if path.is_file():  # of one who was killed, or somebody's own
-                if HammingIndex.open(path).model != digest:
-                    raise FileExistsError(f"out: {path} is of another model; move it elsewhere")
-                path.unlink()
+            path.unlink(missing_ok=True)  # of one who was killed
             kinds = {name: kind for name, (kind, _) in columns.items()}
             index = HammingIndex.create(path, model.num_bits, ids=str, fields=kinds, model=digest)
             index.modality = modality
