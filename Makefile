@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 .PHONY: help demo test test-stores lint format docs bench accuracy clean
 
 # Each is one command, python -m benchmarks.NAME; with --short it only shows that it works.
-BENCHMARKS := graph_scale knn propagation losses affinity map search encode training_step scaling scaling_processes store serve_load gpu
+BENCHMARKS := graph_scale knn propagation losses affinity map search encode training_step scaling scaling_processes store checks serve_load gpu
 
 help:
 	@echo "make demo      train on emoji, evaluate, search: the tour of a few minutes"

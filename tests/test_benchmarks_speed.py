@@ -294,6 +294,12 @@ def test_store(tmp_path, monkeypatch):
         store.within_radius(None, tmp_path, 2000, 10)
 
 
+def test_checks(tmp_path):
+    (rows,), goals = short("checks", tmp_path)
+    assert len(rows) == len(goals) == 6
+    assert all(row["ms"] > 0 and row["share of checks"] < 1 for row in rows)
+
+
 def test_codes_of_the_store_are_in_groups():
     nearest = {}
     for kind in ("grouped", "random"):

@@ -1,0 +1,143 @@
+"""What checks cost of what they guard: training, evaluation, encoding, loading.
+
+    python -m benchmarks.checks [--short]
+
+"Checks" are what compares stored bytes with their checksums, models and data with what is kept of
+them, and looks for odd rows and columns. Their share of training, evaluation and encoding is the
+time inside of them; of loading 1,000,000 codes of 64 bits the difference to the same call without
+them, in turns. Opened mapped, as stores are by default, bytes are compared as they are used; to
+load "all at once" is one copy of memory, and reading it once more for checksums costs what it does.
+"""
+
+import contextlib
+import io
+import tempfile
+import time
+from contextlib import ExitStack
+from functools import wraps
+from importlib import import_module
+from pathlib import Path
+from unittest.mock import patch
+
+from benchmarks.measure import side_by_side
+from benchmarks.record import benchmark
+from benchmarks.store import BITS, K, packed_codes
+from pyg_hash.cli import main as command
+from pyg_hash.datasets import FeatureFile, SyntheticCrossModal, write_feature_file
+from pyg_hash.index import HammingIndex
+from pyg_hash.metrics import evaluate
+from pyg_hash.recipes import recipe
+from pyg_hash.utils.checksums import Sums
+
+CHECKS = {  # by module
+    "pyg_hash.training.fit": ("say_odd_data", "data_rows", "as_pairs", "_check_loss"),
+    "pyg_hash.metrics.evaluation": ("data_rows", "_repeated", "trained_queries", "odd_queries"),
+    "pyg_hash.models.taught": ("check_widths", "check_features"),
+    "pyg_hash.models.base": ("check_features", "digest_of"),
+    "pyg_hash.index.base": ("check_model",),
+    "pyg_hash.cli.encode": ("check_unique",),
+    "pyg_hash.utils.checksums": ("_line", "Sums"),
+}
+
+
+class Clock:
+    """Seconds inside of :data:`CHECKS`, those within others counted once."""
+
+    def __init__(self):
+        self.seconds, self.depth = 0.0, 0
+
+    def timed(self, function):
+        @wraps(function)
+        def call(*args, **keywords):
+            self.depth += 1
+            start = time.perf_counter()
+            try:
+                return function(*args, **keywords)
+            finally:
+                self.depth -= 1
+                self.seconds += (time.perf_counter() - start) * (self.depth == 0)
+
+        return call
+
+
+def share(work):
+    """Seconds of some work, and the share of checks in them."""
+    clock = Clock()
+    with ExitStack() as stack:
+        for module, names in CHECKS.items():
+            for name in names:
+                home = Sums if name == "Sums" else import_module(module)
+                name = "check" if name == "Sums" else name
+                stack.enter_context(patch.object(home, name, clock.timed(getattr(home, name))))
+        start = time.perf_counter()
+        work()
+        seconds = time.perf_counter() - start
+    return seconds, clock.seconds / seconds
+
+
+def guarded(folder, n, epochs):
+    """What is timed, by name; each is done once before."""
+    source = SyntheticCrossModal(n, num_features=(512, 512), num_queries=n // 10)[0]
+    parts = {name: source["image"][f"{name}_mask"] for name in ("train", "query", "database")}
+    file = folder / "features.h5"
+    sides = {m: source[m].x.numpy() for m in ("image", "text")}
+    ids = [f"item {i}" for i in range(len(sides["image"]))]
+    write_feature_file(file, **sides, labels=source["image"].y.numpy(), ids=ids, **parts)
+    taught = recipe("taughthash", epochs=epochs)
+    data = FeatureFile(file, pre_transform=taught.transforms)[0]
+    model = taught.model(data)
+    run = str(folder / "run")
+
+    def quiet(*words):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            assert command([*words]) == 0
+
+    quiet("train", f"--dataset={file}", "--recipe=taughthash", "--epochs=1", f"--out={run}")
+
+    def encode():
+        out = folder / "codes.store"
+        out.unlink(missing_ok=True)
+        quiet("encode", run, f"--features={file}", "--source=image", f"--out={out}")
+
+    return {
+        f"train TaughtHash, {epochs} epochs": lambda: taught.fit(model, data, progress=False),
+        "evaluate": lambda: evaluate(model, data),
+        "encode to a store": encode,
+    }
+
+
+def loads(folder, n):
+    """Seconds of opening a store, with checks and without, by what is done with it."""
+    index, path = HammingIndex(BITS), folder / "million.store"
+    index.add(packed_codes(n, "random", 0))
+    index.save(path)
+    query = packed_codes(100, "random", 1)
+    for name, work in {
+        "open (mapped)": lambda: HammingIndex.open(path),
+        "open and search 100": lambda: HammingIndex.open(path).search(query, K),
+        "load all at once": lambda: HammingIndex.load(path),
+    }.items():
+
+        def unchecked(work=work, check=Sums.check):
+            Sums.check = lambda *_: None  # a mock would cost more than it saves
+            try:
+                return work()
+            finally:
+                Sums.check = check
+
+        alone, checked = side_by_side({"alone": unchecked, "checked": work}, repeats=20).values()
+        yield name, checked, 1 - alone / checked
+
+
+@benchmark("What checks cost")
+def main(record, args):
+    n, codes, epochs = (600, 20_000, 1) if args.short else (20_000, 1_000_000, 20)
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        found = guarded(Path(place), n, epochs).items()
+        timed = [(f"{name}, {n:,} pairs", *share(work)) for name, work in found]
+        timed += [(f"{name}, {codes:,} codes", *of) for name, *of in loads(Path(place), codes)]
+    for name, seconds, part in timed:
+        rows.append({"work": name, "ms": 1000 * seconds, "share of checks": part})
+        record.goal(f"{name}: share of checks", part, at_most=0.02)
+    record.table("Checks", rows)
