@@ -15,12 +15,12 @@ import tempfile
 import time
 import uuid
 from collections import OrderedDict, defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, fields
-from functools import cache
-from itertools import islice
+from functools import cache, partial
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from queue import SimpleQueue
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+CLIENT: ContextVar[str] = ContextVar("CLIENT", default="")  # for whom is worked
 access_log = logging.getLogger("pyg_hash.access")
 _log = logging.getLogger(__name__)
 
@@ -80,14 +81,14 @@ class Limits:
     decode_memory: int = 1 << 30  #: bytes of address space of such a process
     pixels: int = MAX_PIXELS  #: of a picture
     side: int = 16_384  #: its longer side, in pixels
-    scans: int = MAX_SCANS  #: of a JPEG
+    scans: int = MAX_SCANS  #: of a JPEG; of one of more than ``pixels`` fewer, in proportion
     letters: int = 1000  #: of a text
     k: int = 24  #: answers, if nothing is said
     max_k: int = 200  #: answers at most, on a page of them
     depth: int = 5000  #: answers at most, on all pages
     batch: int = 100  #: queries, or items to add, in one request
     threads: int = 2  #: in which models run, and processes that decode pictures
-    waiting: int = 512  #: requests that may run and wait for these threads; one more is 503
+    waiting: int = 512  #: requests that may run and wait for these; beyond, 503 to who has most
     timeout: float = 60.0  #: after which a request that still waits is given up (503)
     pictures: int = 2000  #: small pictures kept in memory, of some 10 kB each
     connections: int = 1000  #: open ones; one more ends that which is waited for the longest
@@ -149,6 +150,7 @@ class Guard:
         from starlette.responses import JSONResponse
 
         start, request = time.perf_counter(), Request(scope, receive)
+        CLIENT.set(_client(scope))
         name = request.headers.get("x-request-id", "")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
             name = uuid.uuid4().hex
@@ -164,18 +166,34 @@ class Guard:
             sent += len(message.get("body", b""))
             await send(message)
 
-        content = bytearray()
+        content: Any = bytearray()
         self.metrics.running += 1
         try:
             self._admit(request)
             if scope["method"] != "GET":
                 await self._read(request, content)
-            body = [{"type": "http.request", "body": bytes(content), "more_body": False}]
+            content = bytes(content)  # and no second copy
+            body = [{"type": "http.request", "body": content, "more_body": False}]
 
             async def told() -> Message:
                 return body.pop() if body else await receive()
 
-            await self.app(scope, told, guarded)
+            async def left() -> None:
+                while (await receive())["type"] != "http.disconnect":
+                    pass
+                if not status:  # nobody waits for it
+                    answering.cancel()
+
+            answering = asyncio.ensure_future(self.app(scope, told, guarded))
+            leaving = asyncio.create_task(left())
+            try:
+                await answering
+            except asyncio.CancelledError:
+                if leaving.done():
+                    raise QueryError("the connection ended before the answer", 400) from None
+                raise
+            finally:
+                leaving.cancel()
         except (Exception, asyncio.CancelledError) as error:
             # here: the framework would send its own outside of the guard
             if isinstance(error, asyncio.CancelledError):  # the time to stop in is over
@@ -363,12 +381,24 @@ def _client(scope: Scope) -> str:
 
 
 class Worker:
-    """Calls in threads for a bounded number of callers; what one gave up in time never begins."""
+    """Calls in threads, for clients in turns; what one gave up in time never begins.
+
+    Who asks for much makes itself wait, and nobody else: the next call is the oldest of the client
+    that has had the least time, a new one starting level with the others; where too many wait, the
+    newest of the client with the most waiting is refused.
+    """
 
     def __init__(self, limits: Limits, threads: int | None = None) -> None:
         self.threads, self.limits = threads or limits.threads, limits
         self.pool = ThreadPoolExecutor(self.threads, thread_name_prefix="pyg_hash-search")
         self.pending = 0
+        self._call: Callable[[list[Any]], list[Any]] = lambda calls: [call() for call in calls]
+        self._most = 1
+        self._more: Callable[[], bool] = bool
+        self._waiting: dict[str, dict[asyncio.Future[Any], Any]] = {}  # by client, oldest first
+        self._used: dict[str, float] = {}  # seconds, by client
+        self._level = 0.0  # of who was served last
+        self._tasks: set[asyncio.Task[None] | None] = set()  # one for each thread at work
 
     def close(self) -> None:
         """Drop what waits; what runs goes on to its end."""
@@ -376,29 +406,89 @@ class Worker:
 
     @property
     def full(self) -> bool:
-        """Whether one more call would be refused."""
+        """Whether for one more call one would be refused."""
         return self.pending >= self.limits.waiting
 
     async def run(self, call: Callable[..., R], *args: Any) -> R:
         """The result of a call, or what it raises; ``QueryError`` if that would take too long."""
-        async with self.turn():
-            return await asyncio.get_running_loop().run_in_executor(self.pool, call, *args)
+        result: R = await self._answer(partial(call, *args))
+        return result
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """What is awaited in it has a limited time; ``QueryError``: no more, or too many wait."""
+    async def _answer(self, question: Any) -> Any:
+        """What the pool's call makes of it; ``QueryError``: too many wait, or it took too long."""
+        client, loop = CLIENT.get(), asyncio.get_running_loop()
         if self.full:
             message = f"busy: {self.pending} requests are waiting; try again in a moment"
-            raise QueryError(message, 503)
+            most = max(self._waiting.values(), key=len, default={})
+            if len(self._waiting.get(client, ())) + 1 >= len(most):
+                raise QueryError(message, 503)
+            newest, _ = most.popitem()
+            if not newest.done():  # its caller gives up just now
+                newest.set_exception(QueryError(message, 503))
+        answer: asyncio.Future[Any] = loop.create_future()
+        if client not in self._waiting:
+            self._waiting[client] = {}
+            self._charge(client, max(0.0, self._level - self._used.get(client, 0.0)))
+        self._waiting[client][answer] = question
         self.pending += 1
+        if len(self._tasks) < self.threads:
+            self._tasks.add(loop.create_task(self._work()))
         try:
             async with asyncio.timeout(self.limits.timeout):
-                yield
+                return await answer
         except TimeoutError as error:
             message = f"busy: no answer within {self.limits.timeout:g} seconds; try again"
             raise QueryError(message, 503) from error
-        finally:
+        finally:  # who gave up makes room at once
             self.pending -= 1
+            own = self._waiting.get(client, {})
+            if own.pop(answer, None) and not own:
+                del self._waiting[client]
+
+    def _charge(self, client: str, seconds: float) -> None:
+        self._used[client] = self._used.pop(client, 0.0) + seconds
+        if len(self._used) > _CLIENTS:
+            del self._used[next(iter(self._used))]
+
+    def _next(self) -> tuple[str, asyncio.Future[Any], Any]:
+        """What is next, whose it is, and where its answer goes."""
+        client = min(self._waiting, key=lambda one: self._used.get(one, self._level))
+        self._level = self._used.get(client, self._level)
+        own = self._waiting.pop(client)
+        answer = next(iter(own))
+        question = own.pop(answer)
+        if own:  # after those who had as little
+            self._waiting[client] = own
+        return client, answer, question
+
+    async def _work(self) -> None:
+        """Calls until nobody waits."""
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                for _ in range(_TURNS):
+                    if sum(map(len, self._waiting.values())) >= _ENOUGH or not self._more():
+                        break
+                    await asyncio.sleep(_TURN)
+                asked: list[tuple[str, asyncio.Future[Any], Any]] = []
+                while self._waiting and len(asked) < self._most:
+                    asked.append(self._next())
+                questions, start = [question for *_, question in asked], time.perf_counter()
+                try:
+                    answers = await loop.run_in_executor(self.pool, self._call, questions)
+                except Exception as error:
+                    answers = [error] * len(asked)
+                seconds = time.perf_counter() - start
+                for (client, future, _), answer in zip(asked, answers, strict=True):
+                    self._charge(client, seconds / len(asked))
+                    if future.done():  # its caller gave up
+                        continue
+                    if isinstance(answer, Exception):
+                        future.set_exception(answer)
+                    else:
+                        future.set_result(answer)
+        finally:
+            self._tasks.discard(asyncio.current_task())
 
 
 class Pictures(Worker):
@@ -465,44 +555,8 @@ class Batches(Worker, Generic[T, R]):
     ) -> None:
         super().__init__(limits, 1)
         self._call, self._most, self._more = call, most, more
-        self._asked: dict[asyncio.Future[R], T] = {}  # in order
-        self._task: asyncio.Task[None] | None = None
 
     async def ask(self, question: T) -> R:
         """The answer to a question, or its exception; ``QueryError``: that would take too long."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[R] = loop.create_future()
-        async with self.turn():
-            self._asked[answer] = question
-            if self._task is None:
-                self._task = loop.create_task(self._work())
-            try:
-                return await answer
-            finally:  # who gave up makes room at once
-                self._asked.pop(answer, None)
-
-    async def _work(self) -> None:
-        """Calls until nobody waits."""
-        loop = asyncio.get_running_loop()
-        try:
-            while self._asked:
-                for _ in range(_TURNS):
-                    if len(self._asked) >= _ENOUGH or not self._more():
-                        break
-                    await asyncio.sleep(_TURN)
-                futures = list(islice(self._asked, self._most))
-                questions = [self._asked.pop(future) for future in futures]
-                answers: list[R | Exception]
-                try:
-                    answers = await loop.run_in_executor(self.pool, self._call, questions)
-                except Exception as error:
-                    answers = [error] * len(questions)
-                for future, answer in zip(futures, answers, strict=True):
-                    if future.done():  # its caller gave up
-                        continue
-                    if isinstance(answer, Exception):
-                        future.set_exception(answer)
-                    else:
-                        future.set_result(answer)
-        finally:
-            self._task = None
+        answer: R = await self._answer(question)
+        return answer

@@ -48,7 +48,8 @@ def open_picture(
 ) -> Iterator[Any]:
     """A picture file, by path or open, of which nothing but the head is decoded yet.
 
-    A JPEG of more pixels, up to seven times, will be of a half or a quarter of its size.
+    A JPEG of more pixels, up to seven times, will be of a half or a quarter of its size; it may
+    have fewer scans, in proportion.
 
     ``PIL.Image.DecompressionBombError``: more than so many pixels, a longer side, or more scans.
     """
@@ -75,9 +76,10 @@ def open_picture(
             picture.fp.seek(0)
             found = picture.fp.read().count(b"\xff\xda")  # pixels never look like this marker
             picture.fp.seek(place)
-            if found > scans:
+            most = min(scans, scans * pixels // (width * height))  # each is a pass over all pixels
+            if found > most:
                 raise module.DecompressionBombError(
-                    f"it has {found} scans, and at most {scans} are read; save it again"
+                    f"it has {found} scans, and at most {most} are read; save it again"
                 )
         yield picture
 

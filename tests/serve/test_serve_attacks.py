@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -19,9 +20,10 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 image_module = pytest.importorskip("PIL.Image")
 
-from serve_cases import Client, make_engine, png, running  # noqa: E402
+from serve_cases import Client, make_engine, png, request, running  # noqa: E402
 
 from pyg_hash.serve import Limits  # noqa: E402
+from pyg_hash.serve.guard import CLIENT, Guard, Metrics  # noqa: E402
 from pyg_hash.utils import pictures  # noqa: E402
 
 HEAD = b"POST /api/search HTTP/1.1\r\nHost: localhost\r\n"
@@ -76,6 +78,11 @@ def test_scans_are_counted(engine):
     assert answer.status == 422
     assert re.search(r"it has 1\d\d scans, and at most 64 are read", answer.json["detail"])
     assert Client(engine).post("/api/search", scan_bomb(1)).status == 200
+    for side, least in ((200, 64), (300, 28)):  # a larger one may have fewer, in proportion
+        client = Client(engine, limits=Limits(pixels=200 * 200))
+        assert client.post("/api/search", scan_bomb(1, side)).status == 200
+        answer = client.post("/api/search", scan_bomb(65, side))
+        assert answer.status == 422 and f"at most {least} are read" in answer.json["detail"]
 
 
 def test_a_slow_picture_ends_and_others_are_answered(engine):
@@ -154,6 +161,40 @@ def test_many_connections(engine):
             for _ in range(20):
                 stack.enter_context(connect(address, content))
             assert ask(address, "api/search?text=red")[0] == 200
+
+
+def test_pools_know_for_whom_they_work():
+    async def app(scope, receive, send):
+        known = {"type": "http.response.body", "body": CLIENT.get().encode()}
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send(known)
+
+    guard = Guard(app, None, Limits(), None, False, Metrics())
+    assert asyncio.run(request(guard, "GET", "/")).body == b"127.0.0.1"
+
+
+def test_who_hangs_up_gives_its_place_back(monkeypatch):
+    """The next one has it, while what was asked first still runs."""
+    engine, hold, asked = make_engine(), threading.Event(), []
+    answer = engine.ask_text
+
+    def ask_text(text, wanted):
+        asked.append(text)
+        if text == "red":
+            hold.wait(20)
+        return answer(text, wanted)
+
+    monkeypatch.setattr(engine, "ask_text", ask_text)
+    with running(engine, waiting=1, threads=2) as address:
+        first = connect(address, b"GET /api/search?text=red HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while not asked:
+            time.sleep(0.01)
+        assert ask(address, "api/search?text=blue")[0] == 503
+        first.close()
+        while ask(address, "readyz")[0] != 200:
+            time.sleep(0.01)
+        assert ask(address, "api/search?text=blue")[0] == 200
+        hold.set()
 
 
 def test_uploads_have_a_budget(engine):

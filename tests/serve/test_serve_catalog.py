@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import logging
@@ -16,7 +17,7 @@ import torch
 pytest.importorskip("fastapi")
 pytest.importorskip("PIL.Image")
 
-from serve_cases import COLORS, Client, make_catalog, open_catalog, png
+from serve_cases import COLORS, Client, make_catalog, open_catalog, png, request
 
 from pyg_hash.codes import hamming_distance, pack_bits
 from pyg_hash.index import HammingIndex
@@ -362,26 +363,23 @@ def test_two_who_change_a_catalogue_take_turns(own, tmp_path, monkeypatch):
 
 def test_searches_do_not_wait_with_changes_that_wait(own, tmp_path, monkeypatch):
     monkeypatch.setattr("pyg_hash.serve.engine._PATIENCE", 50.0)
-    engine, statuses = own.app.state.work.engine, []
+    engine = own.app.state.work.engine
+    bodies = [json.dumps({"items": [{"id": name, "text": "red"}]}).encode() for name in "abc"]
 
-    def add(name):
-        body = {"items": [{"id": name, "text": "red"}]}
-        statuses.append(change(own, "POST", "/api/items", body).status)
+    async def ask():
+        with Lock(tmp_path / ".image.store.before.lock", "store: x"):
+            changes = [request(own.app, "POST", "/api/items", body, BEARER) for body in bodies]
+            changes = [asyncio.create_task(change) for change in changes]
+            assert (await request(own.app, "GET", "/api/search?text=red")).status == 200
+            assert not any(change.done() for change in changes)
+            monkeypatch.setattr("pyg_hash.serve.engine._PATIENCE", 0.1)
+            (tmp_path / "image.store.before").write_bytes(b"")
+            with pytest.raises(QueryError, match="is being changed"):
+                open_catalog(engine, tmp_path).recover()  # SearchEngine.of notes it
+            (tmp_path / "image.store.before").unlink()
+        return [answer.status for answer in await asyncio.gather(*changes)]
 
-    threads = [threading.Thread(target=add, args=(name,)) for name in "abc"]
-    with Lock(tmp_path / ".image.store.before.lock", "store: x"):
-        for thread in threads:
-            thread.start()
-        assert own.get("/api/search?text=red").status == 200
-        assert statuses == []
-        monkeypatch.setattr("pyg_hash.serve.engine._PATIENCE", 0.1)
-        (tmp_path / "image.store.before").write_bytes(b"")
-        with pytest.raises(QueryError, match="is being changed"):
-            open_catalog(engine, tmp_path).recover()  # SearchEngine.of notes it
-        (tmp_path / "image.store.before").unlink()
-    for thread in threads:
-        thread.join()
-    assert statuses == [200, 200, 200]
+    assert asyncio.run(ask()) == [200, 200, 200]
 
 
 def test_a_lock_that_cannot_be_taken_leaves_none(own, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from small import relaxed_of_new
 
 from pyg_hash.serve import Limits
 from pyg_hash.serve.engine import Question, Wanted
-from pyg_hash.serve.guard import Batches, QueryError
+from pyg_hash.serve.guard import CLIENT, Batches, QueryError, Worker
 
 
 def batches(call, most=64, waiting=100, timeout=20.0):
@@ -108,6 +108,127 @@ def test_too_many_and_too_long():
         "busy: 3 requests are waiting",
     ]
     assert calls == [[0], [9]]  # nobody waits for what was given up
+
+
+class Held:
+    """Calls by names like "a1" of client "a", one at a time; the first, "x", waits for ``hold``.
+
+    By a clock that stands still else, each takes a second, or those of its client in ``costs``.
+    """
+
+    def __init__(self, monkeypatch, waiting=100, costs=None):
+        self.hold, self.done, self.now, self.costs = threading.Event(), [], 0.0, costs or {}
+        self.worker = Worker(Limits(waiting=waiting, timeout=20.0, threads=1))
+        monkeypatch.setattr("pyg_hash.serve.guard.time.perf_counter", lambda: self.now)
+
+    def call(self, name):
+        if name == "x":
+            self.hold.wait(20)
+        self.now += self.costs.get(name[0], 1.0)
+        self.done.append(name)
+        return name
+
+    async def ask(self, *names):
+        """Their tasks, which wait."""
+        tasks = []
+        for name in names:
+            CLIENT.set(name[0])
+            tasks.append(asyncio.create_task(self.worker.run(self.call, name)))
+            await asyncio.sleep(0)
+        return tasks
+
+    async def end(self, tasks):
+        """The answers, or why there are none; nothing of them is kept."""
+        self.hold.set()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert not self.worker._waiting and not self.worker.pending
+        self.worker.close()
+        return answers
+
+
+@pytest.mark.parametrize(
+    ("costs", "order"),
+    [
+        ({}, "x a1 b1 c1 a2 b2 a3 a4"),
+        ({"a": 9.0}, "x a1 b1 c1 b2 a2 a3 a4"),  # who takes long is not next
+        ({"b": 0.1}, "x a1 b1 c1 b2 a2 a3 a4"),
+    ],
+)
+def test_clients_share_the_time(costs, order, monkeypatch):
+    """However many one of them asks; each is answered in the order of its own."""
+    held = Held(monkeypatch, costs=costs)
+
+    async def run():
+        return await held.end(await held.ask("x", "a1", "a2", "a3", "a4", "b1", "b2", "c1"))
+
+    assert asyncio.run(run()) == ["x", "a1", "a2", "a3", "a4", "b1", "b2", "c1"]
+    assert held.done == order.split()
+
+
+def test_who_was_not_there_starts_level_with_the_others(monkeypatch):
+    """A new client, and one that asks again, do not make up for the time in which they did not."""
+    held = Held(monkeypatch)
+
+    async def run():
+        held.hold.set()
+        await asyncio.gather(*await held.ask("x", "c1", "a1", "a2", "a3", "a4", "a5"))
+        held.hold.clear()
+        held.done.clear()
+        await held.end(await held.ask("x", "c2", "c3", "n1", "n2", "a6", "a7"))
+
+    asyncio.run(run())
+    assert held.done == ["x", "c2", "n1", "a6", "c3", "n2", "a7"]
+
+
+def test_the_newest_of_who_has_most_waiting_is_refused(monkeypatch):
+    held = Held(monkeypatch, waiting=5)
+
+    async def run():
+        tasks = await held.ask("x", "a1", "a2", "a3", "b1")
+        assert held.worker.full
+        return await held.end(tasks + await held.ask("b2", "c1", "a4", "b3", "d1"))
+
+    answers = asyncio.run(run())
+    refused = [answer for answer in answers if not isinstance(answer, str)]
+    assert [type(answer) for answer in refused] == [QueryError] * 5
+    assert {(a.status, a.headers["Retry-After"], str(a)) for a in refused} == {
+        (503, "1", "busy: 5 requests are waiting; try again in a moment")
+    }
+    assert held.done == ["x", "a1", "b1", "c1", "d1"]
+
+
+def test_who_gives_up_gives_its_place_back(monkeypatch):
+    held = Held(monkeypatch, waiting=3)
+
+    async def run():
+        tasks = await held.ask("x", "a1", "a2")
+        tasks[1].cancel()
+        return await held.end(tasks + await held.ask("a3"))
+
+    answers = asyncio.run(run())
+    assert [a for a in answers if isinstance(a, str)] == ["x", "a2", "a3"]
+    assert held.done == ["x", "a2", "a3"]
+
+
+def test_clients_share_a_call():
+    calls, hold = [], threading.Event()
+
+    def call(questions):
+        calls.append(questions)
+        hold.wait(20)
+        return questions
+
+    async def run():
+        several, tasks = batches(call, most=2), []
+        for name in ("x", "a1", "a2", "a3", "b1"):
+            CLIENT.set(name[0])
+            tasks.append(asyncio.create_task(several.ask(name)))
+            await asyncio.sleep(0)
+        hold.set()
+        return await asyncio.gather(*tasks)
+
+    assert asyncio.run(run()) == ["x", "a1", "a2", "a3", "b1"]
+    assert calls == [["x"], ["a1", "b1"], ["a2", "a3"]]
 
 
 def test_several_questions_have_the_answers_that_each_has_alone():
