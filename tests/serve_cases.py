@@ -155,7 +155,7 @@ class Answer(NamedTuple):
         return json.loads(self.body)
 
 
-async def request(app, method, target, body=b"", headers=(), *, chunk=1 << 16):
+async def request(app, method, target, body=b"", headers=(), *, chunk=1 << 16, client="127.0.0.1"):
     """Send one request, ``target`` being what stands behind the host in an address."""
     path, _, query = target.partition("?")
     parts = [body[i : i + chunk] for i in range(0, len(body), chunk)] or [b""]
@@ -184,7 +184,7 @@ async def request(app, method, target, body=b"", headers=(), *, chunk=1 << 16):
         "root_path": "",
         "query_string": query.encode("latin-1", "replace"),
         "headers": [(k.encode(), v.encode("latin-1")) for k, v in [*raw, *headers]],
-        "client": ("127.0.0.1", 1),
+        "client": (client, 1),
         "server": ("127.0.0.1", 2),
     }
     await app(scope, receive, send)

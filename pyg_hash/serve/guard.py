@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -74,7 +74,9 @@ class Limits:
     """Limits of the search page; times are in seconds."""
 
     upload_bytes: int = 10_000_000  #: of a picture
-    upload_total: int = 100_000_000  #: bytes of all that is being uploaded; beyond it, 503
+    upload_total: int = (
+        100_000_000  #: bytes of all uploads; of one client half, or one body; else 503
+    )
     upload_timeout: float = 20.0  #: in which a body must have come (408)
     json_bytes: int = 4_000_000  #: of a body in JSON
     decode_timeout: float = 5.0  #: of a picture, in a process of its own that is then ended
@@ -137,7 +139,7 @@ class Guard:
     metrics: Metrics
 
     def __post_init__(self) -> None:
-        self._uploading = 0
+        self._uploading: Counter[str] = Counter()  # bytes, by client
         self._rates: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,7 +152,8 @@ class Guard:
         from starlette.responses import JSONResponse
 
         start, request = time.perf_counter(), Request(scope, receive)
-        CLIENT.set(_client(scope))
+        client = _client(scope)
+        CLIENT.set(client)
         name = request.headers.get("x-request-id", "")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
             name = uuid.uuid4().hex
@@ -210,7 +213,8 @@ class Guard:
                 refusal = JSONResponse({"detail": str(error)}, error.status, headers)
                 await refusal(scope, receive, guarded)
         finally:
-            self._uploading -= len(content)
+            self._uploading[client] -= len(content)
+            self._uploading += Counter()  # which drops those with nothing
             self.metrics.running -= 1
             seconds = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", "other")
@@ -218,7 +222,7 @@ class Guard:
             line = {
                 "time": time.time(),
                 "id": name,
-                "client": _client(scope),
+                "client": client,
                 "method": scope["method"][:20],
                 "path": scope["path"][:500],
                 "status": status,
@@ -286,8 +290,9 @@ class Guard:
                     size += len(part)
                     if size <= limit:
                         content.extend(part)
-                        self._uploading += len(part)
-                    if self._uploading > limits.upload_total:
+                        self._uploading[CLIENT.get()] += len(part)
+                    own, total = self._uploading[CLIENT.get()], self._uploading.total()
+                    if total > limits.upload_total or own > max(limit, limits.upload_total // 2):
                         raise QueryError("busy: too much is being uploaded", 503)
                     if size > 4 * limit:  # not sooner: who hangs up on a sender is not heard
                         break

@@ -212,6 +212,33 @@ def test_uploads_have_a_budget(engine):
         assert ask(address, "api/search", b"x" * 60_000)[0] == 422  # read, and no picture
 
 
+def test_one_client_has_half_of_the_uploads():
+    hold, answered = asyncio.Event(), []
+
+    async def app(scope, receive, send):
+        answered.append(len((await receive())["body"]))
+        await hold.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    guard = Guard(app, None, Limits(upload_bytes=50, upload_total=100), None, False, Metrics())
+
+    async def upload(client, size):
+        return (await request(guard, "POST", "/", b"x" * size, client=client)).status
+
+    async def run():
+        first = [asyncio.create_task(upload(*one)) for one in (("a", 50), ("b", 30), ("c", 19))]
+        while len(answered) < 3:
+            await asyncio.sleep(0)
+        assert [await upload(*one) for one in (("a", 1), ("b", 2), ("d", 2))] == [503] * 3
+        hold.set()
+        assert await asyncio.gather(*first) == [200] * 3
+        assert await upload("a", 50) == 200
+        assert not guard._uploading
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     ("content", "kind", "status", "message"),
     [
