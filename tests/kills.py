@@ -1,8 +1,9 @@
 """Kill programs at random moments, go on, and see whether anything was lost or mixed.
 
 ``python tests/kills.py 500`` kills so many, as many of each kind, and ends with status 1 if one of
-them left something wrong. Each runs in a fork, so that the libraries are loaded once; a store of
-LanceDB, which has threads that a fork does not have, only where ``all`` follows the number.
+them left something wrong. Each runs in a fork, so that the libraries are loaded once; stores of
+LanceDB and Milvus Lite, which have threads and processes of their own, only where ``all`` follows
+the number.
 """
 
 from __future__ import annotations
@@ -268,36 +269,34 @@ def kills(folder: Path, count: int, seed: int = 0, most_s: float = 1.5) -> Count
     return counts
 
 
-LANCE = """
+DATABASE = """
 import sys, torch
 torch.set_num_threads(1)
 from pyg_hash.codes import binarize
-from pyg_hash.stores import LanceStore
+from pyg_hash.stores import store_class
 codes = binarize(torch.randn(400, 16, generator=torch.Generator().manual_seed(0)))
-store = LanceStore.open(sys.argv[1])
+names, kind = [str(i) for i in range(200)], store_class(sys.argv[1])
+try:
+    store = kind.open(sys.argv[1])
+    found = [str(n) for _, ids in store.items() for n in ids]
+    assert sorted(found) == sorted(names), len(found)
+except FileNotFoundError:
+    store = kind.create(sys.argv[1], 16, ids=str)
+    store.add(codes[:200], names)
 print("ready", flush=True)
 for turn in range(1000):
-    part = codes[200:] if turn % 2 else codes[:200]
-    store.replace(part, [str(i) for i in range(200)])
+    store.replace(codes[200:] if turn % 2 else codes[:200], names)
 """
 
 
-def lance_kills(folder: Path, count: int) -> int:
-    """As :func:`kills`, of replacements in LanceDB."""
-    from pyg_hash.stores import LanceStore
-
-    codes = binarize(torch.randn(400, 16, generator=torch.Generator().manual_seed(0)))
-    store = LanceStore.create(folder / "db", 16, ids=str)
-    store.add(codes[:200], [str(i) for i in range(200)])
-    for _ in range(count):
-        command = [sys.executable, "-c", LANCE, str(folder / "db")]
+def database_kills(address: Path, count: int) -> int:
+    """As :func:`kills`, of replacements in a database, which one process at a time may open."""
+    for _ in range(count + 1):
+        command = [sys.executable, "-c", DATABASE, str(address)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None and process.stdout.readline() == b"ready\n"
             time.sleep(random.uniform(0, 0.5))
             process.kill()
-        store = LanceStore.open(folder / "db")
-        names = [str(n) for _, ids in store.items() for n in ids]
-        assert sorted(names) == sorted(str(i) for i in range(200)), len(names)
     return count
 
 
@@ -305,5 +304,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
         total = kills(Path(place), int(sys.argv[1])).total()
         if sys.argv[2:] == ["all"]:
-            total += lance_kills(Path(place), int(sys.argv[1]) // 10)
+            for name, package in (("db.lance", "lancedb"), ("db.db", "milvus_lite")):
+                if find_spec(package):
+                    total += database_kills(Path(place) / name, int(sys.argv[1]) // 10)
         print(f"{total} killed, nothing lost")
