@@ -39,6 +39,7 @@ from pyg_hash.features import load_encoder
 from pyg_hash.index import HammingIndex
 from pyg_hash.typing import Modality, PathLike, other
 from pyg_hash.utils import files
+from pyg_hash.utils.checks import check_flags, check_mapping
 from pyg_hash.utils.checksums import CorruptFileError, UncheckedWarning
 from pyg_hash.utils.digests import digest_of
 from pyg_hash.utils.locks import Lock, replace_folder
@@ -113,6 +114,9 @@ class Run:
             OSError: the folder cannot be written.
             ValueError: ``resume``, but the settings differ from those of the run.
         """
+        files.check_path(path)
+        check_mapping(config, "config")
+        check_flags(resume=resume)
         run = cls(Path(path))
         computed = [CHECKPOINT, *(PARTS[part] for part in {*PARTS} - {"config", "items"})]
         if any((run.path / file).is_file() for file in computed):
@@ -151,6 +155,7 @@ class Run:
     @classmethod
     def open(cls, path: PathLike, need: Iterable[str] = ("config", "model", "items")) -> Run:
         """Open a run folder with some :data:`PARTS`; ``IncompleteRunError`` lists what it lacks."""
+        files.check_path(path)
         run = cls(Path(path))
         if not run.path.is_dir():
             raise IncompleteRunError(f"run: {path} is no folder; give one that training wrote")
@@ -303,8 +308,7 @@ class Run:
 
         ``NotADirectoryError``: it is none.
         """
-        if images_root is not None and not Path(images_root).is_dir():
-            raise NotADirectoryError(f"images_root: {images_root} is no folder")
+        files.check_folder(images_root, "images_root")
         value = files.load_json(self.file("items"), dict)
         self.check("items", files.sha256(self.file("items")), f"items: {self.file('items')}")
         try:
@@ -435,7 +439,11 @@ class Run:
         return _of_modality(store, modality, f"catalogue: {path}")
 
     def pictures_root(self, images_root: PathLike | None = None) -> str:
-        """The folder that the catalogue's pictures are below, where it is not given."""
+        """The folder that the catalogue's pictures are below, where it is not given.
+
+        ``NotADirectoryError``: the one that is given is none.
+        """
+        files.check_folder(images_root, "images_root")
         about = files.load_json(self.path / CATALOG / ABOUT, dict)
         self.check("model", about.get("model", ""), f"catalogue: {self.path / CATALOG / ABOUT}")
         return str(images_root or about.get("images_root") or "")

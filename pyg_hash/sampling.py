@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from typing import Any, NoReturn
 
 import numpy as np
@@ -30,8 +31,9 @@ from pyg_hash.typing import (
     OVERLAP,
     TEXT,
     EdgeType,
+    kind_of,
 )
-from pyg_hash.utils.checks import check_positive_int
+from pyg_hash.utils.checks import check_collection, check_flags, check_positive_int
 
 __all__ = ["InstanceLoader", "InstanceSampler"]
 
@@ -85,6 +87,7 @@ class InstanceLoader(NodeLoader):
         **kwargs: Any,
     ) -> None:
         check_positive_int(cell_size, "cell_size")
+        check_flags(shuffle=shuffle)
         if cell_size > 1 and not shuffle:
             raise ValueError("cell_size: cells are drawn in random order; add shuffle=True")
         sampler = InstanceSampler(data, num_neighbors, num_members)
@@ -92,7 +95,11 @@ class InstanceLoader(NodeLoader):
         where = f"but data, the training view, has {num_nodes} nodes"
         if seeds is None:
             seeds = torch.arange(num_nodes)
-        elif seeds.dtype == torch.bool:
+        if not isinstance(seeds, Tensor) or seeds.dim() != 1 or seeds.is_floating_point():
+            raise TypeError(
+                f"seeds: expected a tensor, bool [N] or int64 [n], got {kind_of(seeds)}"
+            )
+        if seeds.dtype == torch.bool:
             if len(seeds) != num_nodes:
                 raise ValueError(f"seeds: a mask of {len(seeds)}, {where}")
             seeds = seeds.nonzero().flatten()
@@ -210,6 +217,7 @@ class InstanceSampler(BaseSampler):
     def __init__(
         self, data: HeteroData, num_neighbors: Sequence[int] = (30, 10), num_members: int = 256
     ) -> None:
+        check_collection(num_neighbors, "num_neighbors")
         if len(num_neighbors) != _LAYERS:
             raise ValueError(
                 f"num_neighbors: {list(num_neighbors)} has {len(num_neighbors)} entries; the "
@@ -217,9 +225,13 @@ class InstanceSampler(BaseSampler):
             )
         sizes = {f"num_neighbors[{i}]": size for i, size in enumerate(num_neighbors)}
         for name, size in (sizes | {"num_members": num_members}).items():
-            if size != -1:
+            if not isinstance(size, Integral) or size != -1:
                 check_positive_int(size, name)
-        if "graph" not in data or "intra_anchors" not in data.graph:
+        if (
+            not isinstance(data, HeteroData)
+            or "graph" not in data
+            or "intra_anchors" not in data.graph
+        ):
             raise ValueError("data: has no graph to sample; apply IntraKNN or SGCHGraph first")
         self.num_neighbors = tuple(num_neighbors)
         self.graph = InstanceGraph(data)

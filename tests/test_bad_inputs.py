@@ -17,6 +17,7 @@ from toy import toy_data
 
 from pyg_hash import models, transforms
 from pyg_hash.cli import main
+from pyg_hash.cli.evaluate import Verify
 from pyg_hash.datasets import (
     FeatureFile,
     SyntheticCrossModal,
@@ -424,6 +425,7 @@ EVALUATE = [
 ]
 
 OUT, DATA = "--out={tmp}/run", "--dataset={tmp}/good.h5"
+NOWHERE = "--images_root={tmp}/nowhere"
 ROWS = ["encode", "{tmp}/done", "--out={tmp}/o.h5", "--features={tmp}/x4.npy", "--source=image"]
 COMMANDS = [  # words, status, message
     ([], 2, "a command is missing"),
@@ -636,6 +638,11 @@ COMMANDS = [  # words, status, message
     (["data", "check", "{tmp}/empty"], 1, "not an HDF5 file"),
     (["data", "check", "{tmp}/cut.h5"], 1, "truncated or damaged"),
     (["data", "check", "{tmp}/x.npz"], 1, "not an HDF5 file"),
+    (["data", "check", "/proc/self/mem"], 1, "/proc/self/mem"),
+    (["data", "check", "{tmp}/lost.h5"], 1, "lost.h5: a link to nothing: image; write"),
+    (["search", "{tmp}/done", "--text=a", NOWHERE], 1, "images_root: .*nowhere is no folder"),
+    (["serve", "{tmp}/done", NOWHERE], 1, "images_root: .*nowhere is no folder"),
+    (["report", "{tmp}/done", NOWHERE], 1, "images_root: .*nowhere is no folder"),
 ]
 
 
@@ -651,6 +658,8 @@ def folder(tmp_path_factory):
     np.savez(tmp / "x.npz", X)
     (tmp / "zip.h5").write_bytes((tmp / "x.npz").read_bytes())
     h5py.File(tmp / "plain.h5", "w").close()
+    with h5py.File(tmp / "lost.h5", "w") as file:
+        file["image"] = h5py.SoftLink("/gone")
     np.savetxt(tmp / "x.csv", X)
     np.save(tmp / "x.npy", X[:, :2])
     np.save(tmp / "x4.npy", X)
@@ -679,8 +688,18 @@ def quiet(words, *before):
 
 
 def named(error, message):
+    """The error says that, and a command that ends in it has status 1 or 2 and one line."""
     assert not isinstance(error, CorruptFileError) or "damaged" in str(error)
     assert re.search(message, str(error), re.DOTALL), str(error)
+
+    def execute(self):
+        raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Verify, "execute", execute)
+        status, said = quiet(["data", "verify", "x"])
+    assert status in (1, 2) and said == f"pyg-hash: error: {error}\n"
+    assert said.count("\n") == 1 or "items cannot be encoded" in said  # each on a line of its own
 
 
 BAD = (TypeError, ValueError, OSError)

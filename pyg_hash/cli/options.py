@@ -14,8 +14,8 @@ from typing import Any, Literal, Self, dataclass_transform, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
-from pyg_hash.utils.checks import check_positive_ints
-from pyg_hash.utils.files import check_writable
+from pyg_hash.utils.checks import check_each, check_positive_int
+from pyg_hash.utils.files import check_folder, check_writable
 from pyg_hash.utils.settings import SettingError
 
 _ENDS = 1 << 16
@@ -63,6 +63,7 @@ class Command(ABC):
         values = {f.name: args[f.name] for f in fields(cls)}
         if values.get("images_root") == "":  # a variable of a script that is not set
             values["images_root"] = None
+        check_folder(values.get("images_root"), "images_root")
         for name, value in values.items():
             if value in ("", [""]) and name in _PLACES:  # it would be the current folder
                 raise UsageError(f"{name}: is empty; name a file or folder")
@@ -81,7 +82,7 @@ class Command(ABC):
 def check_positive(**values: int) -> None:
     """Raise ``UsageError`` unless all are positive integers."""
     try:
-        check_positive_ints(**values)
+        check_each(check_positive_int, **values)
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
 

@@ -23,10 +23,12 @@ from torch_geometric.transforms import BaseTransform, Compose
 from pyg_hash import __version__
 from pyg_hash.features import ImageEncoder, TextEncoder, encode_each, load_encoder
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, PathLike
+from pyg_hash.utils.checks import check_flags
 from pyg_hash.utils.checksums import say_once
 from pyg_hash.utils.digests import digest_of, row_prints, same_rows
 from pyg_hash.utils.files import (
     CorruptFileError,
+    check_path,
     check_writable,
     load_tensors,
     save_tensors,
@@ -94,6 +96,9 @@ class CrossModalDataset(InMemoryDataset):
         for name, of in {"transform": transform, "pre_transform": pre_transform}.items():
             if of is not None and not callable(of):
                 raise TypeError(f"{name}: expected a transform of PyG, or a function, got {of!r}")
+        check_flags(force_reload=force_reload)
+        if root is not None:
+            check_path(root, "root")
         self._described = _described(pre_transform)  # now: a transform may change as it works
         if re.search(r" at 0x[0-9a-f]+", self._described):
             raise ValueError(

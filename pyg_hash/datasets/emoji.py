@@ -34,8 +34,8 @@ from pyg_hash.features import (
     learn_words,
 )
 from pyg_hash.typing import MODALITIES, PathLike
-from pyg_hash.utils.checks import check_choice
-from pyg_hash.utils.files import CorruptFileError, atomic_path, load_json, sha256
+from pyg_hash.utils.checks import check_choice, check_collection
+from pyg_hash.utils.files import CorruptFileError, atomic_path, check_path, load_json, sha256
 from pyg_hash.utils.optional import require
 
 IMAGE_SIZE = 224
@@ -191,6 +191,7 @@ class Emoji(CrossModalDataset):
         progress: bool = True,
     ) -> None:
         check_choice(texts, ("words", "static", "both"), "texts")
+        check_collection(languages, "languages")
         self.text_features, self.languages, self.progress = texts, list(languages), progress
         for name in self.languages:
             check_choice(name, require("emoji", "emoji").LANGUAGES, "languages")
@@ -357,15 +358,20 @@ class EmojiVendors(Emoji):
         progress: bool = True,
     ) -> None:
         check_choice(split, ("name", "picture", "vendor"), "split")
+        check_path(root, "root")
         raw = Path(root) / "raw"
         given = raw / "node_modules" / "@iconify-json" if sources is None else sources
-        folders = [given] if isinstance(given, str | os.PathLike) else list(given)
+        given = [given] if isinstance(given, str | os.PathLike) else given
+        check_collection(given, "sources")
+        folders = [*given]
+        for folder in folders:
+            check_path(folder, "sources")
         self.sets = icon_sets(folders)
         if not self.sets:
             packages = " ".join(f"@iconify-json/{name}" for name in SETS)
             raise FileNotFoundError(
-                f"EmojiVendors: no {ICONS} in {', '.join(map(str, folders))}; get the pictures "
-                f"with: npm install --prefix {raw} {packages}"
+                f"EmojiVendors: no {ICONS} in the sources {', '.join(map(str, folders))}; get the "
+                f"pictures with: npm install --prefix {raw} {packages}"
             )
         if (vendor is not None) != (split == "vendor"):
             raise ValueError(f"vendor: goes with split='vendor', got {vendor!r} with {split!r}")

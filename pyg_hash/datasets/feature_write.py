@@ -174,7 +174,7 @@ def _checked(path: Any, given: dict[str, Any], num_rows: int | None = None) -> d
     found |= {name: given[name] for name in ("about", "compression")}
     if problems:
         kind = TypeError if all(isinstance(p, TypeError) for p in problems) else ValueError
-        raise kind(f"{path} was not written:\n" + "\n".join(map(str, problems)))
+        raise kind(f"{path} was not written: " + "\n".join(map(str, problems)))
     return found
 
 

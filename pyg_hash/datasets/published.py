@@ -36,8 +36,15 @@ from pyg_hash.datasets.raw import (
 )
 from pyg_hash.features import BagOfWords, EfficientNetLite0, ImageEncoder, TextEncoder
 from pyg_hash.typing import IMAGE, Modality, PathLike
-from pyg_hash.utils.checks import check_choice
-from pyg_hash.utils.files import CorruptFileError, load_json, load_tensors, save_tensors, sha256
+from pyg_hash.utils.checks import check_choice, check_seed
+from pyg_hash.utils.files import (
+    CorruptFileError,
+    check_path,
+    load_json,
+    load_tensors,
+    save_tensors,
+    sha256,
+)
 
 MANIFESTS = Path(__file__).parent / "manifests"
 Layout = Literal["official", "features"]
@@ -185,8 +192,10 @@ class PublishedDataset(CrossModalDataset):
         seed: int = 0,
         force_reload: bool = False,
     ) -> None:
+        check_path(root, "root")
         check_choice(layout, ("official", "features"), "layout")
-        self.layout, self.seed = layout, seed
+        check_seed(seed)
+        self.layout, self.seed = layout, int(seed)
         published = self._published = load_manifest(self.manifest)
         self._counts, protocols = published["counts"], published["protocols"]
         known = {name: p for name, p in protocols.items() if p.get("layout") in (None, layout)}
@@ -558,6 +567,7 @@ class NUSWIDE(_NusWide):
         force_reload: bool = False,
     ) -> None:
         check_choice(concepts, (21, 10), "concepts")
+        check_choice(layout, ("official", "features"), "layout")
         if layout == "features" and protocol == "ucch" and drop_textless:
             raise ValueError(
                 "drop_textless: the protocol 'ucch' takes the last rows of the file, whether they "

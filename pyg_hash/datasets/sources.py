@@ -31,7 +31,7 @@ from pyg_hash.datasets.feature_file import (
 from pyg_hash.datasets.imports import IDS, LABELS, PATHS, TEXTS, below, gather, kind_of
 from pyg_hash.datasets.raw import Array, coco_captions
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, PathLike
-from pyg_hash.utils.files import no_file
+from pyg_hash.utils.files import check_folder, no_file
 from pyg_hash.utils.oddities import OddDataWarning
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import PICTURE_SUFFIXES, not_taken
@@ -135,8 +135,7 @@ def open_source(
     for path in map(Path, paths):
         if not path.is_file() and not path.is_dir():
             raise FileNotFoundError(f"source: {path}: {no_file(path, 'file or folder')}")
-    if images_root is not None and not Path(images_root).is_dir():
-        raise NotADirectoryError(f"images_root: {images_root} is no folder")
+    check_folder(images_root, "images_root")
     if first.is_dir() or first.suffix.lower() in TABLES:
         if len(paths) > 1:
             raise ValueError(f"source: {first} is one by itself; several are for files of features")

@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero, row_chunks
-from pyg_hash.utils.checks import check_positive_ints, check_two, check_weight
+from pyg_hash.utils.checks import check_flags, check_positive_ints, check_two, check_weight
 
 _MOST = 1e18  # whose squares float32 holds
 
@@ -53,6 +53,7 @@ class SyntheticCrossModal(CrossModalDataset):
         check_positive_ints(n=n, num_classes=num_classes)
         check_two(num_features, "num_features")
         check_weight(noise, "noise")
+        check_flags(multi_label=multi_label)
         if noise > _MOST:
             raise ValueError(f"noise: {noise!r} is too large; use at most {_MOST:g}")
         if isinstance(seed, bool) or not isinstance(seed, Integral) or abs(seed) >= 1 << 63:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from pyg_hash.typing import PathLike
 from pyg_hash.utils.checks import check_collection, check_positive, check_positive_int
-from pyg_hash.utils.files import CorruptFileError, load_json, save_json, sha256
+from pyg_hash.utils.files import CorruptFileError, check_path, load_json, save_json, sha256
 from pyg_hash.utils.pictures import load_square
 
 ENCODER_FILE = "encoder.json"
@@ -99,6 +99,7 @@ class StoredEncoder:
 
         Errors are those of :func:`pyg_hash.features.load_encoder`.
         """
+        check_path(folder, "folder")
         path = Path(folder) / ENCODER_FILE
         settings = load_json(path, dict)
         kind = settings.pop("kind", None)
@@ -155,7 +156,10 @@ class NetworkEncoder(StoredEncoder, ABC):
         if batch_size is not None:
             check_positive_int(batch_size, "batch_size")
             self.batch_size = batch_size
-        self.device = torch.device(device)
+        try:
+            self.device = torch.device(device)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"device: {device!r} is none ({error})") from error
         self.progress = progress
 
     @abstractmethod
@@ -202,6 +206,8 @@ class OwnEncoder(StoredEncoder):
     ) -> None:
         if num_features is not None:
             check_positive_int(num_features, "num_features")
+        if not isinstance(name, str | None):
+            raise TypeError(f"name: expected a text, got {name!r}")
         self.width = num_features  # None: not known yet
         self.name = name or getattr(function, "__name__", type(function).__name__)
         self.use(function)

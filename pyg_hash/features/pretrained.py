@@ -118,6 +118,7 @@ class Pretrained(NetworkEncoder):
     _blank: Any  # a batch of one that says nothing
 
     def __init__(self, weights: PathLike, **run: Any) -> None:
+        check_path(weights, "weights")
         super().__init__(**run)
         self.weights = Path(weights).expanduser().absolute()
         self._files = weight_files(self.weights)
@@ -232,6 +233,8 @@ class TimmEncoder(PictureNetwork):
     def __init__(
         self, name: str, weights: PathLike, *, image_size: int | None = None, **run: Any
     ) -> None:
+        if image_size is not None:
+            check_positive_int(image_size, "image_size")
         self.name, self.image_size = _architecture(name), image_size or 0
         super().__init__(weights, **run)
 

@@ -261,6 +261,8 @@ class Translated(StoredEncoder):
 
     def __init__(self, encoder: Any, words: Mapping[str, str]) -> None:
         check_mapping(words, "words")
+        if not hasattr(encoder, "num_features"):
+            raise TypeError(f"encoder: expected an encoder of texts, got {encoder!r}")
         self.encoder, self.parts, self.words = encoder, [encoder], dict(words)
         self.num_features: int = encoder.num_features
 

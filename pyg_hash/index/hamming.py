@@ -24,7 +24,7 @@ from pyg_hash.index.lookup import Bytes, Hits
 from pyg_hash.index.where import Condition, Tree
 from pyg_hash.typing import PathLike
 from pyg_hash.utils import faiss as _faiss
-from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_flags, check_positive_int, check_size
 from pyg_hash.utils.files import CorruptFileError, check_path, check_writable
 from pyg_hash.utils.locks import BusyError, Lock
 from pyg_hash.utils.provenance import MIXED, say_mixed
@@ -76,6 +76,7 @@ class HammingIndex(CodeStore):
         model: str | None = None,
         backend: Backend = "auto",
     ) -> None:
+        check_size(num_bits, "num_bits")
         super().__init__(num_bits, ids, fields, model)
         index = lookup.Flat() if index is None else index
         if not isinstance(index, lookup.Index):
@@ -149,6 +150,7 @@ class HammingIndex(CodeStore):
                 what IVF and HNSW keep beside the codes is always read into memory.
         """
         check_path(path)
+        check_flags(mapped=mapped)
         store = cls._read(Path(path), mapped, "auto")
         store.path = Path(path)
         return store
@@ -156,6 +158,7 @@ class HammingIndex(CodeStore):
     @classmethod
     def load(cls, path: PathLike, *, backend: Backend = "auto") -> Self:
         """Read what :meth:`save` wrote into memory; errors as of :meth:`open`."""
+        check_path(path)
         return cls._read(Path(path), False, backend)
 
     @classmethod

@@ -51,7 +51,7 @@ class FaissIndex:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if (name, value) != ("nlist", None):
+            if name != "nlist" or value is not None:
                 check_positive_int(value, name)
 
 

@@ -21,7 +21,8 @@ from pyg_hash.utils.checks import (
     check_choice,
     check_features,
     check_item_shape,
-    check_positive_int,
+    check_mapping,
+    check_size,
     keywords_of,
 )
 from pyg_hash.utils.digests import digest_of
@@ -171,9 +172,10 @@ class HashModel(nn.Module, ABC):
         num_features: Widths = _NOT_GIVEN,
     ) -> None:
         super().__init__()
-        check_positive_int(num_bits, "num_bits")
+        check_size(num_bits, "num_bits")
         self.num_bits = num_bits
-        self.config |= config or {}
+        check_mapping(config := {} if config is None else config, "config")
+        self.config |= config
         if num_features is _NOT_GIVEN:  # None is, and is wrong
             self.config = {k: v for k, v in self.config.items() if v is not _NOT_GIVEN}
         else:

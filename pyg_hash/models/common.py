@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyg_hash.losses import contrastive_loss
 from pyg_hash.typing import IMAGE, MODALITIES, Reduction
-from pyg_hash.utils.checks import check_labels, check_positive_int, check_weight
+from pyg_hash.utils.checks import check_labels, check_size, check_weight
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -35,7 +35,7 @@ def image_text_pair(value: Widths | int, name: str) -> dict[str, int]:
     for m in MODALITIES:
         if m not in value:
             raise ValueError(f"{name}: has no entry {m!r}; give 'image' and 'text'")
-        check_positive_int(value[m], f"{name}[{m!r}]")
+        check_size(value[m], f"{name}[{m!r}]")
     return {m: value[m] for m in MODALITIES}
 
 

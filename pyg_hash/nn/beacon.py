@@ -11,7 +11,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from pyg_hash.nn.heads import Layer
-from pyg_hash.utils.checks import check_choice, check_positive_ints
+from pyg_hash.utils.checks import check_choice, check_flags, check_positive_ints
 from pyg_hash.utils.modes import exact
 
 Activation = Literal["tanh", "sigmoid"]
@@ -61,6 +61,8 @@ class BeaconNetwork(Layer):
         check_positive_ints(**widths, num_bits=num_bits, num_classes=num_classes)
         check_choice(norm, ("max", "softmax"), "norm")
         check_choice(activation, ("tanh", "sigmoid"), "activation")
+        check_flags(standardised=standardised, add_self_loops=add_self_loops)
+        check_flags(dense=dense, labels_of_codes=labels_of_codes)
         self.norm, self.standardised, self.activation = norm, standardised, activation
         self.add_self_loops, self.dense = add_self_loops, dense
         self.lin = nn.Linear(in_channels, hidden_channels, bias=dense)

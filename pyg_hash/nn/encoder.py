@@ -11,7 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyg_hash.nn.heads import HashLayer, Layer
-from pyg_hash.utils.checks import check_collection, check_fraction, check_positive_ints
+from pyg_hash.utils.checks import (
+    check_choice,
+    check_collection,
+    check_flags,
+    check_fraction,
+    check_positive_ints,
+)
 from pyg_hash.utils.modes import eval_mode
 
 
@@ -58,9 +64,11 @@ class CodeEncoder(Layer):
         backbone: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        if not hidden_channels:
-            raise ValueError("hidden_channels: give the width of at least one layer")
         check_collection(hidden_channels, "hidden_channels")
+        if not len(hidden_channels):
+            raise ValueError("hidden_channels: give the width of at least one layer")
+        check_choice(batch_norm, (False, True, "before"), "batch_norm")
+        check_flags(hash_norm=hash_norm, labels_of_codes=labels_of_codes)
         for width in hidden_channels:
             check_positive_ints(hidden_channels=width)
         bits = 1 if num_bits is None else num_bits

@@ -83,7 +83,7 @@ class ModalityDiscriminator(Layer):
     ) -> None:
         super().__init__()
         check_choice(activation, tuple(_ACTIVATIONS), "activation")
-        check_weight(reversal or 0.0, "reversal")
+        check_weight(0.0 if reversal is None else reversal, "reversal")
         check_positive_ints(num_channels=num_channels)
         check_collection(hidden, "hidden")
         for width in hidden:

@@ -22,7 +22,7 @@ from pyg_hash.index.lookup import Bytes, Hits
 from pyg_hash.index.where import Condition, Group, Tree
 from pyg_hash.typing import PathLike
 from pyg_hash.utils.checks import check_choice, check_positive_int
-from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError, check_path
 from pyg_hash.utils.locks import Lock
 from pyg_hash.utils.optional import require
 
@@ -159,6 +159,7 @@ class LanceStore(DatabaseStore):
         ``uri`` is a folder, made if need be, or an address that LanceDB knows; the other arguments
         and the errors are those of every :class:`CodeStore <pyg_hash.index.CodeStore>`.
         """
+        check_path(uri, "uri")
         lancedb = require("lancedb", "lancedb", extra="lancedb")
         arrow = require("pyarrow", "pyarrow", extra="lancedb")
         store = cls(num_bits, ids, fields, model)
@@ -181,6 +182,7 @@ class LanceStore(DatabaseStore):
     @classmethod
     def open(cls, uri: PathLike, *, name: str = "codes") -> Self:
         """Open a table that :meth:`create` made."""
+        check_path(uri, "uri")
         lancedb = require("lancedb", "lancedb", extra="lancedb")
         uri = os.fspath(uri)
         if "://" not in uri and not os.path.isdir(uri):
@@ -323,6 +325,7 @@ class MilvusStore(DatabaseStore):
 
         ``ConnectionError``: the server cannot be reached; ``pymilvus.MilvusException``: it refuses.
         """
+        check_path(uri, "uri")
         check_choice(index, ("BIN_FLAT", "BIN_IVF_FLAT"), "index")
         check_positive_int(nlist, "nlist")
         milvus = require("pymilvus", "pymilvus", extra="milvus")
@@ -369,6 +372,7 @@ class MilvusStore(DatabaseStore):
     @classmethod
     def open(cls, uri: PathLike, *, name: str = "codes", **connection: Any) -> Self:
         """Open a collection that :meth:`create` made; errors are those of :meth:`create` too."""
+        check_path(uri, "uri")
         require("pymilvus", "pymilvus", extra="milvus")
         uri = os.fspath(uri)
         if "://" not in uri and not os.path.exists(uri):

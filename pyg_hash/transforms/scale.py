@@ -89,8 +89,9 @@ class ScaleFeatures(BaseTransform):
     norm: float | None = 10.0
 
     def __post_init__(self) -> None:
-        check_collection(self.center or (), "center")
-        self.center = tuple(self.center or ())
+        self.center = () if self.center is None else self.center
+        check_collection(self.center, "center")
+        self.center = tuple(self.center)
         for modality in self.center:
             check_choice(modality, MODALITIES, "center")
         if self.text_components is not None:

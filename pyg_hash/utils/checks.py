@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +31,13 @@ def check_positive_int(value: object, name: str) -> None:
         raise ValueError(f"{name}: expected a positive integer, got {value}")
 
 
+def check_size(value: object, name: str) -> None:
+    """Raise unless ``value`` is a positive integer below 2**48: no memory has so many places."""
+    check_positive_int(value, name)
+    if int(value) >> 48:  # type: ignore[call-overload]
+        raise ValueError(f"{name}: expected a size below 2**48, got {value}")
+
+
 def check_each(check: Callable[[Any, str], None], **values: object) -> None:
     """One check of several arguments by name."""
     for name, value in values.items():
@@ -37,8 +45,15 @@ def check_each(check: Callable[[Any, str], None], **values: object) -> None:
 
 
 def check_positive_ints(**values: object) -> None:
-    """:func:`check_positive_int` of arguments by name."""
-    check_each(check_positive_int, **values)
+    """:func:`check_size` of arguments by name."""
+    check_each(check_size, **values)
+
+
+def check_flags(**values: object) -> None:
+    """Raise ``TypeError`` unless each argument is True or False, or an integer in their place."""
+    for name, value in values.items():
+        if not isinstance(value, Integral | np.bool_):
+            raise TypeError(f"{name}: expected True or False, got {value!r}")
 
 
 def check_two(value: Any, name: str) -> None:
@@ -47,12 +62,16 @@ def check_two(value: Any, name: str) -> None:
     if len(value) != 2:
         raise ValueError(f"{name}: expected two numbers, got {value!r}")
     for number in value:
-        check_positive_int(number, name)
+        check_size(number, name)
 
 
 def check_collection(value: object, name: str) -> None:
     """Raise ``TypeError`` unless ``value`` is a list, tuple, set or the like."""
-    if isinstance(value, str) or not isinstance(value, Collection):
+    if (
+        isinstance(value, str)
+        or not isinstance(value, Collection)
+        or getattr(value, "ndim", 1) == 0
+    ):
         raise TypeError(f"{name}: expected a list, got {value!r}")
 
 
@@ -71,10 +90,15 @@ def check_seed(value: object, name: str = "seed") -> None:
 
 
 def check_number(value: object, name: str) -> float:
-    """Return ``value`` if it is an integer or a real number, else raise ``TypeError``."""
+    """A float of an integer or real number; raises ``TypeError``, or ``ValueError``: too large."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number, got {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValueError(
+            f"{name}: expected a number that a float holds, got {value!r:.40}"
+        ) from error
 
 
 def check_weight(value: object, name: str) -> None:

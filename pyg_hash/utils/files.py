@@ -133,9 +133,17 @@ def no_file(path: str | os.PathLike[str], kind: str = "file") -> str:
 
 
 def check_path(value: object, name: str = "path") -> None:
-    """Raise ``TypeError`` unless ``value`` can name a file or folder."""
+    """Raise ``TypeError`` or ``ValueError`` unless ``value`` can name a file or folder."""
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name}: expected the path of a file or folder, got {value!r}")
+    if not (text := os.fspath(value)) or re.search("[\0\ud800-\udc7f\udd00-\udfff]", text):
+        raise ValueError(f"{name}: {value!r} names no file or folder; give its path")
+
+
+def check_folder(path: str | os.PathLike[str] | None, name: str) -> None:
+    """Raise ``NotADirectoryError`` unless ``path`` is a folder, or None."""
+    if path is not None and not os.path.isdir(path):
+        raise NotADirectoryError(f"{name}: {path} is no folder")
 
 
 def bad_text(text: str) -> str:

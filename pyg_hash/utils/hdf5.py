@@ -99,6 +99,21 @@ def foreign(file: Any, *, thorough: bool = False) -> str:
     return ""
 
 
+def _lost(file: Any) -> list[str]:
+    """The soft links in an open file that lead to nothing."""
+    lost = list[str]()
+
+    def look(name: bytes, info: Any) -> None:
+        if info.type == h5py.h5l.TYPE_SOFT:
+            try:
+                h5py.h5o.open(file.id, name)
+            except (KeyError, OSError, RuntimeError):
+                lost.append(name.decode(errors="replace"))
+
+    file.id.links.visit(look, info=True)
+    return lost
+
+
 def _on_heap(node: Any) -> bool:
     """Whether the values may lie in a heap, whose pieces libhdf5 walks by their sizes."""
     kind = node.get_type()
@@ -123,8 +138,13 @@ def open_hdf5(path: str | os.PathLike[str], *, sealed: bool = False) -> Iterator
     path = os.path.abspath(path)
     with open(path, "rb") as raw:  # says by itself what keeps it from being read
         state = os.fstat(raw.fileno())
+        try:
+            raw.read(1)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from error
     if not h5py.is_hdf5(path):
         raise CorruptFileError(f"{path}: not an HDF5 file; write or copy it again")
+    lost = list[str]()
     try:
         now = (state.st_size, state.st_mtime_ns, state.st_ctime_ns)
         if not sealed and (problem := _watched(path, *now)):
@@ -135,10 +155,15 @@ def open_hdf5(path: str | os.PathLike[str], *, sealed: bool = False) -> Iterator
                     f"{path}: {problem}; only files that hold all their values are read, so write "
                     "them into this one"
                 )
+            lost = _lost(file)
             yield file
     except BlockingIOError:
         raise
     except (OSError, RuntimeError, KeyError) as error:
+        if lost and "component not found" in str(error):
+            raise CorruptFileError(
+                f"{path}: a link to nothing: {', '.join(lost)}; write what it should lead to"
+            ) from error
         if "allocate memory" in str(error):
             raise MemoryError(f"{path}: {error}") from error
         raise CorruptFileError(

@@ -94,7 +94,7 @@ def test_a_file_may_say_what_made_its_features(path, content):
     path.unlink()
     with pytest.raises(TypeError, match="about: expected a text, got int"):
         write_feature_file(path, **content, about=3)
-    with pytest.raises(ValueError, match="not written:\nabout: must be a text that is not empty"):
+    with pytest.raises(ValueError, match="not written: about: must be a text that is not empty"):
         write_feature_file(path, **content, about=" ")
     assert not path.exists()
 
