@@ -181,12 +181,12 @@ class Run:
         try:
             told = dict(files.load_json(path, dict)["arguments"])
             words = ["pyg-hash", "build", *told.pop("source"), "--out", os.path.abspath(self.path)]
+            for name, value in told.items():
+                if value not in (None, False):
+                    words.append(f"--{name}" if value is True else f"--{name}={value}")
+            return shlex.join(words)
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{path}: not what pyg-hash build writes") from error
-        for name, value in told.items():
-            if value not in (None, False):
-                words.append(f"--{name}" if value is True else f"--{name}={value}")
-        return shlex.join(words)
 
     def file(self, part: str) -> Path:
         """The file of one part."""
@@ -445,7 +445,9 @@ class Run:
         """
         files.check_folder(images_root, "images_root")
         about = files.load_json(self.path / CATALOG / ABOUT, dict)
-        self.check("model", about.get("model", ""), f"catalogue: {self.path / CATALOG / ABOUT}")
+        self.check(
+            "model", str(about.get("model", "")), f"catalogue: {self.path / CATALOG / ABOUT}"
+        )
         return str(images_root or about.get("images_root") or "")
 
     def index_file(self, modality: Modality) -> Path:

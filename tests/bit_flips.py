@@ -27,6 +27,7 @@ from pyg_hash.cli import main
 from pyg_hash.cli.build import load_model
 from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.features import BagOfWords, load_encoder
+from pyg_hash.index import HammingIndex
 from pyg_hash.models import HashModel
 from pyg_hash.runs import Run
 from pyg_hash.stores import HNSW, IVF, FaissStore, Flat, MultiIndex, read_codes
@@ -61,7 +62,9 @@ def make(folder: Path) -> dict[str, tuple[Path, Use]]:
         assert main(["train", *words]) == 0
         codes = ["encode", str(out), f"--features={file}", f"--out={folder}/codes.h5"]
         assert main(codes) == 0
-    run = Run(out)
+        words = [f"--out={folder}/built", "--num_bits=16", "--epochs=2"]
+        assert main(["build", str(file), *words]) == 0
+    run, built = Run(out), Run(folder / "built")
     model: HashModel = load_model(run)
     cases: dict[str, tuple[Path, Use]] = {
         "feature file": (file, lambda: FeatureFile(file, root=folder / "other")),
@@ -77,6 +80,8 @@ def make(folder: Path) -> dict[str, tuple[Path, Use]]:
             lambda: load_tensors(out / "checkpoint.safetensors"),
         ),
         "index": (out / "index_image.safetensors", lambda: run.index("image")),
+        "build": (built.path / "build.json", built.build_command),
+        "catalogue": (built.path / "catalog" / "about.json", built.pictures_root),
     }
     for name in ("config.json", "model.safetensors", "intake.safetensors"):
         cases[f"model {name}"] = (out / "model" / name, lambda: load_model(run))
@@ -92,7 +97,28 @@ def make(folder: Path) -> dict[str, tuple[Path, Use]]:
         cases[f"stored {path.name}"] = (path, lambda: (cached(), cached().row_prints()))
     if find_spec("faiss"):
         cases |= stores(folder, model.num_bits)
-    return cases
+    return cases | journal(folder)
+
+
+def journal(folder: Path) -> dict[str, tuple[Path, Use]]:
+    """An index with changes beside it."""
+    path = folder / "changed.store"
+    codes = torch.ones(N, 16, dtype=torch.int8)
+    with HammingIndex.create(path, 16, ids=str, fields={"a": str, "b": list, "c": float}) as index:
+        ids = [f"item {i}" for i in range(N)]
+        index.add(codes, ids, {"a": ids, "b": [["x"]] * N, "c": [0.5] * N})
+        index.save()
+        index.update(ids[:2], {"a": ["y", None]})
+        index.remove(ids[3:4])
+        index.save()
+
+    def read() -> Any:
+        index = HammingIndex.open(path)
+        found = index.list("b has 'x' and not a = 'y'")
+        return found, index.metadata(found), index.search(codes[:2], 3, where="c < 1")
+
+    (change,) = (folder / "changed.store.log").glob("*.store")
+    return {"fields": (path, read), "changes": (change, read)}
 
 
 def stores(folder: Path, num_bits: int) -> dict[str, tuple[Path, Use]]:

@@ -34,8 +34,9 @@ import torch
 import yaml
 from bit_flips import make as make_stored
 
-from pyg_hash.datasets import FeatureFile, write_feature_file
+from pyg_hash.datasets import FeatureFile, check_feature_file, write_feature_file
 from pyg_hash.datasets.imports import import_files
+from pyg_hash.datasets.raw import read_digits
 from pyg_hash.datasets.sources import open_source
 from pyg_hash.features.base import load_image
 from pyg_hash.index import HammingIndex
@@ -67,28 +68,7 @@ def make(folder: Path) -> dict[str, tuple[Path, Use]]:
         cases[f"model {name}"] = model / name, lambda: HashModel.load(model)
     index = run.index_file("image")
     cases["index"] = index, lambda: HammingIndex.load(index)
-    return cases | sources(given) | journal(given)
-
-
-def journal(folder: Path) -> dict[str, tuple[Path, Use]]:
-    """An index with changes beside it."""
-    path = folder / "changed.store"
-    codes = torch.ones(N, 16, dtype=torch.int8)
-    with HammingIndex.create(path, 16, ids=str, fields={"a": str, "b": list, "c": float}) as index:
-        ids = [f"item {i}" for i in range(N)]
-        index.add(codes, ids, {"a": ids, "b": [["x"]] * N, "c": [0.5] * N})
-        index.save()
-        index.update(ids[:2], {"a": ["y", None]})
-        index.remove(ids[3:4])
-        index.save()
-
-    def read() -> Any:
-        index = HammingIndex.open(path)
-        found = index.list("b has 'x' and not a = 'y'")
-        return found, index.metadata(found), index.search(codes[:2], 3, where="c < 1")
-
-    (change,) = (folder / "changed.store.log").glob("*.store")
-    return {"fields": (path, read), "changes": (change, read)}
+    return cases | sources(given)
 
 
 def sources(folder: Path) -> dict[str, tuple[Path, Use]]:
@@ -157,6 +137,9 @@ def sources(folder: Path) -> dict[str, tuple[Path, Use]]:
                        train=range(3, N), query=range(3))  # fmt: skip
     cases["source own.h5"] = folder / "own.h5", lambda: told_of(folder / "own.h5")
     cases["feature file"] = folder / "own.h5", lambda: feature_file(folder)
+    cases["feature check"] = folder / "own.h5", lambda: check_feature_file(folder / "own.h5")
+    np.savetxt(folder / "digits.txt", np.eye(3), "%d")
+    cases["digits"] = folder / "digits.txt", lambda: read_digits(folder / "digits.txt", 3)
     return cases
 
 
@@ -288,6 +271,14 @@ def restructure(path: Path, draw: random.Random) -> bool:
     return True
 
 
+def damage(path: Path, other: bytes, draw: random.Random) -> None:
+    """Change a file, mostly as one without a checksum."""
+    if draw.random() < 0.85:
+        bare(path)
+    if draw.random() < 0.5 or not restructure(path, draw):
+        path.write_bytes(change(path.read_bytes(), other, draw))
+
+
 # trying ---------------------------------------------------------------------------------------
 
 
@@ -348,10 +339,7 @@ def each(cases: dict[str, tuple[Path, Use]], tries: int, seed: int, start: int, 
         content = path.read_bytes()
         other = cases[draw.choice(names)][0].read_bytes()
         os.write(out, (json.dumps([number, name, None]) + "\n").encode())
-        if draw.random() < 0.85:
-            bare(path)
-        if draw.random() < 0.5 or not restructure(path, draw):
-            path.write_bytes(change(path.read_bytes(), other, draw))
+        damage(path, other, draw)
         said = problem(path, use)
         if said:
             keep(path, seed, number)
