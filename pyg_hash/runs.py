@@ -444,10 +444,9 @@ class Run:
         ``NotADirectoryError``: the one that is given is none.
         """
         files.check_folder(images_root, "images_root")
-        about = files.load_json(self.path / CATALOG / ABOUT, dict)
-        self.check(
-            "model", str(about.get("model", "")), f"catalogue: {self.path / CATALOG / ABOUT}"
-        )
+        path = self.path / CATALOG / ABOUT
+        about = files.load_json(path, dict)
+        self.check("model", str(about.get("model", "")), f"catalogue: {path}")
         return str(images_root or about.get("images_root") or "")
 
     def index_file(self, modality: Modality) -> Path:

@@ -96,9 +96,7 @@ class InstanceLoader(NodeLoader):
         if seeds is None:
             seeds = torch.arange(num_nodes)
         if not isinstance(seeds, Tensor) or seeds.dim() != 1 or seeds.is_floating_point():
-            raise TypeError(
-                f"seeds: expected a tensor, bool [N] or int64 [n], got {kind_of(seeds)}"
-            )
+            raise TypeError(f"seeds: expected bool [N] or int64 [n], got {kind_of(seeds)}")
         if seeds.dtype == torch.bool:
             if len(seeds) != num_nodes:
                 raise ValueError(f"seeds: a mask of {len(seeds)}, {where}")
@@ -227,11 +225,7 @@ class InstanceSampler(BaseSampler):
         for name, size in (sizes | {"num_members": num_members}).items():
             if not isinstance(size, Integral) or size != -1:
                 check_positive_int(size, name)
-        if (
-            not isinstance(data, HeteroData)
-            or "graph" not in data
-            or "intra_anchors" not in data.graph
-        ):
+        if not isinstance(data, HeteroData) or "intra_anchors" not in data.get("graph", {}):
             raise ValueError("data: has no graph to sample; apply IntraKNN or SGCHGraph first")
         self.num_neighbors = tuple(num_neighbors)
         self.graph = InstanceGraph(data)

@@ -361,9 +361,8 @@ class EmojiVendors(Emoji):
         check_path(root, "root")
         raw = Path(root) / "raw"
         given = raw / "node_modules" / "@iconify-json" if sources is None else sources
-        given = [given] if isinstance(given, str | os.PathLike) else given
-        check_collection(given, "sources")
-        folders = [*given]
+        folders = [given] if isinstance(given, str | os.PathLike) else given
+        check_collection(folders, "sources")
         for folder in folders:
             check_path(folder, "sources")
         self.sets = icon_sets(folders)

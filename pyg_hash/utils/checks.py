@@ -67,10 +67,8 @@ def check_two(value: Any, name: str) -> None:
 
 def check_collection(value: object, name: str) -> None:
     """Raise ``TypeError`` unless ``value`` is a list, tuple, set or the like."""
-    if (
-        isinstance(value, str)
-        or not isinstance(value, Collection)
-        or getattr(value, "ndim", 1) == 0
+    if isinstance(value, str) or not (
+        isinstance(value, Collection) and getattr(value, "ndim", True)
     ):
         raise TypeError(f"{name}: expected a list, got {value!r}")
 
@@ -96,9 +94,7 @@ def check_number(value: object, name: str) -> float:
     try:
         return float(value)
     except OverflowError as error:
-        raise ValueError(
-            f"{name}: expected a number that a float holds, got {value!r:.40}"
-        ) from error
+        raise ValueError(f"{name}: {value!r:.40} is more than a float holds") from error
 
 
 def check_weight(value: object, name: str) -> None:

@@ -166,8 +166,9 @@ def open_hdf5(path: str | os.PathLike[str], *, sealed: bool = False) -> Iterator
             ) from error
         if "allocate memory" in str(error):
             raise MemoryError(f"{path}: {error}") from error
+        told = " ".join(str(error).split())  # libhdf5's may have several lines
         raise CorruptFileError(
-            f"{path}: truncated or damaged ({error}); copy or write it again"
+            f"{path}: truncated or damaged ({told}); copy or write it again"
         ) from error
 
 
