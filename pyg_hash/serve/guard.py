@@ -411,8 +411,11 @@ class Worker:
 
     @property
     def full(self) -> bool:
-        """Whether for one more call one would be refused."""
-        return self.pending >= self.limits.waiting
+        """Whether the call of a client that has none waiting would be refused."""
+        return self.pending >= self.limits.waiting and len(self._longest()) < 2
+
+    def _longest(self) -> dict[asyncio.Future[Any], Any]:
+        return max(self._waiting.values(), key=len, default={})
 
     async def run(self, call: Callable[..., R], *args: Any) -> R:
         """The result of a call, or what it raises; ``QueryError`` if that would take too long."""
@@ -422,9 +425,9 @@ class Worker:
     async def _answer(self, question: Any) -> Any:
         """What the pool's call makes of it; ``QueryError``: too many wait, or it took too long."""
         client, loop = CLIENT.get(), asyncio.get_running_loop()
-        if self.full:
+        if self.pending >= self.limits.waiting:
             message = f"busy: {self.pending} requests are waiting; try again in a moment"
-            most = max(self._waiting.values(), key=len, default={})
+            most = self._longest()
             if len(self._waiting.get(client, ())) + 1 >= len(most):
                 raise QueryError(message, 503)
             newest, _ = most.popitem()

@@ -185,8 +185,10 @@ def test_the_newest_of_who_has_most_waiting_is_refused(monkeypatch):
 
     async def run():
         tasks = await held.ask("x", "a1", "a2", "a3", "b1")
+        assert not held.worker.full  # for d, see below
+        tasks += await held.ask("b2", "c1", "a4", "b3", "d1")
         assert held.worker.full
-        return await held.end(tasks + await held.ask("b2", "c1", "a4", "b3", "d1"))
+        return await held.end(tasks)
 
     answers = asyncio.run(run())
     refused = [answer for answer in answers if not isinstance(answer, str)]
