@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_hash.nn.heads import Head, Layer
-from pyg_hash.utils.checks import check_choice, check_positive_int, check_positive_ints
+from pyg_hash.utils.checks import check_choice, check_positive_ints, check_size
 
 OutActivation = Literal["none", "relu"]
 
@@ -27,7 +27,7 @@ class AttentionFusion(Head):
     """
 
     def __init__(self, num_channels: int) -> None:
-        check_positive_int(num_channels, "num_channels")
+        check_size(num_channels, "num_channels")
         super().__init__(num_channels, 1)
 
     def weights(self, specific: Tensor, shared: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class ConcatFusion(Head):
     """
 
     def __init__(self, num_channels: int) -> None:
-        check_positive_int(num_channels, "num_channels")
+        check_size(num_channels, "num_channels")
         super().__init__(2 * num_channels, num_channels)
 
     def forward(self, specific: Tensor, shared: Tensor) -> Tensor:  # type: ignore[override]
