@@ -99,7 +99,7 @@ class CodeStore(ABC):
         self, num_bits: int, ids: type[Any], fields: Mapping[str, type] | None, model: str | None
     ) -> None:
         check_positive_int(num_bits, "num_bits")
-        if ids not in (int, str):
+        if ids is not int and ids is not str:
             raise ValueError(f"ids: {ids!r} is not known; use int or str, the types themselves")
         fields = {} if fields is None else fields
         check_mapping(fields, "fields")

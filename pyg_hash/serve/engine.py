@@ -26,6 +26,7 @@ from pyg_hash.models import HashModel
 from pyg_hash.runs import CATALOG, NAME, IncompleteRunError, Run, picture_file
 from pyg_hash.serve.guard import FORMATS, QueryError
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
+from pyg_hash.utils.checks import check_collection, check_mapping
 from pyg_hash.utils.files import CorruptFileError, bad_text, load_tensors, save_tensors
 from pyg_hash.utils.locks import BusyError, Lock
 from pyg_hash.utils.pictures import decode
@@ -101,6 +102,13 @@ class SearchEngine:
     force: bool = False  #: whether codes of another model, or of several, are searched too
 
     def __post_init__(self) -> None:
+        check_mapping(self.indexes, "indexes")
+        check_collection(self.notes, "notes")
+        kinds = {"model": (self.model, HashModel), "title": (self.title, str)}
+        kinds |= {f"indexes[{m!r}]": (self.indexes.get(m), CodeStore) for m in MODALITIES}
+        for name, (value, kind) in kinds.items():
+            if not isinstance(getattr(value, "_orig_mod", value), kind):  # or a compiled model
+                raise TypeError(f"{name}: expected a {kind.__name__}, got {value!r:.99}")
         self.model, indexes = self.model.eval(), self.indexes
         self.title, self.notes = self.title or type(self.model).__name__, [*self.notes]
         self.is_one = indexes[IMAGE] is indexes[TEXT]

@@ -20,7 +20,7 @@ pytest.importorskip("PIL.Image")
 from serve_cases import COLORS, Client, make_catalog, open_catalog, png, request
 
 from pyg_hash.codes import hamming_distance, pack_bits
-from pyg_hash.index import HammingIndex
+from pyg_hash.index import CodeStore, HammingIndex
 from pyg_hash.serve import SearchEngine, create_app
 from pyg_hash.serve.engine import NewItem, Wanted, _Turns
 from pyg_hash.serve.guard import QueryError
@@ -601,6 +601,7 @@ def test_one_store_of_integers(engine, tmp_path):
 def test_similar_where_a_store_gives_no_codes(engine, tmp_path):
     """What the page hides its button by says what the request does."""
 
+    @CodeStore.register
     class Database:
         """As other stores are: without ``codes`` and ``relaxed``."""
 
