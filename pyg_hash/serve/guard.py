@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-CLIENT: ContextVar[str] = ContextVar("CLIENT", default="")  # for whom is worked
 access_log = logging.getLogger("pyg_hash.access")
 _log = logging.getLogger(__name__)
 
@@ -74,9 +73,7 @@ class Limits:
     """Limits of the search page; times are in seconds."""
 
     upload_bytes: int = 10_000_000  #: of a picture
-    upload_total: int = (
-        100_000_000  #: bytes of all uploads; of one client half, or one body; else 503
-    )
+    upload_total: int = 100_000_000  #: bytes of all uploads, of one client half, or 1 body (503)
     upload_timeout: float = 20.0  #: in which a body must have come (408)
     json_bytes: int = 4_000_000  #: of a body in JSON
     decode_timeout: float = 5.0  #: of a picture, in a process of its own that is then ended
@@ -122,6 +119,33 @@ class QueryError(ValueError):
         self.headers = headers or ({"Retry-After": "1"} if status == 503 else {})
 
 
+class Visit:
+    """A request: who asks, and what waits for it in pools, which who hangs up gives up.
+
+    What runs by then goes on to its end, so that a change is made or not, and told as it is.
+    """
+
+    def __init__(self, client: str = "") -> None:
+        self.client, self.gone = client, False
+        self.waits: dict[asyncio.Future[Any], Worker] = {}
+
+    async def watch(self, receive: Receive) -> None:
+        """Wait for the end of the connection, and give up what has not begun."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        for answer, worker in list(self.waits.items()):
+            if worker.dropped(self.client, answer):
+                answer.set_exception(_left())
+
+
+def _left() -> QueryError:
+    return QueryError("the connection ended before the answer", 400)
+
+
+VISIT: ContextVar[Visit] = ContextVar("VISIT")
+
+
 @dataclass(eq=False)
 class Guard:
     """Middleware: answers known host names only (against DNS rebinding), within the limits.
@@ -153,7 +177,6 @@ class Guard:
 
         start, request = time.perf_counter(), Request(scope, receive)
         client = _client(scope)
-        CLIENT.set(client)
         name = request.headers.get("x-request-id", "")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
             name = uuid.uuid4().hex
@@ -181,20 +204,11 @@ class Guard:
             async def told() -> Message:
                 return body.pop() if body else await receive()
 
-            async def left() -> None:
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-                if not status:  # nobody waits for it
-                    answering.cancel()
-
-            answering = asyncio.ensure_future(self.app(scope, told, guarded))
-            leaving = asyncio.create_task(left())
+            visit = Visit(client)
+            VISIT.set(visit)
+            leaving = asyncio.create_task(visit.watch(receive))
             try:
-                await answering
-            except asyncio.CancelledError:
-                if leaving.done():
-                    raise QueryError("the connection ended before the answer", 400) from None
-                raise
+                await self.app(scope, told, guarded)
             finally:
                 leaving.cancel()
         except (Exception, asyncio.CancelledError) as error:
@@ -277,6 +291,7 @@ class Guard:
         from starlette.requests import ClientDisconnect
 
         given, limits, close = request.headers, self.limits, {"Connection": "close"}
+        client = _client(request.scope)
         is_json = "json" in given.get("content-type", "").lower()
         limit = limits.json_bytes if is_json else limits.upload_bytes
 
@@ -290,8 +305,8 @@ class Guard:
                     size += len(part)
                     if size <= limit:
                         content.extend(part)
-                        self._uploading[CLIENT.get()] += len(part)
-                    own, total = self._uploading[CLIENT.get()], self._uploading.total()
+                        self._uploading[client] += len(part)
+                    own, total = self._uploading[client], self._uploading.total()
                     if total > limits.upload_total or own > max(limit, limits.upload_total // 2):
                         raise QueryError("busy: too much is being uploaded", 503)
                     if size > 4 * limit:  # not sooner: who hangs up on a sender is not heard
@@ -382,7 +397,11 @@ def check_proxy(proxy: str | None) -> None:
 def _client(scope: Scope) -> str:
     """Who asks: an address, or the network that one household has in IPv6."""
     host: str = (scope.get("client") or ("",))[0]
-    return ":".join(host.split(":")[:4]) + "::" if host.count(":") > 4 else host
+    with suppress(ValueError):  # a name that a proxy gave
+        address = ipaddress.ip_address(host)
+        if address.version == 6 and not (address.ipv4_mapped or address.is_loopback):
+            return str(ipaddress.IPv6Network((int(address), 64), strict=False).network_address)
+    return host
 
 
 class Worker:
@@ -424,7 +443,10 @@ class Worker:
 
     async def _answer(self, question: Any) -> Any:
         """What the pool's call makes of it; ``QueryError``: too many wait, or it took too long."""
-        client, loop = CLIENT.get(), asyncio.get_running_loop()
+        visit, loop = VISIT.get(Visit()), asyncio.get_running_loop()
+        client = visit.client
+        if visit.gone:
+            raise _left()
         if self.pending >= self.limits.waiting:
             message = f"busy: {self.pending} requests are waiting; try again in a moment"
             most = self._longest()
@@ -438,6 +460,7 @@ class Worker:
             self._waiting[client] = {}
             self._charge(client, max(0.0, self._level - self._used.get(client, 0.0)))
         self._waiting[client][answer] = question
+        visit.waits[answer] = self
         self.pending += 1
         if len(self._tasks) < self.threads:
             self._tasks.add(loop.create_task(self._work()))
@@ -449,9 +472,16 @@ class Worker:
             raise QueryError(message, 503) from error
         finally:  # who gave up makes room at once
             self.pending -= 1
-            own = self._waiting.get(client, {})
-            if own.pop(answer, None) and not own:
-                del self._waiting[client]
+            del visit.waits[answer]
+            self.dropped(client, answer)
+
+    def dropped(self, client: str, answer: asyncio.Future[Any]) -> bool:
+        """Give up a call; False: it has begun, or is no longer there."""
+        own = self._waiting.get(client, {})
+        found = own.pop(answer, None) is not None
+        if found and not own:
+            del self._waiting[client]
+        return found
 
     def _charge(self, client: str, seconds: float) -> None:
         self._used[client] = self._used.pop(client, 0.0) + seconds
@@ -481,6 +511,8 @@ class Worker:
                 asked: list[tuple[str, asyncio.Future[Any], Any]] = []
                 while self._waiting and len(asked) < self._most:
                     asked.append(self._next())
+                if not asked:  # all have left meanwhile
+                    continue
                 questions, start = [question for *_, question in asked], time.perf_counter()
                 try:
                     answers = await loop.run_in_executor(self.pool, self._call, questions)

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import socket
+import tempfile
 import threading
 import time
 import urllib.error
@@ -23,7 +24,7 @@ image_module = pytest.importorskip("PIL.Image")
 from serve_cases import Client, make_engine, png, request, running  # noqa: E402
 
 from pyg_hash.serve import Limits  # noqa: E402
-from pyg_hash.serve.guard import CLIENT, Guard, Metrics  # noqa: E402
+from pyg_hash.serve.guard import VISIT, Guard, Metrics, _client  # noqa: E402
 from pyg_hash.utils import pictures  # noqa: E402
 
 HEAD = b"POST /api/search HTTP/1.1\r\nHost: localhost\r\n"
@@ -165,7 +166,7 @@ def test_many_connections(engine):
 
 def test_pools_know_for_whom_they_work():
     async def app(scope, receive, send):
-        known = {"type": "http.response.body", "body": CLIENT.get().encode()}
+        known = {"type": "http.response.body", "body": VISIT.get().client.encode()}
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send(known)
 
@@ -185,16 +186,49 @@ def test_who_hangs_up_gives_its_place_back(monkeypatch):
         return answer(text, wanted)
 
     monkeypatch.setattr(engine, "ask_text", ask_text)
-    with running(engine, waiting=1, threads=2) as address:
-        first = connect(address, b"GET /api/search?text=red HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    search = b"GET /api/search?text=%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with running(engine, waiting=2, threads=1) as address, ExitStack() as stack:
+        stack.enter_context(connect(address, search % b"red"))
         while not asked:
             time.sleep(0.01)
-        assert ask(address, "api/search?text=blue")[0] == 503
-        first.close()
+        waits = stack.enter_context(connect(address, search % b"green"))
+        while ask(address, "readyz")[0] != 503:
+            time.sleep(0.01)
+        waits.close()
         while ask(address, "readyz")[0] != 200:
             time.sleep(0.01)
-        assert ask(address, "api/search?text=blue")[0] == 200
         hold.set()
+        assert ask(address, "api/search?text=blue")[0] == 200
+    assert asked == ["red", "blue"]
+
+
+def test_who_hangs_up_leaves_no_file(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    content, until = png(), time.monotonic() + 20
+    with running(engine) as address:
+        for _ in range(20):
+            connect(address, HEAD + b"Content-Length: %d\r\n\r\n" % len(content) + content).close()
+        assert ask(address, "api/search", content)[0] == 200
+        while found := list(tmp_path.glob("pyg_hash-serve-*/*")):
+            assert time.monotonic() < until, found
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("address", "client"),
+    {
+        "192.0.2.7": "192.0.2.7",
+        "::ffff:192.0.2.7": "::ffff:192.0.2.7",
+        "2001:db8::a:1:2": "2001:db8::",
+        "2001:db8:0:0:b::2": "2001:db8::",
+        "2001:db8:0:1::1": "2001:db8:0:1::",
+        "::1": "::1",
+        "a name": "a name",
+    }.items(),
+)
+def test_a_client_is_an_address_or_a_network_of_ipv6(address, client):
+    assert _client({"client": (address, 80)}) == client
+    assert _client({}) == ""
 
 
 def test_uploads_have_a_budget(engine):

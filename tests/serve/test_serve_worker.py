@@ -13,7 +13,7 @@ from small import relaxed_of_new
 
 from pyg_hash.serve import Limits
 from pyg_hash.serve.engine import Question, Wanted
-from pyg_hash.serve.guard import CLIENT, Batches, QueryError, Worker
+from pyg_hash.serve.guard import VISIT, Batches, QueryError, Visit, Worker
 
 
 def batches(call, most=64, waiting=100, timeout=20.0):
@@ -132,7 +132,7 @@ class Held:
         """Their tasks, which wait."""
         tasks = []
         for name in names:
-            CLIENT.set(name[0])
+            VISIT.set(Visit(name[0]))
             tasks.append(asyncio.create_task(self.worker.run(self.call, name)))
             await asyncio.sleep(0)
         return tasks
@@ -223,7 +223,7 @@ def test_clients_share_a_call():
     async def run():
         several, tasks = batches(call, most=2), []
         for name in ("x", "a1", "a2", "a3", "b1"):
-            CLIENT.set(name[0])
+            VISIT.set(Visit(name[0]))
             tasks.append(asyncio.create_task(several.ask(name)))
             await asyncio.sleep(0)
         hold.set()
