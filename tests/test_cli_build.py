@@ -356,7 +356,7 @@ def test_stopped_anywhere_it_goes_on(built, shop, monkeypatch, capsys):
     (theirs := run / "catalog" / "text.store").write_text("precious")
     for foreign in (mine, theirs):
         assert build(shop / "shop.csv", f"--out={run}", *OWN) == 1
-        assert f"out: {foreign} is none of this build's" in capsys.readouterr().err
+        assert f"out: {foreign} is damaged, or none of this build's" in capsys.readouterr().err
         foreign.unlink()
     assert build(shop / "shop.csv", f"--out={run}", *OWN) == 0
     assert len({path for path in CALLS if CALLS.count(path) > 1}) <= 5  # the third shard's

@@ -475,11 +475,14 @@ def write_catalog(run: Run, source: Source, plan: Plan, model: HashModel) -> Non
     digest, is_finished = digest_of_model(model), run.has_catalog
     (folder := run.path / CATALOG).mkdir(exist_ok=True)
     for path in map(run.catalog_file, MODALITIES if not is_finished else ()):
-        ours = digest if not path.is_file() else None
-        with suppress(files.CorruptFileError):
-            ours = ours or HammingIndex.open(path).model
-        if ours != digest:
-            raise FileExistsError(f"out: {path} is none of this build's; move it elsewhere")
+        try:
+            is_ours = not path.is_file() or HammingIndex.open(path).model == digest
+        except files.CorruptFileError:
+            is_ours = False
+        if not is_ours:
+            raise FileExistsError(
+                f"out: {path} is damaged, or none of this build's; remove it or move it elsewhere"
+            )
     paths = [path for path in source.images if path is not None]
     root = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else None
     columns: dict[str, tuple[type, list[Any]]] = {

@@ -199,8 +199,8 @@ class CodeStore(ABC):
         replace: bool,
         force: bool,
     ) -> int:
-        model = model or _model_of(codes)
         packed = self._packed_codes(codes, model, force)
+        model = model or _model_of(codes)
         other = model is not None and self.model not in (None, model)
         if other and not self._renames_model:
             raise ValueError(
@@ -518,10 +518,12 @@ class CodeStore(ABC):
 
     def _packed_codes(self, codes: Tensor, model: str | None = None, force: bool = False) -> Bytes:
         """Codes, int8 ±1 or packed already, as rows of bytes; ``ValueError``: another model's."""
-        model = model or _model_of(codes)
-        if model is not None and self.model is not None:
-            otherwise = "use replace(..., force=True), or leave model out"
-            check_model(self.model, model, self._kind, force=force, otherwise=otherwise)
+        known = model or _model_of(codes)
+        if known is not None and self.model is not None:
+            # what read_codes gave knows whose it is until it is copied
+            how = "leave model out" if model else "use codes.clone()"
+            otherwise = f"replace() them with force=True, else {how}"
+            check_model(self.model, known, self._kind, force=force, otherwise=otherwise)
         if isinstance(codes, Tensor) and codes.dtype == torch.uint8:
             check_packed(codes, self.num_bits, "codes")
         else:

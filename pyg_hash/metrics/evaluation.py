@@ -265,7 +265,8 @@ def evaluate(
         then = getattr(getattr(model, "intake", None), "trained", None)
         if then is not None and f"{IMAGE}.train" in then:
             now[f"{IMAGE}.query"] = parts[IMAGE][0].cpu()
-            learnt = max(learnt, trained_queries(then, now))
+            known = trained_queries(then, now)
+            learnt = max(learnt, known if known > repeated else 0)  # else those that are said
     lines = [f"training rows among the queries: {learnt:,} of them"] * bool(learnt)
     lines += [
         f"{repeated:,} of {len(query[IMAGE]):,} queries repeat a pair of the database, in both "

@@ -25,7 +25,6 @@ from pyg_hash.training.state import History, TrainingState
 from pyg_hash.transforms.masks import as_pairs
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checks import (
-    as_mask,
     check_choice,
     check_collection,
     check_each,
@@ -113,13 +112,14 @@ def fit(
 
     Raises:
         TypeError, ValueError: what does not fit the model, the data or the rest, such as a
-            checkpoint of another model or of other data, or a ``loader`` of other data or that can
-            be gone through only once.
+            checkpoint of another model or of other data, or a ``loader`` that trains on other
+            rows of data, or can be gone through only once.
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
 
     ``OddDataWarning``: outlying or zero rows, outlying or constant columns of the features (as they
-    were before ``ScaleFeatures``), classes that every row has.
+    were before ``ScaleFeatures``), classes that every row has, a ``loader`` of rows that are none
+    of ``data``.
     """
     check_positive_ints(
         epochs=epochs,
@@ -276,12 +276,24 @@ def _check_loader(
         )
     graph: Any = getattr(loader, "data", None)  # of PyG's
     for m in MODALITIES if isinstance(graph, HeteroData) else ():
-        mask = as_mask(graph[m].get("train_mask"), f"loader: train_mask of {m}")
-        own, known = row_prints(graph[m].x[mask]), row_prints(data[m].x[data[m].train_mask])
-        if other := int((same_rows(own, known) < 0).sum()):
+        if not isinstance(mask := graph[m].get("train_mask"), Tensor):
+            raise ValueError(f"loader: its graph has no train_mask of {m}s")
+        every, train = row_prints(data[m].x), data[m].train_mask.cpu()
+        own = row_prints(graph[m].x[mask.bool()])
+        own = own[same_rows(own, every[train]) < 0]
+        others = int((same_rows(own, every[~train]) >= 0).sum())
+        if others:
             raise ValueError(
-                f"loader: {other:,} of its {len(own):,} training {m}s are none of data; make it of "
+                f"loader: trains on {others:,} {m}s that are no training rows of data; make it of "
                 "model.training_view(data)"
+            )
+        if len(own):
+            warnings.warn(
+                f"loader: {len(own):,} {m}s that it trains on are none of data, which is kept for "
+                "new items; make it of model.training_view(data), unless they were changed on "
+                "purpose",
+                OddDataWarning,
+                stacklevel=3,
             )
 
 

@@ -29,10 +29,10 @@ def data_rows(data: Any, prints: Mapping[str, Tensor] | None = None) -> dict[str
     rows = dict(prints or {m: row_prints(data[m].x) for m in MODALITIES})
     for m in MODALITIES:
         for name in _MASKS:
-            if f"{name}_mask" in data[m]:
-                rows[f"{m}.{name}"] = data[m][f"{name}_mask"].cpu().clone()
-        if "y" in data[m]:
-            rows[f"{m}.labels"] = row_prints(data[m].y)
+            if isinstance(mask := data[m].get(f"{name}_mask"), Tensor):
+                rows[f"{m}.{name}"] = mask.cpu().clone()
+        if isinstance(y := data[m].get("y"), Tensor):
+            rows[f"{m}.labels"] = row_prints(y)
     return rows
 
 

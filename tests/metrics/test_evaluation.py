@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from pyg_hash.metrics import (
     ndcg,
     pair_recall,
 )
+from pyg_hash.utils.provenance import data_rows
 
 MODALITIES = ("image", "text")
 
@@ -373,6 +375,9 @@ def test_queries_that_repeat_a_pair_of_the_database_are_said(
     with pytest.warns(OddDataWarning, match="2 of 10 queries repeat a pair of the database"):
         found = evaluate(model, data)
     assert found.notes[-1].startswith("2 of 10 queries repeat a pair") and found.i2t == want.i2t
+    model.intake = SimpleNamespace(trained=data_rows(data))  # what it was trained on is said once
+    data["text"].val_mask = data["text"].val_mask.numpy()  # is not read
+    assert evaluate(model, data).notes == found.notes
 
 
 def test_relevance_that_the_data_lack(data: HeteroData, model: Remembered) -> None:
