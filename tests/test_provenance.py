@@ -199,7 +199,7 @@ def test_codes_of_another_model_are_refused_where_it_is_told(tmp_path):
     assert index.model == "mixed"
     with pytest.raises(ValueError, match="index: holds codes of several models"):
         index.search(ours, 1, model="one")
-    with pytest.raises(ValueError, match="else use codes.clone"):
+    with pytest.raises(ValueError, match="better, use codes.clone"):
         index.search(read.codes, 1)
     own = HammingIndex(12)
     own.add(read.codes)  # it is theirs from then on

@@ -150,7 +150,7 @@ def check_data(run: Run, dataset: CrossModalDataset, *, force: bool) -> list[str
     if not stored or not found:
         return []
     listed = "; ".join(found)
-    seen = trained_queries(stored, now)
+    seen = int(trained_queries(stored, now).sum())
     leak = [f"training rows among the queries: {seen:,} of them"] if seen else []
     if not force:
         raise ValueError(

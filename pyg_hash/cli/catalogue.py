@@ -476,8 +476,8 @@ def write_catalog(run: Run, source: Source, plan: Plan, model: HashModel) -> Non
     (folder := run.path / CATALOG).mkdir(exist_ok=True)
     for path in map(run.catalog_file, MODALITIES if not is_finished else ()):
         try:
-            is_ours = not path.is_file() or HammingIndex.open(path).model == digest
-        except files.CorruptFileError:
+            is_ours = not os.path.lexists(path) or HammingIndex.open(path).model == digest
+        except (files.CorruptFileError, OSError):
             is_ours = False
         if not is_ours:
             raise FileExistsError(

@@ -516,14 +516,19 @@ class CodeStore(ABC):
         ids = ids.astype(self._id_dtype, copy=False)
         return torch.from_numpy(ids) if self.id_type is int else ids
 
-    def _packed_codes(self, codes: Tensor, model: str | None = None, force: bool = False) -> Bytes:
+    def _packed_codes(
+        self, codes: Tensor, model: str | None = None, force: bool | None = None
+    ) -> Bytes:
         """Codes, int8 ±1 or packed already, as rows of bytes; ``ValueError``: another model's."""
+        if not isinstance(model, str | None):
+            raise TypeError(f"model: expected the digest of a model, got {model!r:.99}")
         known = model or _model_of(codes)
         if known is not None and self.model is not None:
             # what read_codes gave knows whose it is until it is copied
-            how = "leave model out" if model else "use codes.clone()"
-            otherwise = f"replace() them with force=True, else {how}"
-            check_model(self.model, known, self._kind, force=force, otherwise=otherwise)
+            otherwise = "leave model out" if model else "use codes.clone()"
+            if force is not None:
+                otherwise = "replace() them with force=True"
+            check_model(self.model, known, self._kind, force=bool(force), otherwise=otherwise)
         if isinstance(codes, Tensor) and codes.dtype == torch.uint8:
             check_packed(codes, self.num_bits, "codes")
         else:

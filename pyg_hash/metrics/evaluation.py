@@ -260,13 +260,13 @@ def evaluate(
     repeated = 0
     if paired and all(isinstance(x, Tensor) and x.layout == torch.strided for x in sides):
         now = data_rows(data)
-        if split == "query":
-            repeated = _repeated(sides, [now[m] for m in MODALITIES], *parts[IMAGE])
+        again = _repeated(sides, [now[m] for m in MODALITIES], *parts[IMAGE])
+        repeated = int(again.sum()) if split == "query" else 0
         then = getattr(getattr(model, "intake", None), "trained", None)
         if then is not None and f"{IMAGE}.train" in then:
             now[f"{IMAGE}.query"] = parts[IMAGE][0].cpu()
             known = trained_queries(then, now)
-            learnt = max(learnt, known if known > repeated else 0)  # else those that are said
+            learnt = max(learnt, int((known & ~again).sum() if repeated else known.sum()))
     lines = [f"training rows among the queries: {learnt:,} of them"] * bool(learnt)
     lines += [
         f"{repeated:,} of {len(query[IMAGE]):,} queries repeat a pair of the database, in both "
@@ -350,18 +350,18 @@ def _labels(
     return labels, dict(zip(MODALITIES, torch.split(torch.cat(levels, 1), sizes), strict=True))
 
 
-def _repeated(sides: list[Tensor], prints: list[Tensor], query: Tensor, database: Tensor) -> int:
-    """How many queries have both features of one pair of the database."""
+def _repeated(sides: list[Tensor], prints: list[Tensor], query: Tensor, database: Tensor) -> Tensor:
+    """Which queries have both features of one pair of the database: bool ``[n]``."""
     image, text = prints
     pairs = image + math.pi * text  # near for equal rows, and by chance for some others
     found = same_rows(pairs[query.cpu()], pairs[database.cpu()])
     hits = (found >= 0).nonzero().squeeze(1)
     rows = query.cpu()[hits], database.cpu()[found[hits]]
-    same = torch.ones(len(hits), dtype=torch.bool)
+    same = found >= 0
     for x in sides:
         one, two = (x[own.to(x.device)].flatten(1) for own in rows)
-        same &= (one == two).all(dim=1).cpu()
-    return int(same.sum())
+        same[hits] &= (one == two).all(dim=1).cpu()
+    return same
 
 
 def _rows(data: HeteroData, modality: Modality, split: str) -> tuple[Tensor, Tensor]:

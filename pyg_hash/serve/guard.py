@@ -135,7 +135,7 @@ class Visit:
             pass
         self.gone = True
         for answer, worker in list(self.waits.items()):
-            if worker.dropped(self.client, answer):
+            if worker.dropped(self.client, answer) and not answer.done():
                 answer.set_exception(_left())
 
 
@@ -399,8 +399,10 @@ def _client(scope: Scope) -> str:
     host: str = (scope.get("client") or ("",))[0]
     with suppress(ValueError):  # a name that a proxy gave
         address = ipaddress.ip_address(host)
-        if address.version == 6 and not (address.ipv4_mapped or address.is_loopback):
-            return str(ipaddress.IPv6Network((int(address), 64), strict=False).network_address)
+        address = getattr(address, "ipv4_mapped", None) or address
+        if address.version == 6 and not address.is_loopback:
+            address = ipaddress.IPv6Network((int(address), 64), strict=False).network_address
+        return str(address)
     return host
 
 

@@ -29,11 +29,12 @@ from pyg_hash.utils.checks import (
     check_collection,
     check_each,
     check_positive_ints,
+    is_mask,
 )
-from pyg_hash.utils.digests import row_prints, same_rows
+from pyg_hash.utils.digests import row_prints
 from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.oddities import OddDataWarning, say_odd_data
-from pyg_hash.utils.provenance import data_rows
+from pyg_hash.utils.provenance import data_rows, trained_queries
 
 Row = dict[str, Any]
 Callback = Callable[[HashModel, Row], None]
@@ -275,26 +276,25 @@ def _check_loader(
             "(accumulate times ranks); give a loader, such as InstanceLoader"
         )
     graph: Any = getattr(loader, "data", None)  # of PyG's
-    for m in MODALITIES if isinstance(graph, HeteroData) else ():
-        if not isinstance(mask := graph[m].get("train_mask"), Tensor):
-            raise ValueError(f"loader: its graph has no train_mask of {m}s")
-        every, train = row_prints(data[m].x), data[m].train_mask.cpu()
-        own = row_prints(graph[m].x[mask.bool()])
-        own = own[same_rows(own, every[train]) < 0]
-        others = int((same_rows(own, every[~train]) >= 0).sum())
-        if others:
-            raise ValueError(
-                f"loader: trains on {others:,} {m}s that are no training rows of data; make it of "
-                "model.training_view(data)"
-            )
-        if len(own):
-            warnings.warn(
-                f"loader: {len(own):,} {m}s that it trains on are none of data, which is kept for "
-                "new items; make it of model.training_view(data), unless they were changed on "
-                "purpose",
-                OddDataWarning,
-                stacklevel=3,
-            )
+    if not isinstance(graph, HeteroData) or not is_mask(mask := graph[IMAGE].get("train_mask")):
+        return
+    own = {m: row_prints(graph[m].x) for m in MODALITIES} | {f"{IMAGE}.query": mask.bool().cpu()}
+    every: dict[str, Tensor] = {m: row_prints(data[m].x) for m in MODALITIES}
+    train = data[IMAGE].train_mask.cpu()
+    ours, others = (trained_queries({**every, f"{IMAGE}.train": x}, own) for x in (train, ~train))
+    if leaks := int((others & ~ours).sum()):
+        raise ValueError(
+            f"loader: trains on {leaks:,} pairs of data that are no training pairs; make it of "
+            "model.training_view(data)"
+        )
+    if unknown := int((~ours & ~others).sum()):
+        warnings.warn(
+            f"loader: {unknown:,} of {len(ours):,} pairs that it trains on are none of data, which "
+            "is kept for new items; make it of model.training_view(data), unless they were changed "
+            "on purpose",
+            OddDataWarning,
+            stacklevel=3,
+        )
 
 
 def _check_row(row: Row) -> None:

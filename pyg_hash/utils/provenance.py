@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyg_hash.typing import MODALITIES
+from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checksums import form_of, say_once
 from pyg_hash.utils.digests import SAME, row_prints, same_rows
 from pyg_hash.utils.files import TEMPORARY
@@ -60,21 +60,20 @@ def differences(stored: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> list
     return list(found)
 
 
-def trained_queries(stored: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> int:
-    """How many queries of now were training rows then, whatever their row is now."""
-    modalities = [m for m in stored if "." not in m]
-    train, query = stored[f"{modalities[0]}.train"], now[f"{modalities[0]}.query"]
+def trained_queries(stored: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> Tensor:
+    """Which queries of now were training pairs then, whatever their row is now: bool ``[n]``."""
+    train, query = stored[f"{IMAGE}.train"], now[f"{IMAGE}.query"]
     sides = []
-    for m in modalities:
+    for m in MODALITIES:
         middle, spread = _spread(stored[m])
         sides.append([(x - middle) / spread for x in (stored[m][train], now[m][query])])
     (a, own_a), (b, own_b) = sides
     # one number for both sides: a picture may be in several pairs, and a text too
     place = same_rows(own_a + _TURN * own_b, a + _TURN * b)
     same = place >= 0
-    for known, own in sides:
+    for known, own in sides if len(a) else ():
         same &= (known[place] - own).abs() <= SAME * (1 + own.abs())
-    return int(same.sum())
+    return same
 
 
 def _spread(prints: Tensor) -> tuple[Tensor, Tensor]:

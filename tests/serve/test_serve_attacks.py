@@ -218,7 +218,7 @@ def test_who_hangs_up_leaves_no_file(engine, tmp_path, monkeypatch):
     ("address", "client"),
     {
         "192.0.2.7": "192.0.2.7",
-        "::ffff:192.0.2.7": "::ffff:192.0.2.7",
+        "::ffff:c000:207": "192.0.2.7",
         "2001:db8::a:1:2": "2001:db8::",
         "2001:db8:0:0:b::2": "2001:db8::",
         "2001:db8:0:1::1": "2001:db8:0:1::",

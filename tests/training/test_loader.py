@@ -232,9 +232,9 @@ def test_what_cannot_be():
     swapped = copy.copy(data)
     for m in MODALITIES:
         swapped[m].update(train_mask=data[m].query_mask, query_mask=data[m].train_mask)
-    with pytest.raises(ValueError, match="loader: trains on 12 images that are no training rows"):
+    with pytest.raises(ValueError, match="loader: trains on 12 pairs of data that are no train"):
         train(model, data, loader=InstanceLoader(swapped, batch_size=8))
-    with pytest.warns(OddDataWarning, match="loader: 48 images that it trains on are none of data"):
+    with pytest.warns(OddDataWarning, match="loader: 48 of 48 pairs that it trains on are none of"):
         train(model, data, loader=InstanceLoader(small_graph(seed=9), batch_size=8), epochs=1)
     for kind in (GCH, SGEH):
         own = graph_for(kind)
