@@ -65,7 +65,7 @@ def test_what_is_said_of_pair_recall():
         assert ahead >= named | {"JDSH" if data == "emoji" else "ITQ"}
         sgeh, ours = "SGEH", "TaughtHash, no labels"
         behind = fmean(none[sgeh]) - fmean(none[ours])
-        assert 0.02 < behind < 0.03 if data == "emoji" else abs(behind) < 0.01
+        assert 0.035 < behind < 0.045 if data == "emoji" else abs(behind) < 0.01
         assert fmean(by_int8[data, None, ours]) > fmean(by_int8[data, None, sgeh]) + 0.02
 
 
