@@ -224,6 +224,13 @@ def test_a_model_that_was_just_trained_knows_its_training_rows(name):
     assert told == [f"training rows among the queries: {len(train)} of them"]
 
 
+def test_a_command_takes_one_digest_of_its_model(folder, monkeypatch):
+    calls, real = [], digest_of
+    monkeypatch.setattr("pyg_hash.models.base.digest_of", lambda *a: calls.append(a) or real(*a))
+    assert main(["encode", *words(folder, "one", f"--out={folder}/digests.store")]) == 0
+    assert len(calls) == 1
+
+
 def test_an_empty_store_is_for_the_first_model(folder, capsys):
     pytest.importorskip("faiss")
     FaissStore.create(folder / "s.store", 16, ids=str).save()

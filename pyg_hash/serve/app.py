@@ -4,6 +4,7 @@
 
 import asyncio
 import base64
+import ctypes
 import errno
 import hashlib
 import socket
@@ -73,6 +74,7 @@ class Refused(TypedDict):
     detail: str
 
 
+_LARGE = 8 << 20  # bytes of a decoded picture, whose memory goes back to the system at once
 _REFUSED = (400, 401, 403, 404, 408, 409, 413, 415, 421, 429, 503, 507)
 REFUSALS: dict[int | str, dict[str, Any]] = {status: {"model": Refused} for status in _REFUSED}
 
@@ -209,6 +211,9 @@ class Work:
         with self.pictures.folder() as folder:
             path = await self.pictures.run(self.pictures.decode, content, folder)
             features = await self.worker.run(self.engine.image_features, path)
+            if path.stat().st_size > _LARGE:
+                with suppress(AttributeError, OSError, TypeError):  # glibc's, which would keep it
+                    await self.worker.run(ctypes.CDLL(None).malloc_trim, 0)
             return features, await self.worker.run(jpeg, path) if keep else None
 
     async def small(self, path: str) -> bytes:

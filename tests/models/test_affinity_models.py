@@ -184,7 +184,7 @@ def test_coherence_of_some_rows_is_a_block_of_the_whole():
 
 
 def test_few_pairs_are_not_all_neighbours():
-    """Of 50 pairs, 49 neighbours each asked for one code (i2t .59, t2i .57)."""
+    """Of 50 pairs, 49 neighbours each ask for one code."""
     data = SyntheticCrossModal(100, num_queries=50)[0]
     found = recipe("dgcpn", num_bits=16)
     data = found.transforms(data)
