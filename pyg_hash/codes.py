@@ -20,7 +20,6 @@ from pyg_hash.utils.checks import check_floats, check_positive_int
 LEVELS = 127  # steps of an int8 code to either side
 
 __all__ = [
-    "CodeDiagnostics",
     "binarize",
     "code_diagnostics",
     "hamming_distance",

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
     from torch_geometric.data.storage import EdgeStorage
 
-__all__ = ["GraphOperator", "Place", "SparseMap", "graph_operator", "protocol"]
+__all__ = ["graph_operator", "protocol"]
 
 PROTOCOLS: dict[str, tuple[str, str]] = {
     "inductive": ("train", "train"),

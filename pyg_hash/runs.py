@@ -535,4 +535,4 @@ def _digest_of_settings(settings: Mapping[str, Any]) -> str:
     return digest_of({}, own)
 
 
-__all__ = ["RunItems", "Run"]
+__all__ = ["Run"]

@@ -88,7 +88,8 @@ class Report(build.DataCommand, build.PictureCommand):
     seed: int = option(0, "seed of what is drawn at random")
 
     def _execute(self) -> None:
-        from pyg_hash.report import About, compare_page, write_report
+        from pyg_hash.report import About, write_report
+        from pyg_hash.report.page import compare_page
 
         check_positive(queries=self.queries, points=self.points)
         try:

@@ -309,7 +309,7 @@ class CodeStore(ABC):
             ``(distances, ids)`` ``[q, k]``, on the CPU: int32, and int64 or an array of ``str``;
             nearest first. Where there are fewer than ``k`` items, the rest of a row has distance
             -1 and id -1 (``None`` among strings). With ``rescore`` a
-            :class:`Rescored <pyg_hash.index.Rescored>`, which has ``scores`` too, highest first;
+            named tuple of ``distances``, ``ids`` and ``scores``, highest first;
             equal scores by distance, then as equal distances.
 
             **Equal distances** are ordered in a ``HammingIndex`` by lower id, or, with ids of

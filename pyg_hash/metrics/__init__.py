@@ -1,6 +1,8 @@
 """Retrieval metrics of codes, exact under ties, and the evaluation of a model."""
 
-from pyg_hash.metrics.counts import Lookup, LookupCurve, hash_lookup, ndcg, pr_curve, precision_at_n
+from pyg_hash.metrics.counts import Lookup as Lookup
+from pyg_hash.metrics.counts import LookupCurve as LookupCurve
+from pyg_hash.metrics.counts import hash_lookup, ndcg, pr_curve, precision_at_n
 from pyg_hash.metrics.evaluation import Evaluation, evaluate
 from pyg_hash.metrics.mean_ap import mean_average_precision
 from pyg_hash.metrics.scored import pair_recall, scored_average_precision, scored_pair_recall
@@ -9,8 +11,6 @@ from pyg_hash.utils.oddities import CollapseWarning, OddDataWarning
 __all__ = [
     "CollapseWarning",
     "Evaluation",
-    "Lookup",
-    "LookupCurve",
     "OddDataWarning",
     "evaluate",
     "hash_lookup",

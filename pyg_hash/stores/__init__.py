@@ -11,13 +11,13 @@ from pyg_hash.index import CodeStore as CodeStore
 from pyg_hash.index import Flat as Flat
 from pyg_hash.index import HammingIndex
 from pyg_hash.index import MultiIndex as MultiIndex
-from pyg_hash.index.export import ExportedCodes, export_codes, read_codes
+from pyg_hash.index.export import export_codes, read_codes
 from pyg_hash.stores.databases import LanceStore, MilvusStore
 from pyg_hash.typing import PathLike
 
 FaissStore = HammingIndex  # as the names above, from where they were
 
-__all__ = ["ExportedCodes", "LanceStore", "MilvusStore", "export_codes", "read_codes"]
+__all__ = ["LanceStore", "MilvusStore", "export_codes", "read_codes"]
 
 
 def store_class(address: PathLike) -> Any:
