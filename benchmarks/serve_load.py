@@ -22,6 +22,7 @@ import time
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -74,17 +75,18 @@ def message(method, path, body=b""):
 
 def kinds(port, run):
     """Requests that the run can answer: number -> bytes."""
-    items, about = run.items(), get(port, "/api/run")
-    rows = run.index("image").ids.tolist()
-    asks = {}
-    if "text" in about["queries"]:
-        texts = [urllib.request.quote((items.texts[row] or "")[:200]) for row in rows]
+    index, about = run.searched("image"), get(port, "/api/run")
+    ids = index.list(limit=len(index)).tolist()
+    known, asks = index.metadata(ids), {}
+    texts = [quote(text[:200]) for text in known.get("text", ()) if text]
+    if "text" in about["queries"] and texts:
         asks["words"] = lambda i: message("GET", f"/api/search?text={texts[i % len(texts)]}")
-    if "image" in about["queries"] and any(items.image_paths):
-        paths = [items.image_paths[row] for row in rows[:64]]
-        pictures = [Path(path).read_bytes() for path in paths if path]
+    root = Path(run.pictures_root() if run.has_catalog else "")
+    pictures = [(root / path).read_bytes() for path in known.get("image", ())[:64] if path]
+    if "image" in about["queries"] and pictures:
         asks["picture"] = lambda i: message("POST", "/api/search", pictures[i % len(pictures)])
-    asks["similar item"] = lambda i: message("GET", f"/api/item/{rows[i % len(rows)]}/similar")
+    items = [quote(str(item), safe="") for item in ids]
+    asks["similar item"] = lambda i: message("GET", f"/api/item/{items[i % len(items)]}/similar")
     return asks
 
 

@@ -33,6 +33,7 @@ from benchmarks import (
     training_step,
 )
 from benchmarks.measure import difference, num_bytes, recall
+from pyg_hash.index import HammingIndex
 from pyg_hash.metrics import mean_average_precision
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 from pyg_hash.typing import MODALITIES
@@ -352,15 +353,17 @@ def test_every_kind_of_failure_is_an_error():
 
 def test_requests_are_those_the_run_can_answer(monkeypatch, tmp_path):
     (tmp_path / "a.png").write_bytes(b"picture")
-    items = SimpleNamespace(texts=["a b", None], image_paths=[str(tmp_path / "a.png"), None])
-    index = SimpleNamespace(ids=torch.tensor([0, 1]))
-    run = SimpleNamespace(items=lambda: items, index=lambda modality: index)
+    index = HammingIndex(8, ids=str, fields={"text": str, "image": str})
+    fields = {"text": ["a b", None], "image": ["a.png", None]}
+    index.add(torch.ones(2, 8, dtype=torch.int8), ["x/0", "x/1"], fields)
+    root = lambda: str(tmp_path)  # noqa: E731
+    run = SimpleNamespace(searched=lambda modality: index, has_catalog=True, pictures_root=root)
     monkeypatch.setattr(serve_load, "get", lambda port, path: {"queries": ["image", "text"]})
     asks = serve_load.kinds(1, run)
     assert list(asks) == ["words", "picture", "similar item"]
     assert asks["words"](2).startswith(b"GET /api/search?text=a%20b HTTP/1.1\r\n")
     assert asks["picture"](5).endswith(b"Content-Length: 7\r\n\r\npicture")
-    assert asks["similar item"](3).startswith(b"GET /api/item/1/similar ")
+    assert asks["similar item"](3).startswith(b"GET /api/item/x%2F1/similar ")
     monkeypatch.setattr(serve_load, "get", lambda port, path: {"queries": []})
     assert list(serve_load.kinds(1, run)) == ["similar item"]
 

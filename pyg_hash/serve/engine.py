@@ -26,7 +26,7 @@ from pyg_hash.models import HashModel
 from pyg_hash.runs import CATALOG, NAME, IncompleteRunError, Run, picture_file
 from pyg_hash.serve.guard import FORMATS, QueryError
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
-from pyg_hash.utils.checks import check_collection, check_mapping
+from pyg_hash.utils.checks import check_collection, check_mapping, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, bad_text, load_tensors, save_tensors
 from pyg_hash.utils.locks import BusyError, Lock
 from pyg_hash.utils.pictures import decode
@@ -104,6 +104,9 @@ class SearchEngine:
     def __post_init__(self) -> None:
         check_mapping(self.indexes, "indexes")
         check_collection(self.notes, "notes")
+        check_mapping(self.encoders, "encoders")
+        if self.oversample is not None:
+            check_positive_int(self.oversample, "oversample")
         kinds = {"model": (self.model, HashModel), "title": (self.title, str)}
         kinds |= {f"indexes[{m!r}]": (self.indexes.get(m), CodeStore) for m in MODALITIES}
         for name, (value, kind) in kinds.items():

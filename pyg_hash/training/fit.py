@@ -275,10 +275,14 @@ def _check_loader(
             f"loader: {name} takes all data at once, but a step is to have {batches} batches "
             "(accumulate times ranks); give a loader, such as InstanceLoader"
         )
-    graph: Any = getattr(loader, "data", None)  # of PyG's
-    if not isinstance(graph, HeteroData) or not is_mask(mask := graph[IMAGE].get("train_mask")):
+    given: Any = loader if isinstance(loader, list | tuple) else [getattr(loader, "data", None)]
+    graphs = [x for x in given if isinstance(x, HeteroData) and "train_mask" in x[IMAGE]]
+    if not graphs or not all(is_mask(x[IMAGE].train_mask) for x in graphs):
         return
-    own = {m: row_prints(graph[m].x) for m in MODALITIES} | {f"{IMAGE}.query": mask.bool().cpu()}
+    own: dict[str, Tensor] = {
+        m: torch.cat([row_prints(x[m].x) for x in graphs]) for m in MODALITIES
+    }
+    own[f"{IMAGE}.query"] = torch.cat([x[IMAGE].train_mask.bool().cpu() for x in graphs])
     every: dict[str, Tensor] = {m: row_prints(data[m].x) for m in MODALITIES}
     train = data[IMAGE].train_mask.cpu()
     ours, others = (trained_queries({**every, f"{IMAGE}.train": x}, own) for x in (train, ~train))

@@ -561,6 +561,10 @@ def test_indexes_that_are_swapped_are_named(engine, tmp_path):
     swapped = {"image": stores["text"], "text": stores["image"]}
     with pytest.raises(ValueError, match="indexes: that of image holds .* modality, text; give"):
         SearchEngine(engine.model, swapped, {})
+    with pytest.raises(TypeError, match="encoders: expected a mapping, got None"):
+        SearchEngine(engine.model, stores, None)
+    with pytest.raises(ValueError, match="oversample: .* got 0"):
+        SearchEngine(engine.model, stores, {}, oversample=0)
 
 
 def test_a_file_of_somebody_else_in_the_place_of_a_change_is_named_and_kept(engine, tmp_path):

@@ -232,8 +232,10 @@ def test_what_cannot_be():
     swapped = copy.copy(data)
     for m in MODALITIES:
         swapped[m].update(train_mask=data[m].query_mask, query_mask=data[m].train_mask)
-    with pytest.raises(ValueError, match="loader: trains on 12 pairs of data that are no train"):
-        train(model, data, loader=InstanceLoader(swapped, batch_size=8))
+    whole = InstanceLoader(swapped, batch_size=8)
+    for loader in (whole, [*whole]):
+        with pytest.raises(ValueError, match="loader: trains on 12 pairs of data that are no trai"):
+            train(model, data, loader=loader)
     with pytest.warns(OddDataWarning, match="loader: 48 of 48 pairs that it trains on are none of"):
         train(model, data, loader=InstanceLoader(small_graph(seed=9), batch_size=8), epochs=1)
     for kind in (GCH, SGEH):
