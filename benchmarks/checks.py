@@ -9,34 +9,31 @@ them, in turns. Opened mapped, as stores are by default, bytes are compared as t
 load "all at once" is one copy of memory, and reading it once more for checksums costs what it does.
 """
 
-import contextlib
 import io
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from functools import wraps
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from unittest.mock import patch
 
-from benchmarks.measure import side_by_side
 from benchmarks.record import benchmark
-from benchmarks.store import BITS, K, packed_codes
+from benchmarks.store import BITS, K, packed_codes, share_of_checksums
 from pyg_hash.cli import main as command
 from pyg_hash.datasets import FeatureFile, SyntheticCrossModal, write_feature_file
 from pyg_hash.index import HammingIndex
 from pyg_hash.metrics import evaluate
 from pyg_hash.recipes import recipe
-from pyg_hash.utils.checksums import Sums
 
-CHECKS = {  # by module
-    "pyg_hash.training.fit": ("say_odd_data", "data_rows", "as_pairs", "_check_loss"),
-    "pyg_hash.metrics.evaluation": ("data_rows", "_repeated", "trained_queries", "odd_queries"),
-    "pyg_hash.models.taught": ("check_widths", "check_features"),
-    "pyg_hash.models.base": ("check_features", "digest_of"),
-    "pyg_hash.index.base": ("check_model",),
-    "pyg_hash.cli.encode": ("check_unique",),
-    "pyg_hash.utils.checksums": ("_line", "Sums"),
+CHECKS = {  # by where they are called
+    "training.fit": ("say_odd_data", "data_rows", "as_pairs", "_check_loss"),
+    "metrics.evaluation": ("data_rows", "_repeated", "trained_queries", "odd_queries"),
+    "models.taught": ("check_widths", "check_features"),
+    "models.base": ("check_features", "digest_of"),
+    "index.base": ("check_model",),
+    "cli.encode": ("check_unique",),
+    "utils.checksums": ("_line", "Sums.check"),
 }
 
 
@@ -65,10 +62,8 @@ def share(work):
     clock = Clock()
     with ExitStack() as stack:
         for module, names in CHECKS.items():
-            for name in names:
-                home = Sums if name == "Sums" else import_module(module)
-                name = "check" if name == "Sums" else name
-                stack.enter_context(patch.object(home, name, clock.timed(getattr(home, name))))
+            for check in (f"pyg_hash.{module}.{name}" for name in names):
+                stack.enter_context(patch(check, clock.timed(resolve_name(check))))
         start = time.perf_counter()
         work()
         seconds = time.perf_counter() - start
@@ -89,8 +84,8 @@ def guarded(folder, n, epochs):
     run = str(folder / "run")
 
     def quiet(*words):
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            assert command([*words]) == 0
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            assert command(words) == 0
 
     quiet("train", f"--dataset={file}", "--recipe=taughthash", "--epochs=1", f"--out={run}")
 
@@ -107,37 +102,30 @@ def guarded(folder, n, epochs):
 
 
 def loads(folder, n):
-    """Seconds of opening a store, with checks and without, by what is done with it."""
+    """What is done with a store, by name."""
     index, path = HammingIndex(BITS), folder / "million.store"
     index.add(packed_codes(n, "random", 0))
     index.save(path)
     query = packed_codes(100, "random", 1)
-    for name, work in {
+    return {
         "open (mapped)": lambda: HammingIndex.open(path),
         "open and search 100": lambda: HammingIndex.open(path).search(query, K),
         "load all at once": lambda: HammingIndex.load(path),
-    }.items():
-
-        def unchecked(work=work, check=Sums.check):
-            Sums.check = lambda *_: None  # a mock would cost more than it saves
-            try:
-                return work()
-            finally:
-                Sums.check = check
-
-        alone, checked = side_by_side({"alone": unchecked, "checked": work}, repeats=20).values()
-        yield name, checked, 1 - alone / checked
+    }
 
 
 @benchmark("What checks cost")
 def main(record, args):
     n, codes, epochs = (600, 20_000, 1) if args.short else (20_000, 1_000_000, 20)
     rows = []
-    with tempfile.TemporaryDirectory() as place:
-        found = guarded(Path(place), n, epochs).items()
-        timed = [(f"{name}, {n:,} pairs", *share(work)) for name, work in found]
-        timed += [(f"{name}, {codes:,} codes", *of) for name, *of in loads(Path(place), codes)]
-    for name, seconds, part in timed:
+
+    def row(name, seconds, part):
         rows.append({"work": name, "ms": 1000 * seconds, "share of checks": part})
         record.goal(f"{name}: share of checks", part, at_most=0.02)
+
+    with tempfile.TemporaryDirectory() as place:
+        for name, work in guarded(Path(place), n, epochs).items():
+            row(f"{name}, {n:,} pairs", *share(work))
+        for name, work in loads(Path(place), codes).items():
+            row(f"{name}, {codes:,} codes", *share_of_checksums(work))
     record.table("Checks", rows)

@@ -31,6 +31,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from benchmarks.measure import ROOT
 from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.features import BagOfWords
 from pyg_hash.utils.files import load_json, save_json, sha256
@@ -78,7 +79,7 @@ SIZES = {MANIFEST: (2000, 5000, 0), ALL_TRAIN: (1000, 6880, 1)}
 """Queries, train and seed of each manifest."""
 LETTERS = {"query": "q", "train": "t", "database": "d"}
 NOWHERE, LINE = ".", 100
-CACHE = Path(__file__).resolve().parents[1] / "build" / "coco"
+CACHE = ROOT / "build" / "coco"
 CODE = (Path(__file__), Path(inspect.getfile(BagOfWords)))
 PACKAGES = ("numpy", "scipy", "scikit-learn")
 """With ``CODE``, what makes the features of texts."""

@@ -18,9 +18,10 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from benchmarks import training_step
 from benchmarks.measure import gemm_rate, side_by_side
 from benchmarks.record import benchmark
-from benchmarks.training_step import CLASSES, SHORT, Sizes, mcgcn, pairs, sgch
+from benchmarks.training_step import CLASSES, SHORT, Sizes, pairs
 from pyg_hash.knn import knn
 from pyg_hash.models import GCH, SGEH, TaughtHash
 from pyg_hash.models.onnx import export_onnx
@@ -28,8 +29,7 @@ from pyg_hash.typing import IMAGE, MODALITIES
 
 MODELS = {
     "TaughtHash": lambda s: TaughtHash((s.image, s.text), CLASSES, s.bits),
-    "MCGCN": mcgcn,
-    "SGCH": sgch,
+    **training_step.MODELS,
     "GCH": lambda s: GCH((s.image, s.text), CLASSES, s.bits, hidden_channels=s.hidden),
     "SGEH": lambda s: SGEH((s.image, s.text), s.bits, hidden_channels=s.hidden),
 }

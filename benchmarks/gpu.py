@@ -20,14 +20,13 @@ import time
 import traceback
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch.nn.functional import normalize
 
 from benchmarks import encode, graph_scale, losses, map, propagation, search, training_step
 from benchmarks.knn import image_features
-from benchmarks.measure import difference, gemm_rate, options, side_by_side
+from benchmarks.measure import ROOT, difference, gemm_rate, options, side_by_side
 from benchmarks.record import Record
 from pyg_hash.codes import hamming_distance
 from pyg_hash.index import HammingIndex
@@ -36,7 +35,6 @@ from pyg_hash.metrics import evaluate
 from pyg_hash.recipes import recipe
 from pyg_hash.training import fit
 
-ROOT = Path(__file__).resolve().parents[1]
 K, BITS, RATE = 20, 64, 0.3
 PRODUCTS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
@@ -85,17 +83,17 @@ class Run:
         peak = self.peaks.get(device, {})
         if flop:
             found["TFLOP/s"] = flop / last / 1e12
-            known = [kind for kind in PRODUCTS if kind in peak]
-            found |= {f"of the {kind} product": flop / last / peak[kind] for kind in known}
+            known = {f"of the {kind} product": peak[kind] for kind in PRODUCTS if kind in peak}
+            found |= {of: flop / last / most for of, most in known.items()}
         if moved:
             found["GB/s"] = moved / last / 1e9
             found |= {"of the copy": moved / last / peak["copy"]} if peak else {}
         return found
 
 
-def clustered(n, width, device, seed=0):
+def clustered(n, width, device):
     """Features as of an image network, all of length 1."""
-    return normalize(image_features(n, width, seed)).to(device)
+    return normalize(image_features(n, width)).to(device)
 
 
 def differing(a, b):
@@ -137,11 +135,9 @@ def tests(run):
     ]
     command = [sys.executable, "-m", "pytest", "-k", "cuda", "-rf", "--tb=line"]
     command += ["-p", "no:cacheprovider", "--continue-on-collection-errors", *files]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    left = max(20.0, min(180.0, run.until - time.monotonic()))
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=left
-    )
+    how = {"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT)}}
+    how["timeout"] = max(20.0, min(180.0, run.until - time.monotonic()))
+    done = subprocess.run(command, capture_output=True, text=True, **how)
     said = (done.stdout.strip() or done.stderr.strip() or "nothing").splitlines()
     yield {"test": "all", "result": said[-1]}
     for line in said:
@@ -222,28 +218,23 @@ def graphs(run):
 
 def likelihood(run):
     """Pair likelihood with gradients, 64 bits"""
-    for n, names, cpu in (
-        (run.size(8_000, 300), ("autograd", "fused"), True),
-        (run.size(50_000, 600), ("fused",), False),
-    ):
+    few, many = run.size(8_000, 300), run.size(50_000, 600)
+    for name, n, cpu in (("autograd", few, True), ("fused", few, True), ("fused", many, False)):
         # three products; the tiles of a pair's inner product written and read again
         how = {"flop": 6.0 * n * n * losses.BITS, "moved": 8.0 * n * n, "cpu": cpu, "repeats": 2}
-        for name in names:
-            yield run.row(f"{name}, n = {n:,}", partial(losses.step, name, n, False), **how)
+        yield run.row(f"{name}, n = {n:,}", partial(losses.step, name, n, False), **how)
 
 
 def hamming_map(run):
     """mAP@all of 64-bit codes"""
-    for queries, n, names, cpu in (
-        (run.size(1_000, 30), run.size(18_015, 500), ("sorted rows", "counts"), True),
-        (run.size(2_000, 30), run.size(186_221, 900), ("counts",), False),
-    ):
+    mir = run.size(1_000, 30), run.size(18_015, 500), True
+    nus = run.size(2_000, 30), run.size(186_221, 900), False
+    for name, (queries, n, cpu) in (("sorted rows", mir), ("counts", mir), ("counts", nus)):
         # a product a pair; its distance written and read again
         pairs = queries * n
         how = {"flop": 2.0 * pairs * BITS, "moved": 8.0 * pairs, "cpu": cpu, "repeats": 2}
-        for name in names:
-            make = partial(map.prepare, name, queries, n, BITS)
-            yield run.row(f"{name}, {queries:,} queries, {n:,} items", make, **how)
+        make = partial(map.prepare, name, queries, n, BITS)
+        yield run.row(f"{name}, {queries:,} queries, {n:,} items", make, **how)
 
 
 def step(run):

@@ -21,6 +21,7 @@ import torch
 from scipy.optimize import brentq
 from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import coalesce
 
 from benchmarks.measure import alone, cell, num_bytes, side_by_side
@@ -64,17 +65,12 @@ def hubs(graph):
     ones = graph.x.new_ones(len(nodes))
     hub = sorted_csr(nodes, graph.label[nodes], ones, len(graph.x), CLASSES)
     loops = (graph.label < 0).to(graph.x)
-    return (GraphOperator(graph.edge_index, graph.edge_weight, loops, hub),)
+    return GraphOperator(graph.edge_index, graph.edge_weight, loops, hub)
 
 
 def messages(graph):
     """PyG's message passing, normalised once."""
-    edge_index, weight = with_cliques(graph)
-    loop = torch.arange(len(graph.x), device=edge_index.device).expand(2, -1)
-    edge_index = torch.cat((edge_index, loop), dim=1)
-    weight = torch.cat((weight, weight.new_ones(loop.size(1))))
-    scale = weight.new_zeros(loop.size(1)).index_add_(0, edge_index[1], weight).rsqrt()
-    return edge_index, weight * scale[edge_index[0]] * scale[edge_index[1]]
+    return gcn_norm(*with_cliques(graph), len(graph.x))
 
 
 def dense(graph):
@@ -87,7 +83,7 @@ def dense(graph):
     adjacency[graph.edge_index[1], graph.edge_index[0]] = graph.edge_weight
     adjacency.fill_diagonal_(1.0)
     scale = adjacency.sum(1).rsqrt()
-    return (adjacency.mul_(scale).mul_(scale.unsqueeze(1)),)
+    return adjacency.mul_(scale).mul_(scale.unsqueeze(1))
 
 
 METHODS = {"hubs": hubs, "edge_index": messages, "dense": dense}
@@ -103,7 +99,7 @@ def stepper(method, graph):
         state = graph.x
         for layer in layers:
             by_edges = method == "edge_index"
-            state = layer(state, *built) if by_edges else built[0] @ layer.lin(state)
+            state = layer(state, *built) if by_edges else built @ layer.lin(state)
             state = torch.tanh(state)
         weights = [layer.lin.weight for layer in layers]
         return [state.detach(), *torch.autograd.grad(state.sum(), weights)]
@@ -175,13 +171,13 @@ def compared(record, name, labeled, sizes, limit_gb):
     from benchmarks.picture import PREDICTED  # only here, because it needs matplotlib
 
     times, memory, stored = [], [], {}
-    steps, extra = {m: [] for m in METHODS}, {m: [] for m in METHODS}
+    steps, extra = ({m: [] for m in METHODS} for _ in range(2))
     for n in sizes:
         needs = {m: predicted(m, n, labeled) / 1e6 for m in METHODS}
         fitting = [m for m in METHODS if needs[m] <= limit_gb * 1e3]
         spent = {m: alone(build_and_step, m, n, labeled, limit_gb=limit_gb + 3) for m in fitting}
         graph = make(n, labeled)
-        stored[n] = num_bytes(hubs(graph)[0]) / 1e6
+        stored[n] = num_bytes(hubs(graph)) / 1e6
         print(f"{n:,} nodes, {labeled:.0%} labelled: timing a step", file=sys.stderr)
         cases = {m: prepare(m, graph) for m in fitting}
         step = side_by_side(cases, repeats=3 if n <= 5_000 else 2)

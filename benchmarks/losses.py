@@ -106,22 +106,21 @@ def main(record, args):
     small, middle, large, huge = (200, 400, 600, 900) if args.short else (2000, 8000, 10000, 50000)
     of_small, of_middle = (times(record, n) for n in (small, middle))
     times(record, middle, multi_label=True)
-    rows = []
+    rows, extra = [], {}
     for n, name in (*((large, name) for name in LOSSES), (huge, "fused")):
         spent = alone(step, name, n)
-        row = {"n": n, "method": name, "extra MB": spent.extra_bytes / 1e6}
+        extra[f"{name}, n = {n:,}"] = megabytes = spent.extra_bytes / 1e6
+        row = {"n": n, "method": name, "extra MB": megabytes}
         rows.append(row | {"CPU seconds": spent.cpu_seconds})
     note = f"autograd at n = {huge:,} would hold {5 * 4 * huge**2 / 1e9:,.0f} GB: not run."
     record.table("Extra memory of one step, in a process of its own", rows, note)
 
     ratio = of_middle["autograd"] / of_middle["fused"]
     record.goal(f"fused against autograd, n = {middle:,}", ratio, at_least=3)
-    extra = {(row["n"], row["method"]): row["extra MB"] for row in rows}
-    ratio = extra[large, "fused"] / extra[large, "autograd"]
+    ratio = extra[f"fused, n = {large:,}"] / extra[f"autograd, n = {large:,}"]
     record.goal(f"memory of fused against autograd, n = {large:,}", ratio, at_most=0.05)
-    record.goal(f"MB at n = {huge:,}", extra[huge, "fused"], at_most=100)
+    record.goal(f"MB at n = {huge:,}", megabytes, at_most=100)
     series = {name: [(small, s), (middle, of_middle[name])] for name, s in of_small.items()}
-    series["fused"].append((huge, rows[-1]["CPU seconds"]))
+    series["fused"].append((huge, spent.cpu_seconds))
     record.plot("Value and gradients, 10 classes", series, x="images and texts", y="CPU seconds")
-    bars = {f"{row['method']}, n = {row['n']:,}": row["extra MB"] for row in rows}
-    record.bars("Extra memory", bars, x="MB")
+    record.bars("Extra memory", extra, x="MB")

@@ -10,7 +10,6 @@ machine only ratios within one run mean anything. Memory is measured in a fresh 
 case, so that nothing is left over from another.
 """
 
-import argparse
 import ctypes
 import gc
 import importlib.util
@@ -20,6 +19,7 @@ import resource
 import socket
 import sys
 import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache, partial
@@ -32,10 +32,14 @@ import torch
 from torch.multiprocessing import start_processes
 
 from pyg_hash.graph import SparseMap
+from pyg_hash.utils import faiss
 
 quick = False
 """Whether :func:`side_by_side` takes one turn: short forms decide nothing."""
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+command_line = partial(ArgumentParser, formatter_class=RawDescriptionHelpFormatter)
+"""A parser that shows a docstring as it is written."""
 
 
 def options(doc, arguments=None, *, picture=True, **more):
@@ -45,22 +49,20 @@ def options(doc, arguments=None, *, picture=True, **more):
     and their defaults. What comes back has ``flags``, all that was given except for ``--out``, and
     ``protocol``, the third paragraph of ``doc``, too.
     """
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=doc, formatter_class=raw)
+    parser = command_line(description=doc)
     parser.add_argument("--short", action="store_true", help="tiny sizes, a few seconds")
     about = "folder of the files (benchmarks/results; build/bench if --short)"
     parser.add_argument("--out", type=Path, help=about)
     for name, default in more.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
     args = parser.parse_args(arguments)
-    elsewhere = argparse.ArgumentParser()
+    elsewhere = ArgumentParser()
     elsewhere.add_argument("--out")
     args.flags = elsewhere.parse_known_args(arguments)[1]
     args.protocol = " ".join((doc or "").split("\n\n")[2].split())
     if picture and importlib.util.find_spec("matplotlib") is None:  # found out now, not later
         parser.error("matplotlib is not installed; pip install 'pyg_hash[bench]'")
-    if args.out is None:
-        args.out = HERE.parent / "build" / "bench" if args.short else HERE / "results"
+    args.out = args.out or (ROOT / "build" / "bench" if args.short else RESULTS)
     global quick
     quick = args.short
     return args
@@ -69,10 +71,8 @@ def options(doc, arguments=None, *, picture=True, **more):
 def one_thread():
     """In torch and in faiss."""
     torch.set_num_threads(1)
-    if importlib.util.find_spec("faiss") is not None:
-        import faiss
-
-        faiss.omp_set_num_threads(1)
+    if faiss.is_installed():
+        faiss.load().omp_set_num_threads(1)
 
 
 def cuda_seconds():
@@ -96,6 +96,7 @@ def side_by_side(cases, *, repeats=3, at_least=0.2, clock="cpu"):
     if quick:
         repeats, at_least = 1, 0.0
     while turns < repeats or (total < at_least and turns < 50):
+        turns += 1
         for name, case in cases.items():
             start = now()
             result = case()
@@ -103,7 +104,6 @@ def side_by_side(cases, *, repeats=3, at_least=0.2, clock="cpu"):
             del result  # not in the time, and not in the way of the next case
             best[name] = min(best[name], seconds)
             total += seconds
-        turns += 1
     return best
 
 

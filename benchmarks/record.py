@@ -4,7 +4,6 @@ See ``measure.py`` for how a benchmark uses it.
 """
 
 import importlib.metadata
-import json
 import os
 import platform
 import sys
@@ -16,7 +15,7 @@ import torch
 
 from benchmarks.measure import cell, one_thread, options
 from pyg_hash import __version__
-from pyg_hash.utils.files import atomic_path, check_writable
+from pyg_hash.utils.files import atomic_path, check_writable, save_json
 
 PACKAGES = ("torch", "torch_geometric", "faiss-cpu", "faiss-gpu", "numpy", "scipy", "scikit-learn")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vpopcntdq", "amx_bf16")
@@ -100,7 +99,7 @@ class Record:
 
     def table(self, title, rows, note=""):
         """Add a table; its columns are the keys of the rows."""
-        table = {"title": title, "rows": [dict(row) for row in rows], "note": note}
+        table = {"title": title, "rows": list(rows), "note": note}
         self.tables.append(table)
         print("\n" + _table(table), flush=True)
 
@@ -127,12 +126,11 @@ class Record:
 
     def plot(self, title, series, *, x, y, log="xy"):
         """Add a panel of lines to the picture; ``log``: which axes are logarithmic."""
-        points = {name: [list(point) for point in line] for name, line in series.items()}
-        self.plots.append({"title": title, "series": points, "x": x, "y": y, "log": log})
+        self.plots.append({"title": title, "series": series, "x": x, "y": y, "log": log})
 
     def bars(self, title, values, *, x):
         """Add a panel of horizontal bars, for example times as fast as the reference."""
-        self.plots.append({"title": title, "bars": dict(values), "x": x})
+        self.plots.append({"title": title, "bars": values, "x": x})
 
     def markdown(self):
         about = "\n".join(f"- {key}: {value}" for key, value in self.about.items())
@@ -148,8 +146,7 @@ class Record:
         """Write the JSON, the Markdown and, if there is something to see, the picture."""
         names = ("title", "about", "short", "protocol", "tables", "goals", "plots")
         content = {name: getattr(self, name) for name in names}
-        stored = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        write_text(self.path.with_suffix(".json"), stored)
+        save_json(self.path.with_suffix(".json"), content)
         write_text(self.path.with_suffix(".md"), self.markdown())
         if self.plots:
             from benchmarks.picture import draw

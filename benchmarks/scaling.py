@@ -15,6 +15,7 @@ Encoding makes the exact codes of all nodes, layer by layer.
 import resource
 import time
 from functools import partial
+from itertools import product
 
 import torch
 from torch_geometric.data import HeteroData
@@ -124,11 +125,11 @@ def _train(kind, data, epochs, built=0.0):
 def main(record, args):
     sizes, turnover = (SHORT, 2000) if args.short else (SIZES, TURNOVER)
     rows = []
-    # the longest last
-    for size, kind in ((size, k) for size in sizes for k, most in LARGEST.items() if size <= most):
-        row = {"method": kind, "nodes": size}
-        rows.append(row | alone(prepare, kind, size, turnover, limit_gb=LIMIT_GB).value)
-        print(f"done: {kind}, {size:,} nodes", flush=True)
+    for size, kind in product(sizes, LARGEST):  # the longest last
+        if size <= LARGEST[kind]:
+            spent = alone(prepare, kind, size, turnover, limit_gb=LIMIT_GB)
+            rows.append({"method": kind, "nodes": size, **spent.value})
+            print(f"done: {kind}, {size:,} nodes", flush=True)
     record.table(
         "One epoch",
         rows,
@@ -142,8 +143,7 @@ def main(record, args):
     record.goal(goal, last["us a node"] / first["us a node"], at_most=1.3)
     record.goal(f"an epoch at N = {sizes[-1]:,}: peak in GB", last["peak GB"], at_most=LIMIT_GB)
     for name, label in (("us a node", "CPU us a node and epoch"), ("training GB", "GB")):
-        lines = {
-            kind: [(row["nodes"], row[name]) for row in rows if row["method"] == kind]
-            for kind in LARGEST
-        }
+        lines = {kind: [] for kind in LARGEST}
+        for row in rows:
+            lines[row["method"]].append((row["nodes"], row[name]))
         record.plot(f"MCGCN, {label}", lines, x="nodes", y=label)

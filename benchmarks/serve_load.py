@@ -26,11 +26,10 @@ from urllib.parse import quote
 
 import numpy as np
 
+from benchmarks.measure import ROOT
 from benchmarks.record import benchmark
 from pyg_hash.cli import main as pyg_hash
 from pyg_hash.runs import Run
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @contextmanager

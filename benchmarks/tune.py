@@ -12,7 +12,6 @@ it stopped, and several commands may work on one journal. ``METHOD.json`` and ``
 was found; nothing changes the library's defaults.
 """
 
-import argparse
 import json
 import statistics
 import sys
@@ -28,14 +27,14 @@ from benchmarks.accuracy.methods import HELD_OUT, METHODS
 from benchmarks.accuracy.store import short_commit, stamp
 from benchmarks.accuracy.summary import digits
 from benchmarks.accuracy.tables import Cell
-from benchmarks.measure import cell
+from benchmarks.measure import RESULTS as ALL_RESULTS
+from benchmarks.measure import cell, command_line
 from benchmarks.record import grid, write_text
 from pyg_hash.cli import build
 from pyg_hash.utils.files import save_json
 
-RESULTS = Path(__file__).resolve().parent / "results" / "tuning"
+RESULTS = ALL_RESULTS / "tuning"
 DATA = ("wikipedia", "emoji", "coco")
-
 NUM_BITS, PROTOCOL = 32, "inductive"
 
 # --- what is varied -------------------------------------------------------------------------------
@@ -149,7 +148,7 @@ def main(arguments=None):
     study = open_study(args.out / f"{args.method}.journal", args.method, about)
     search(study, bench, space, seen, args.trials)
     result = {**about, **confirmed(study, bench, fresh, args.best), **stamp()}
-    result["versions"] = {**result["versions"], "optuna": version("optuna")}
+    result["versions"] |= {"optuna": version("optuna")}
     path = args.out / f"{args.method}.md"
     save_json(path.with_suffix(".json"), result)
     write_text(path, page(result))
@@ -158,10 +157,7 @@ def main(arguments=None):
 
 def command(name, doc, methods):
     """The command line of a benchmark that compares settings of a method."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.{name}", description=doc, formatter_class=formatter
-    )
+    parser = command_line(prog=f"python -m benchmarks.{name}", description=doc)
     parser.add_argument("method", choices=methods, metavar="METHOD", help="; ".join(methods))
     add_options(parser, DATA)
     parser.add_argument("--rates", type=float, nargs="+", default=[0.3, 1.0])
@@ -230,13 +226,13 @@ def confirmed(study, bench, on, best):
     """The chosen setting, and every trial: the best ones and the defaults under fresh seeds too."""
     trials = study.get_trials(deepcopy=False)
     done = sorted((t for t in trials if t.value is not None), key=lambda t: -t.value)
-    fresh, rows = {}, []
+    fresh, means, rows = {}, {}, []
     for place, trial in enumerate(done):
         if place < best or trial.user_attrs.get("is_default"):
-            fresh[trial.number] = [worth(bench, trial.params, case) for case in on]
-            mean = statistics.fmean(fresh[trial.number])
-            print(f"trial {trial.number} again: {mean:.4f}", flush=True)
-    chosen = max(fresh, key=lambda number: statistics.fmean(fresh[number]))
+            scores = fresh[trial.number] = [worth(bench, trial.params, case) for case in on]
+            means[trial.number] = statistics.fmean(scores)
+            print(f"trial {trial.number} again: {means[trial.number]:.4f}", flush=True)
+    chosen = max(means, key=means.__getitem__)
     for trial in trials:
         row = {"number": trial.number, "is_default": bool(trial.user_attrs.get("is_default"))}
         row |= {"values": trial.params, "score": trial.value, "fresh": fresh.get(trial.number)}
@@ -249,12 +245,9 @@ SHOWN = 10
 
 def page(content):
     """Markdown of what ``METHOD.json`` holds."""
-    chosen, now = content["chosen"], content["defaults"]
-    rates = content["rates"]
-    share = f"{content['held_out']:.0%}"
-    if rates is None:
-        labels = f"none; {share} of the training items are held out, whose labels only score"
-    else:
+    rates, share = content["rates"], f"{content['held_out']:.0%}"
+    labels = f"none; {share} of the training items are held out, whose labels only score"
+    if rates is not None:
         shown = ", ".join(f"{rate:.0%}" for rate in rates)
         labels = f"{shown}; of the labelled items {share} are held out"
     facts = [
@@ -265,19 +258,19 @@ def page(content):
         f"- trials: {len(content['trials'])}; a dash was ended early",
         f"- commit: {short_commit(content['commit'])}",
     ]
+    now = content["defaults"]
     settings = [
         [f"`{name}`", bounds(*content["space"][name]), cell(now.get(name)), cell(value)]
-        for name, value in chosen.items()
+        for name, value in content["chosen"].items()
     ]
-    trials = sorted(content["trials"], key=lambda trial: -(trial["score"] or 0.0))
-    listed = trials[:SHOWN] + [t for t in trials[SHOWN:] if t["is_default"]]
     lines = []
-    for trial in listed:
+    trials = sorted(content["trials"], key=lambda trial: -(trial["score"] or 0.0))
+    for trial in trials[:SHOWN] + [t for t in trials[SHOWN:] if t["is_default"]]:
         name = f"{trial['number']}{' (default)' if trial['is_default'] else ''}"
         name += " (chosen)" if trial["number"] == content["chosen_trial"] else ""
-        fresh = trial["fresh"]
         score = "-" if trial["score"] is None else digits(trial["score"])
-        lines.append([name, score, digits(statistics.fmean(fresh)) if fresh else ""])
+        again = digits(statistics.fmean(trial["fresh"])) if trial["fresh"] else ""
+        lines.append([name, score, again])
     parts = [f"# Settings of {content['method']}", "\n".join(facts)]
     parts.append(grid(["setting", "searched", "default at the time", "chosen"], settings))
     parts.append(grid(["trial", "score", "under other seeds"], lines))

@@ -25,7 +25,7 @@ def command(monkeypatch, tmp_path):
     """The command on toys, its cells run in this process."""
     ran = []
 
-    def run_all(cells, extras, places, *, jobs, changes, wanted, worths):
+    def run_all(cells, extras, places, *, jobs, changes, wanted=None, worths=None):
         bench = Bench(places, {"epochs": 2})
         for cell in cells:
             if wanted and not wanted(cell):

@@ -11,7 +11,6 @@ the lines. Of the data sets of a table those are run whose place is given; what 
 said. Several commands may work on the same table.
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +20,10 @@ from benchmarks.accuracy.figures import draw_table
 from benchmarks.accuracy.measures import RECALL
 from benchmarks.accuracy.methods import METHODS, ORDER
 from benchmarks.accuracy.page import page
-from benchmarks.accuracy.store import RESULTS, ROOT, Standard, Store, current, stamp
+from benchmarks.accuracy.store import RESULTS, Standard, Store, current, stamp
 from benchmarks.accuracy.tables import CROSS, TABLES
 from benchmarks.accuracy.tables import short as shortened
+from benchmarks.measure import ROOT, command_line
 from benchmarks.record import write_text
 
 SHORT = {"epochs": 2}
@@ -65,13 +65,13 @@ def run(table, places, contents, store, args):
     todo = cells if args.force else standard.left(cells, store)
     print(f"{table.name}: {len(cells)} cells, {len(todo)} to run", flush=True)
 
-    failed, asked = [], {"changes": standard.changes, "wanted": None, "worths": None}
+    failed, how = [], {"jobs": args.jobs, "changes": standard.changes}
     if not args.force:
         # another command, or another row with these settings, may have run it meanwhile
-        asked["wanted"] = lambda cell: bool(standard.left([cell], store))
+        how["wanted"] = lambda cell: bool(standard.left([cell], store))
         # a choice is made once, not once a seed
-        asked["worths"] = lambda cell: standard.worths(cell, store.all_lines())
-    done = run_all(todo, table.extras, places, jobs=args.jobs, **asked)
+        how["worths"] = lambda cell: standard.worths(cell, store.all_lines())
+    done = run_all(todo, table.extras, places, **how)
     for number, (cell, line, problem) in enumerate(done, 1):
         if line is None:
             failed.append(f"{cell}: {problem}")
@@ -101,12 +101,9 @@ def write(table, store, *, short=False):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy",
-        description=__doc__,
-        epilog="\n".join(f"{name:20s} {table.title}" for name, table in TABLES.items()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    tables = "\n".join(f"{name:20s} {table.title}" for name, table in TABLES.items())
+    name = "python -m benchmarks.accuracy"
+    parser = command_line(prog=name, description=__doc__, epilog=tables)
     add = parser.add_argument
     add("table", choices=list(TABLES), metavar="TABLE", help="see below")
     add_options(parser, SOURCES)

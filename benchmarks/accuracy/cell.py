@@ -33,9 +33,9 @@ def same_choice(cell):
     return cell._replace(bits=CHOICE_BITS, seed=CHOICE_SEEDS[0], protocol=protocol)
 
 
-def best(found):
-    """The candidate that is worth most; the first of equals."""
-    return max(found, key=found.__getitem__)
+def choice(worths):
+    """The candidate that is worth most, the first of equals, and what each is worth."""
+    return {"chosen": max(worths, key=worths.__getitem__), "worths": worths}
 
 
 class Bench:
@@ -59,18 +59,15 @@ class Bench:
         ``worths`` that of the row's candidates, where it is known from another seed. A graph of
         another protocol is a ``ValueError``, a training that diverged a ``FloatingPointError``.
         """
-        row = trained_row = METHODS[cell.method]
-        seconds, more = {}, {}
+        row, seconds, more = METHODS[cell.method], {}, {}
         start = time.process_time()
         if row.choices:
             shared = same_choice(cell)
             if shared not in self._worths:
                 self._worths[shared] = self.worths(cell) if worths is None else dict(worths)
-            found = self._worths[shared]
-            more["choice"] = {"chosen": best(found), "worths": found}
-            trained_row = row.candidates()[best(found)]
+            more["choice"] = choice(self._worths[shared])
             seconds["choose"] = time.process_time() - start
-        model, data, spent = self.trained(cell, trained_row)
+        model, data, spent = self.trained(cell, row.under(more.get("choice")))
         named = model.protocol(data)
         if named != cell.protocol:
             raise ValueError(f"{cell}: the graph is {named}")
@@ -81,11 +78,11 @@ class Bench:
         codes = {m: binarize(x) for m, x in relaxed.items()}
         encoded = time.process_time()
         raw = content(self.raw(cell.data))
+        scores = measures.scores(codes, data, ties="ties" in extras)
         line = {
             **cell._asdict(),
             "settings": row.settings(cell.protocol, **self.changes),
-            "scores": measures.scores(codes, data, ties="ties" in extras)
-            | measures.rescored(relaxed, data),
+            "scores": scores | measures.rescored(relaxed, data),
             "data_about": raw.about,
             "data_sha256": raw.data,
             "split_sha256": raw.split,
@@ -99,8 +96,7 @@ class Bench:
         if "tsne" in extras:
             line["tsne"] = measures.embeddings(codes, data, cell.seed)
         seconds |= spent | {"encode": encoded - start, "measure": time.process_time() - encoded}
-        line["seconds"] = {part: round(value, 2) for part, value in seconds.items()}
-        return line
+        return line | {"seconds": {part: round(value, 2) for part, value in seconds.items()}}
 
     def worths(self, cell):
         """Mean worth of each candidate of a cell's row, over the seeds of the choice."""
@@ -135,8 +131,7 @@ class Bench:
         which = (cell.data, repr(split), repr(recipe.transforms))
         if which not in self._graphs:
             raw = copy.copy(self.raw(cell.data))
-            if split:
-                raw = split(raw)
+            raw = split(raw) if split else raw
             self._graphs.clear()
             start = time.process_time()
             self._graphs[which] = recipe.transforms(raw), time.process_time() - start

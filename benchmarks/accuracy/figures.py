@@ -1,6 +1,7 @@
 """The picture of a table: lines over code lengths, curves, or a t-SNE."""
 
 import statistics
+from itertools import product
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -34,16 +35,15 @@ def _means(table, groups):
     all_bits = groups.values_of("bits")
     bits, rate = 32 if 32 in all_bits else all_bits[0], groups.rates()[0]
     share = "" if rate is None else f", {rate:.0%}"
-    for data in groups.values_of("data"):
-        for task in CROSS:
-            bars = {
-                _name(where): group.mean(table.metric, task)
-                for where, group in groups.by_place.items()
-                if (where.data, where.bits) == (data, bits) and where.labels in (rate, None)
-            }
-            title = f"{SOURCES[data].title}, {task}, {bits} bits{share}"
-            ordered = dict(sorted(bars.items(), key=lambda bar: -bar[1]))
-            yield {"title": title, "bars": ordered, "x": "mAP"}
+    for data, task in product(groups.values_of("data"), CROSS):
+        bars = {
+            _name(where): group.mean(table.metric, task)
+            for where, group in groups.by_place.items()
+            if (where.data, where.bits) == (data, bits) and where.labels in (rate, None)
+        }
+        title = f"{SOURCES[data].title}, {task}, {bits} bits{share}"
+        ordered = dict(sorted(bars.items(), key=lambda bar: -bar[1]))
+        yield {"title": title, "bars": ordered, "x": "mAP"}
 
 
 def _name(where):
@@ -54,19 +54,17 @@ def _name(where):
 
 def _weights(table, groups):
     """Fig. 5: mAP over the factor of each weight, a line a direction and protocol."""
-    for data in groups.values_of("data"):
-        bits, rate = groups.values_of("bits")[0], groups.values_of("labels")[0]
-        for weight, default in WEIGHTS.items():
-            series = {}
-            for protocol in groups.values_of("protocol"):
-                for factor in sorted((1.0, *FACTORS)):
-                    name = "MCGCN" if factor == 1.0 else varied(weight, factor)
-                    group = groups.get(Place(data, name, bits, rate, protocol))
-                    for task in CROSS if group is not None else ():
-                        point = (default * factor, group.mean(table.metric, task))
-                        series.setdefault(f"{task}, {protocol}", []).append(point)
-            title = f"{SOURCES[data].title}: {weight} (default {default:g})"
-            yield {"title": title, "series": series, "x": weight, "y": "mAP", "log": "x"}
+    bits, rate = groups.values_of("bits")[0], groups.values_of("labels")[0]
+    for data, (weight, default) in product(groups.values_of("data"), WEIGHTS.items()):
+        series = {}
+        for protocol, factor in product(groups.values_of("protocol"), sorted((1.0, *FACTORS))):
+            name = "MCGCN" if factor == 1.0 else varied(weight, factor)
+            group = groups.get(Place(data, name, bits, rate, protocol))
+            for task in CROSS if group is not None else ():
+                point = (default * factor, group.mean(table.metric, task))
+                series.setdefault(f"{task}, {protocol}", []).append(point)
+        title = f"{SOURCES[data].title}: {weight} (default {default:g})"
+        yield {"title": title, "series": series, "x": weight, "y": "mAP", "log": "x"}
 
 
 def _curves(table, groups):

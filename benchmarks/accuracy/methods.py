@@ -89,6 +89,10 @@ class Method:
         rows = map(self.with_values, self.choices)
         return {text or "defaults": row for text, row in zip(texts, rows, strict=True)}
 
+    def under(self, choice):
+        """The row that is trained: that of a choice, as a cell's line has it, if there was one."""
+        return self.candidates()[choice["chosen"]] if choice else self
+
     def train_config(self, bits, labels, seed, protocol, **changes):
         """All settings of one run, ``changes`` included; those that the method lacks left out."""
         has = RECIPES[self.model]
@@ -108,8 +112,8 @@ class Method:
         about["graph"] = [repr(step) for step in build.recipe_of(config).graph]
         if config.epochs is not None:  # else it has a closed form
             steps = {"optimizer": "Adam", "lr": config.lr, "epochs": config.epochs}
-            own = dict(config.optimizer)
-            about["training"] = steps | {"optimizer": own.pop("name", "Adam")} | own
+            own = {"optimizer" if k == "name" else k: v for k, v in config.optimizer.items()}
+            about["training"] = steps | own
             if config.decay != 1:
                 about["training"]["decay"] = config.decay
         if config.scaling:

@@ -7,6 +7,7 @@ beside what is measured; and, for the table ``choices``, one set of codes under 
 import json
 import statistics
 from functools import partial
+from itertools import product
 
 from benchmarks.accuracy.data import SOURCES
 from benchmarks.accuracy.measures import CUTS, RECALL, SCORED
@@ -55,7 +56,7 @@ def _section(table, groups, data):
     # every line that has a cell, in the order of the declaration
     there = {(w.method, w.protocol) for w in groups.by_place if w.data == data}
     names = dict.fromkeys((*table.methods, *METHODS))
-    places = [(n, protocol) for n in names for protocol in ORDER if (n, protocol) in there]
+    places = [place for place in product(names, ORDER) if place in there]
 
     def found(groups):
         """The cells of each line and column, or None."""
@@ -100,20 +101,19 @@ def _section(table, groups, data):
     named = {"all": "Hamming", RECALL: RECALL}
     for how, metric in SCORED.items():
         named |= {metric: how, f"{RECALL}, {how}": f"{RECALL}, {how}"}
-    for column in columns:
-        text = _table(rescored, named, column)
-        if text:
-            yield (
-                f"Rescored, {_heading(column)}, i2t / t2i, mAP@all and {RECALL} "
-                "(*scored*: the query's relaxed code times the items' bits; *int8*: times their "
-                f"relaxed codes in int8; all items are ranked):\n\n{text}"
-            )
     cuts = {f"{cut} {name}": f"@{cut} {name}" for cut in CUTS for name in DENOMINATORS}
-    for column in columns:
-        text = _table(of, cuts, column)
-        if text:
-            about = f"under each denominator, {_heading(column)}, i2t / t2i"
-            yield f"The same codes as MAP@R {about}:\n\n{text}"
+    for title, cells, metrics in ((_RESCORED, rescored, named), (_CUT, of, cuts)):
+        for column in columns:
+            there = {where: found[column] for where, found in cells.items() if found[column]}
+            if there:
+                yield _table(title.format(_heading(column)), there, metrics)
+
+
+_RESCORED = (
+    f"Rescored, {{}}, i2t / t2i, mAP@all and {RECALL} (*scored*: the query's relaxed code times "
+    "the items' bits; *int8*: times their relaxed codes in int8; all items are ranked)"
+)
+_CUT = "The same codes as MAP@R under each denominator, {}, i2t / t2i"
 
 
 def _heading(column):
@@ -122,14 +122,13 @@ def _heading(column):
     return f"{bits} bits" if rate is None else f"{bits} bits, {rate:.0%}"
 
 
-def _table(found, metrics, column):
-    """A line a method and protocol, a column a metric, i2t / t2i; nothing if there is none."""
+def _table(title, groups, metrics):
+    """A line a method and protocol, a column a metric, i2t / t2i."""
     lines = [
-        [*where, *(_pairs(partial(cells[column].mean, metric)) for metric in metrics)]
-        for where, cells in found.items()
-        if cells[column]
+        [*where, *(_pairs(partial(group.mean, metric)) for metric in metrics)]
+        for where, group in groups.items()
     ]
-    return grid(["method", "protocol", *metrics.values()], lines) if lines else ""
+    return f"{title}:\n\n" + grid(["method", "protocol", *metrics.values()], lines)
 
 
 def _chosen(groups, of):
@@ -287,19 +286,17 @@ _ABOUT = (
 def _claims(table, groups):
     """One line a claim, data set, code length, label rate and pair of protocols."""
     lines = []
-    for data in groups.values_of("data"):
-        for claim in table.claims:
-            for variant, group in groups.by_place.items():
-                for own, other in claim.protocols:
-                    where = variant._replace(method=claim.full, protocol=other)
-                    full, asked = groups.by_place.get(where), (data, claim.variant, own)
-                    if (variant.data, variant.method, variant.protocol) != asked or full is None:
-                        continue
-                    found = [versus(claim.full, group, full, table.metric, t) for t in CROSS]
-                    rows = f"{claim.variant} ({own})", f"{claim.full} ({other})"
-                    line = [SOURCES[data].title, str(variant.bits), *rows]
-                    line += [*(v.number for v in found), signs(found), claim.signs]
-                    lines.append([*line, agreement(signs(found), claim.signs), claim.source])
+    for data, claim in product(groups.values_of("data"), table.claims):
+        for (variant, group), (own, other) in product(groups.by_place.items(), claim.protocols):
+            full = groups.by_place.get(variant._replace(method=claim.full, protocol=other))
+            asked = data, claim.variant, own
+            if (variant.data, variant.method, variant.protocol) != asked or full is None:
+                continue
+            found = [versus(claim.full, group, full, table.metric, t) for t in CROSS]
+            rows = f"{claim.variant} ({own})", f"{claim.full} ({other})"
+            line = [SOURCES[data].title, str(variant.bits), *rows]
+            line += [*(v.number for v in found), signs(found), claim.signs]
+            lines.append([*line, agreement(signs(found), claim.signs), claim.source])
     heads = ["data", "bits", "variant", "full", *CROSS, "sign", "claimed", "verdict"]
     return f"{_ABOUT}\n\n{grid([*heads, 'source of the claim'], lines)}"
 
@@ -315,12 +312,12 @@ def agreement(ours, claimed):
     pairs = [(o, c) for o, c in both if "?" not in (o, c)]
     if not pairs:
         return "no claim" if "?" in claimed else "open"
-    agreeing = [o == c for o, c in pairs]
-    if all(agreeing):
-        return "agrees"
     if any(o not in (c, "0") for o, c in pairs):
         return "contradicts"
-    return "agrees in part" if any(agreeing) else "no effect seen"
+    agreeing = sum(o == c for o, c in pairs)
+    return (
+        "agrees" if agreeing == len(pairs) else "agrees in part" if agreeing else "no effect seen"
+    )
 
 
 # --- one set of codes under many definitions ------------------------------------------------------
@@ -342,11 +339,10 @@ def _shifts(groups):
     """How far each choice moves MCGCN's number, i2t / t2i; all else as in the library."""
     lines = []
     bits = groups.values_of("bits")[0]
-    for data in groups.values_of("data"):
-        for rate in groups.values_of("labels"):
-            of = [groups.get(Place(data, "MCGCN", bits, rate, p)) for p in (ORDER[0], ORDER[-1])]
-            if all(of):
-                lines.append([SOURCES[data].title, f"{rate:.0%}", *_moved(*of)])
+    for data, rate in product(groups.values_of("data"), groups.values_of("labels")):
+        of = [groups.get(Place(data, "MCGCN", bits, rate, p)) for p in (ORDER[0], ORDER[-1])]
+        if all(of):
+            lines.append([SOURCES[data].title, f"{rate:.0%}", *_moved(*of)])
     if not lines:
         return "Not run under today's settings."
     heads = ["data", "labels", "sd over seeds", "transductive - inductive"]
@@ -375,14 +371,14 @@ def _choices(groups, data):
     bits = groups.values_of("bits")[0]
     methods = dict.fromkeys(where.method for where in groups.by_place)
     for rate in groups.values_of("labels"):
-        places = (Place(data, method, bits, rate, p) for method in methods for p in ORDER)
-        found = {(w.method, w.protocol): {None: groups.get(w)} for w in places if groups.get(w)}
+        places = (Place(data, method, bits, rate, p) for method, p in product(methods, ORDER))
+        found = {(w.method, w.protocol): groups.get(w) for w in places if groups.get(w)}
         if not found:
             continue
         yield f"### {bits} bits, {rate:.0%} of the labels"
         lines = []
-        for (method, protocol), cells in found.items():
-            group, base = cells[None], found.get((method, "inductive"), cells)[None]
+        for (method, protocol), group in found.items():
+            base = found.get((method, "inductive"), group)
             shown = [group.shown("all", task) for task in CROSS]
             for task in CROSS:
                 moved = group.mean("all", task) - base.mean("all", task)
@@ -390,10 +386,8 @@ def _choices(groups, data):
             lines.append([method, protocol, *shown])
         heads = ["method", "protocol", *CROSS, *(f"{task} - inductive" for task in CROSS)]
         yield "What a code may depend on (mAP@all, expected ties):\n\n" + grid(heads, lines)
-        searched = _table(found, _DATABASES, None)
-        yield f"What is searched (mAP@all, expected ties):\n\n{searched}"
-        yield f"How ties are ordered (mAP@all):\n\n{_table(found, _ORDERS, None)}"
+        yield _table("What is searched (mAP@all, expected ties)", found, _DATABASES)
+        yield _table("How ties are ordered (mAP@all)", found, _ORDERS)
         for cut in CUTS:
             names = {f"{cut} {name}": f"`{name}`" for name in DENOMINATORS}
-            about = f"What the sum is divided by (mAP@{cut}, expected ties)"
-            yield f"{about}:\n\n{_table(found, names, None)}"
+            yield _table(f"What the sum is divided by (mAP@{cut}, expected ties)", found, names)

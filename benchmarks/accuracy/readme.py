@@ -5,12 +5,14 @@ python -m benchmarks.accuracy.readme
 
 import re
 from functools import cache
+from itertools import product
 
 from benchmarks.accuracy.measures import RECALL
 from benchmarks.accuracy.methods import ORDER
-from benchmarks.accuracy.store import RESULTS, ROOT, Store, current
+from benchmarks.accuracy.store import RESULTS, Store, current
 from benchmarks.accuracy.summary import Groups, Place
 from benchmarks.accuracy.tables import CROSS, TABLES
+from benchmarks.measure import ROOT
 from benchmarks.record import grid, write_text
 
 PAGES = {
@@ -77,14 +79,12 @@ def _overview(cells, methods):
 
 def _protocols(cells):
     """What MCGCN reaches under each protocol."""
-    rows = []
-    for data in reversed(TABLES["choices"].data):
-        for rate in TABLES["choices"].rates:
-            for method in ("ClassCodes", "MCGCN", "MCGCN, paper terms"):
-                for protocol in ORDER:
-                    text = cells.get(Place(data, method, 32, rate, protocol))
-                    if text is not None:
-                        rows.append([f"{NAMES[data]}, {rate:.0%}", method, protocol, text])
+    rows, table = [], TABLES["choices"]
+    methods = ("ClassCodes", "MCGCN", "MCGCN, paper terms")
+    for data, rate, method, protocol in product(table.data[::-1], table.rates, methods, ORDER):
+        text = cells.get(Place(data, method, 32, rate, protocol))
+        if text is not None:
+            rows.append([f"{NAMES[data]}, {rate:.0%}", method, protocol, text])
     return grid(["data, labels", "method", "protocol", " / ".join(CROSS)], rows)
 
 

@@ -13,18 +13,18 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.accuracy.cell import best, same_choice
+from benchmarks.accuracy.cell import choice, same_choice
 from benchmarks.accuracy.data import Content
 from benchmarks.accuracy.measures import RECALL
 from benchmarks.accuracy.methods import METHODS
 from benchmarks.accuracy.tables import Cell
+from benchmarks.measure import RESULTS as ALL_RESULTS
+from benchmarks.measure import ROOT
 from benchmarks.record import versions, write_text
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "benchmarks/results/accuracy"
+RESULTS = ALL_RESULTS / "accuracy"
 CODE = ("pyg_hash", "benchmarks", ":!benchmarks/results")
 
 
@@ -68,8 +68,7 @@ class Store:
     def tidy(self):
         """Write the file again: one line a cell, in order."""
         with self._locked():
-            lines = self.read()
-            ordered = sorted(lines.items(), key=lambda item: [str(part) for part in item[0]])
+            ordered = sorted(self.read().items(), key=lambda item: [str(part) for part in item[0]])
             text = [json.dumps(line, ensure_ascii=False) + "\n" for _, line in ordered]
             write_text(self.path, "".join(text))
 
@@ -141,12 +140,9 @@ class Standard(NamedTuple):
         return has_all and self._knows(line)
 
     def _knows(self, line):
-        found = self.contents.get(line["data"])
-        return (
-            found is not None
-            and (line["data_sha256"], line["split_sha256"]) == (found.data, found.split)
-            and bool(current([line], self.changes))
-        )
+        found = self.contents.get(line["data"], Content("", "", ""))
+        same = (line["data_sha256"], line["split_sha256"]) == (found.data, found.split)
+        return same and bool(current([line], self.changes))
 
     def worths(self, cell, lines):
         """What another seed or code length of a cell has found of its row's choices."""
@@ -159,37 +155,36 @@ class Standard(NamedTuple):
     def left(self, cells, store):
         """The cells that a store lacks; those that another table or row has are copied first."""
         own, lines = store.read(), store.all_lines()
-        left = [cell for cell in cells if cell not in own or not self.met_by(own[cell])]
-        wanted = set(left)
+        missing = [cell for cell in cells if cell not in own or not self.met_by(own[cell])]
+        wanted, left = set(missing), []
         theirs = (line for line in lines if place(line) in wanted and self.met_by(line))
-        copied = {place(line): line for line in theirs}
-        for cell in left:
-            line = copied.get(cell) or self._twin(cell, lines)
-            if line is not None:
-                copied[cell] = line
+        known = {place(line): line for line in theirs}
+        for cell in missing:
+            line = known.get(cell) or self._twin(cell, lines)
+            if line is None:
+                left.append(cell)
+            else:
                 store.append(line)
-        return [cell for cell in left if cell not in copied]
+        return left
 
     def _twin(self, cell, lines):
         """Another row's line as one of this cell: one of the two chose the other's settings."""
-        row, trained, more = METHODS[cell.method], METHODS[cell.method], {}
+
+        def settings(row, made=None):
+            return row.under(made).settings(cell.protocol, **self.changes)
+
+        row, more = METHODS[cell.method], {}
         if row.choices:
             worths = self.worths(cell, lines)
             if worths is None:  # nothing is chosen yet
                 return None
-            more["choice"] = {"chosen": best(worths), "worths": worths}
-            trained = row.candidates()[best(worths)]
-        settings = trained.settings(cell.protocol, **self.changes)
+            more["choice"] = choice(worths)
+        wanted = settings(row, more.get("choice"))
         for line in lines:
             if place(line) != cell._replace(method=line["method"]) or not self.met_by(line):
                 continue
-            made = line["settings"]  # after its choice, if it made one
-            if "choice" in line:
-                chosen = METHODS[line["method"]].candidates()[line["choice"]["chosen"]]
-                made = chosen.settings(cell.protocol, **self.changes)
-            if made == settings:
+            if settings(METHODS[line["method"]], line.get("choice")) == wanted:
                 own = {k: v for k, v in line.items() if k != "choice"}
                 own["seconds"] = {k: v for k, v in line["seconds"].items() if k != "choose"}
-                more["settings"] = row.settings(cell.protocol, **self.changes)
-                return own | cell._asdict() | more
+                return own | cell._asdict() | more | {"settings": settings(row)}
         return None

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,25 +75,19 @@ class Table:
 
     def cells(self):
         """The cells, such that those with the same graph follow each other."""
-        for data in self.data:
-            for seed in self.seeds:
-                for labels in (*self.rates, None):
-                    for protocol in ORDER:
-                        for method in self._rows(data, protocol, labels):
-                            for bits in self.bits:
-                                yield Cell(data, method, bits, labels, seed, protocol)
+        shares = (*self.rates, None)
+        for data, seed, labels, protocol in product(self.data, self.seeds, shares, ORDER):
+            for method, bits in product(self._rows(data, protocol, labels), self.bits):
+                yield Cell(data, method, bits, labels, seed, protocol)
 
     def _rows(self, data, protocol, labels):
         impossible, _ = self.impossible.get(data, ((), ""))
         for name in self.methods:
             row = METHODS[name]
-            if name in impossible or row.labels == (labels is None):
-                continue
-            if row.data and data not in row.data:
-                continue
-            asked = set(row.protocols) & set(self.protocols)
             # a method that has none of the protocols asked for is shown under what it has
-            if protocol in (asked or {row.protocols[0]}):
+            asked = set(row.protocols) & set(self.protocols) or {row.protocols[0]}
+            here = name not in impossible and data in (row.data or self.data)
+            if here and row.labels == (labels is not None) and protocol in asked:
                 yield name
 
 
