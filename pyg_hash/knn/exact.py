@@ -5,8 +5,10 @@ Tiles of scores, the best of each row, then each pair scored alone.
 
 from __future__ import annotations
 
+import timeit
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from pyg_hash.utils.csr import csr_matrix
 ELEMENTS = 1 << 20  # temporary values of pairs: what a cache holds
 _SYMMETRIC_FROM = 1024  # features: below, torch.topk of mirrored tiles costs more than it saves
 BAR_SECONDS = 5.0
+_ONEDNN_FROM = 1 << 24  # multiplications: of a new shape the first product takes a millisecond more
 _SMALLEST = 1e-15  # squares of parts of such a row keep all their digits
 _MAX_NORM = 4e18  # products and squared distances of such rows stay below the float32 limit
 Finder = Callable[["DenseScores", int], tuple[Tensor, Tensor]]
@@ -93,10 +96,10 @@ def nearest(scores: DenseScores, k: int, find: Finder | None = None) -> tuple[Te
     q, n = scores.shape
     values, index = (find or candidates)(scores, min(n, k + 2))
     best = ranked(scores, slice(0, q), index[:, :k], values[:, :k])
-    if n == k:
-        return best
     bound = values[:, k - 1] - scores.rounding
-    unclear, there = values[:, k] >= bound, values[:, -1] < bound
+    if n == k or not bool((unclear := values[:, k] >= bound).any()):
+        return best
+    there = values[:, -1] < bound
     if index.size(1) == n:
         there.fill_(True)
     if bool((one_more := unclear & there).any()):
@@ -175,6 +178,24 @@ def candidates(scores: DenseScores, k: int, kind: type[Largest] = Largest) -> tu
     return best.result()
 
 
+def _by_onednn(x: Tensor, y: Tensor) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, y, None, "none", [], "")
+    return product
+
+
+@cache
+def _onednn_is_faster() -> bool:
+    """Whether it beats BLAS at ``x @ y.T`` clearly, measured once: with AVX-512 on AMD by half."""
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # torch was built without oneDNN
+        return False
+    x = torch.ones(256, 256, dtype=torch.float32, device="cpu")
+    ours, blas = (
+        min(timeit.repeat(partial(product, x, x), number=1, repeat=5))
+        for product in (_by_onednn, lambda x, y: torch.mm(x, y.T))
+    )
+    return ours < 0.9 * blas
+
+
 class DenseScores:
     """All scores between two sets of dense rows, larger is better, made tile by tile.
 
@@ -201,11 +222,15 @@ class DenseScores:
         self._memory = torch.empty(0, device=self.device)
 
     def tile(self, rows: slice | Tensor, columns: slice) -> Tensor:
-        """Scores ``[r, >= c]``, rows aligned to 32 bytes by ``-inf``; the next call reuses them."""
+        """Scores ``[r, >= c]``, filled up by ``-inf``; the next call may reuse them."""
         query, database = self.query[rows], self.database[columns]
         width = database.size(0)
-        tile = self.memory(query.size(0), -(-width // 8) * 8)
-        torch.mm(query, database.T, out=tile[:, :width])
+        large = self.device.type == "cpu" and query.numel() * width >= _ONEDNN_FROM
+        if large and _onednn_is_faster():
+            tile = _by_onednn(query, database)
+        else:  # BLAS prefers rows that are aligned to 32 bytes
+            tile = self.memory(query.size(0), -(-width // 8) * 8)
+            torch.mm(query, database.T, out=tile[:, :width])
         if self.l2 and self.squares is not None:
             tile[:, :width] -= self.squares[columns] / 2
         tile[:, width:] = -torch.inf

@@ -10,10 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from pyg_hash.knn.exact import (
-    BAR_SECONDS,
     ELEMENTS,
     DenseScores,
     Largest,
@@ -46,7 +44,6 @@ _PCA_FIT = 2048  # rows
 _PCA_FETCH = 3  # times k
 _IVF_PROBE = 16  # lists
 _HNSW_LINKS, _HNSW_EFFORT = 32, 64
-_BLOCK_ROWS = 1024  # queries, below which FAISS's own blocks are slower
 
 
 class StoredRows(Protocol):
@@ -365,26 +362,20 @@ class _Heaps(Largest):
 
 
 def faiss_candidates(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
-    """:func:`pyg_hash.knn.exact.candidates`, all that there are, found by FAISS.
+    """:func:`pyg_hash.knn.exact.candidates`, all that there are, kept by FAISS's heaps.
 
-    Products of 4 to 1,023 queries, or of wide rows with themselves, are torch's and meet FAISS's
-    heaps; of the rest its own are as fast or faster.
+    Up to three queries its products are faster too.
     """
     q = scores.shape[0]
-    if scores.symmetric or _FEW_ROWS < q < _BLOCK_ROWS:
-        scores.rows = 256 if scores.symmetric else q
+    if q > _FEW_ROWS:
+        scores.rows = min(q, 256 if scores.symmetric else 512)
         scores.columns = ELEMENTS // scores.rows
         return candidates(scores, k, _Heaps)
     faiss = _faiss.load()
     metric = faiss.METRIC_L2 if scores.l2 else faiss.METRIC_INNER_PRODUCT
-    values, index = [], []
-    parts = torch.split(scores.query, 4096)  # as FAISS splits it
-    for rows in tqdm(parts, "kNN", unit="block", delay=BAR_SECONDS, leave=False):
-        value, place = faiss.knn(rows.numpy(), scores.database.numpy(), k, metric=metric)
-        values.append(torch.from_numpy(value))
-        index.append(torch.from_numpy(place))
-    value = torch.cat(values)
-    return value.mul_(-0.5) if scores.l2 else value, torch.cat(index)
+    found = faiss.knn(scores.query.numpy(), scores.database.numpy(), k, metric=metric)
+    value, index = map(torch.from_numpy, found)
+    return value.mul_(-0.5) if scores.l2 else value, index
 
 
 def recall(

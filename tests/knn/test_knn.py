@@ -171,6 +171,35 @@ def test_tiles_do_not_matter(
         assert_same_neighbours(got, want)
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+@pytest.mark.parametrize("metric", METRICS)
+def test_products_of_onednn_and_of_blas_find_the_same(
+    backend: str, metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(10)
+    x = torch.cat([torch.randn(250, 40), torch.randn(30, 40).repeat(5, 1)])
+    monkeypatch.setattr(exact, "_ONEDNN_FROM", 1)
+    want = brute_force(x, x, 20, metric, True)[0]
+    for asked in (x, x[:9]):
+        found = []
+        for faster in (True, False):
+            monkeypatch.setattr(exact, "_onednn_is_faster", lambda faster=faster: faster)
+            found.append(knn(asked, x, 20, metric=metric, exclude_self=asked is x, backend=backend))
+        assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+        if asked is x:
+            torch.testing.assert_close(found[0][0].double(), want, rtol=1e-5, atol=1e-5)
+
+
+def test_a_large_product_takes_the_faster_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, made = prepare(torch.randn(64, 64)), []
+    monkeypatch.setattr(exact, "_by_onednn", lambda a, b: (made.append(len(a)), a @ b.T)[1])
+    monkeypatch.setattr(exact, "_onednn_is_faster", lambda: True)
+    for least in (64**3, 64**3 + 1):
+        monkeypatch.setattr(exact, "_ONEDNN_FROM", least)
+        knn(torch.randn(64, 64), x, 3)
+    assert made == [64]
+
+
 @pytest.mark.parametrize("metric", ["ip", "l2"])
 def test_integer_ties_in_mirrored_tiles(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
