@@ -37,37 +37,32 @@ CHECKS = {  # by where they are called
 }
 
 
-class Clock:
-    """Seconds inside of :data:`CHECKS`, those within others counted once."""
+def share(work):
+    """Seconds of some work, and the share of checks in them, those within others counted once."""
+    inside, depth = 0.0, 0
 
-    def __init__(self):
-        self.seconds, self.depth = 0.0, 0
-
-    def timed(self, function):
+    def timed(function):
         @wraps(function)
         def call(*args, **keywords):
-            self.depth += 1
+            nonlocal inside, depth
+            depth += 1
             start = time.perf_counter()
             try:
                 return function(*args, **keywords)
             finally:
-                self.depth -= 1
-                self.seconds += (time.perf_counter() - start) * (self.depth == 0)
+                depth -= 1
+                inside += (time.perf_counter() - start) * (depth == 0)
 
         return call
 
-
-def share(work):
-    """Seconds of some work, and the share of checks in them."""
-    clock = Clock()
     with ExitStack() as stack:
         for module, names in CHECKS.items():
             for check in (f"pyg_hash.{module}.{name}" for name in names):
-                stack.enter_context(patch(check, clock.timed(resolve_name(check))))
+                stack.enter_context(patch(check, timed(resolve_name(check))))
         start = time.perf_counter()
         work()
         seconds = time.perf_counter() - start
-    return seconds, clock.seconds / seconds
+    return seconds, inside / seconds
 
 
 def guarded(folder, n, epochs):

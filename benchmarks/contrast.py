@@ -103,22 +103,19 @@ def measured(bench, case, setting):
     return line | {"seconds": round(time.process_time() - start, 1), **stamp()}
 
 
-def of_run(line):
-    return place(line), line["setting"]
-
-
 def page(lines):
     """Markdown of all lines: a row for each method, data set, rate and setting."""
     cells, parts = {}, []
     for line in lines:
-        where = line["method"], line["data"], line["labels"]
-        cells.setdefault(where, {}).setdefault(line["setting"], []).append(line)
-    for method in dict.fromkeys(method for method, *_ in cells):
+        of_method = cells.setdefault(line["method"], {})
+        of_place = of_method.setdefault((line["data"], line["labels"]), {})
+        of_place.setdefault(line["setting"], []).append(line)
+    for method, places in cells.items():
         rows, found_by = [], {}
-        for (name, data, rate), settings in cells.items():
+        for (data, rate), settings in places.items():
             # settings are compared under the same seeds
             seeds = set.intersection(*({one["seed"] for one in of} for of in settings.values()))
-            if name != method or not seeds or OWN not in settings:
+            if not seeds or OWN not in settings:
                 continue
             shown = "none" if rate is None else f"{rate:.0%}"
             for setting, of in settings.items():
@@ -127,8 +124,8 @@ def page(lines):
                 facts = [scores.map, scores.recall, scores.worth]
                 sizes = str(of[0]["held_out"]), str(len(seeds))
                 rows.append([data, shown, setting, *map(digits, facts), *sizes])
-        places = set(found_by.get(OWN, {}))
-        found = {name: mean(of.values()) for name, of in found_by.items() if set(of) == places}
+        own = found_by.get(OWN, {}).keys()
+        found = {name: mean(of.values()) for name, of in found_by.items() if of.keys() == own}
         if not found:
             continue
         head = ["data", "labels", "setting", "mAP", RECALL, "worth", "held out", "seeds"]
@@ -159,7 +156,8 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
     places = given(parser, DATA, args)
     torch.set_num_threads(1)
-    bench, store = Bench(places), Store(args.out, "contrast", of_run)
+    bench = Bench(places)
+    store = Store(args.out, "contrast", lambda line: (place(line), line["setting"]))
     for case in cases(args.method, list(places), args.rates, args.seeds):
         for setting in [OWN, *(args.settings or SETTINGS.get(args.method, WEIGHTS))]:
             if (case, setting) in store.read():

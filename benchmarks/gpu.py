@@ -26,8 +26,8 @@ from torch.nn.functional import normalize
 
 from benchmarks import encode, graph_scale, losses, map, propagation, search, training_step
 from benchmarks.knn import image_features
-from benchmarks.measure import ROOT, difference, gemm_rate, options, side_by_side
-from benchmarks.record import Record
+from benchmarks.measure import ROOT, difference, gemm_rate, side_by_side
+from benchmarks.record import benchmark
 from pyg_hash.codes import hamming_distance
 from pyg_hash.index import HammingIndex
 from pyg_hash.knn import knn
@@ -89,11 +89,6 @@ class Run:
             found["GB/s"] = moved / last / 1e9
             found |= {"of the copy": moved / last / peak["copy"]} if peak else {}
         return found
-
-
-def clustered(n, width, device):
-    """Features as of an image network, all of length 1."""
-    return normalize(image_features(n, width)).to(device)
 
 
 def differing(a, b):
@@ -171,13 +166,13 @@ def wikipedia(run):
         yield row
 
 
-def _knn(n, width, device):
-    x = clustered(n, width, device)
+def _knn(x, device):
+    x = x.to(device)
     return lambda: knn(x, x, K, exclude_self=True)[1]
 
 
-def _product(n, width, device):
-    x = clustered(n, width, device)
+def _product(x, device):
+    x = x.to(device)
     return lambda: [(part @ x.T).topk(K + 1).values for part in x.split(512)]
 
 
@@ -189,10 +184,10 @@ def neighbours(run):
         (run.size(50_000, 600), run.size(4_096, 32), False),
     ):
         if cpu or run.gpu or run.short:
-            about = f"{n:,} x {width:,}"
+            about, x = f"{n:,} x {width:,}", normalize(image_features(n, width))
             how = {"flop": 2.0 * n * n * width, "moved": 4.0 * n * width, "cpu": cpu}
-            yield run.row(f"knn, {about}", partial(_knn, n, width), unlike=differing, **how)
-            yield run.row(f"product and topk, {about}", partial(_product, n, width), **how)
+            yield run.row(f"knn, {about}", partial(_knn, x), unlike=differing, **how)
+            yield run.row(f"product and topk, {about}", partial(_product, x), **how)
 
 
 def graphs(run):
@@ -328,14 +323,13 @@ PARTS = {
 """Name -> seconds that a part is taken to need, and the part."""
 
 
-def main(arguments=None):
+@benchmark("CPU and GPU", all_threads=True, picture=False, device="cuda", minutes=8.0)
+def main(record, args):
     """Run the parts one after the other; what is done is written at once."""
-    args = options(__doc__, arguments, device="cuda", picture=False, minutes=8.0)
     there = torch.cuda.is_available()
     device = args.device if there or not args.short else "cpu"  # make bench is for all
     if device != "cpu" and not there:
         sys.exit("benchmarks.gpu: no CUDA GPU was found; --device cpu measures the CPU alone")
-    record = Record("gpu", "CPU and GPU", args)
     run = Run(device, args.short, time.monotonic() + 60 * args.minutes)
     states = []
     record.tables.append({"title": "Parts", "rows": states, "note": ""})
@@ -359,7 +353,3 @@ def main(arguments=None):
         gc.collect()
         with suppress(RuntimeError):  # of a GPU that a part has left in disorder
             torch.cuda.empty_cache()
-
-
-if __name__ == "__main__":
-    main()

@@ -11,7 +11,6 @@ array. All compute the same numbers. What a method will need is
 predicted first; what does not fit into the limit is not run.
 """
 
-import os
 import sys
 import time
 from functools import partial
@@ -25,7 +24,7 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import coalesce
 
 from benchmarks.measure import alone, cell, num_bytes, side_by_side
-from benchmarks.record import benchmark
+from benchmarks.record import MEMORY, PREDICTED, benchmark
 from pyg_hash.graph import GraphOperator
 from pyg_hash.utils.csr import sorted_csr
 
@@ -89,34 +88,37 @@ def dense(graph):
 METHODS = {"hubs": hubs, "edge_index": messages, "dense": dense}
 
 
-def stepper(method, graph):
-    """The step of a method, given what it made of the graph: returns output and gradients."""
+def convolved(layers, x, graph):
+    """What graph convolutions with tanh make; the graph is a matrix, or what PyG's layers take."""
+    for layer in layers:
+        x = torch.tanh(layer(x, *graph) if isinstance(graph, tuple) else graph @ layer.lin(x))
+    return x
+
+
+def stepper(graph):
+    """The step of any method, given what it made of the graph: returns output and gradients."""
     torch.manual_seed(0)  # the same numbers in every method
     of = {"normalize": False, "bias": False}  # the weights of edges are ready
     layers = [GCNConv(*widths, **of).to(graph.x.device) for widths in pairwise(WIDTHS)]
 
     def step(built):
-        state = graph.x
-        for layer in layers:
-            by_edges = method == "edge_index"
-            state = layer(state, *built) if by_edges else built @ layer.lin(state)
-            state = torch.tanh(state)
+        out = convolved(layers, graph.x, built)
         weights = [layer.lin.weight for layer in layers]
-        return [state.detach(), *torch.autograd.grad(state.sum(), weights)]
+        return [out.detach(), *torch.autograd.grad(out.sum(), weights)]
 
     return step
 
 
 def prepare(method, graph):
     """A step on a graph that is built."""
-    return partial(stepper(method, graph), METHODS[method](graph))
+    return partial(stepper(graph), METHODS[method](graph))
 
 
 def build_and_step(method, n, labeled):
     """For :func:`measure.alone`: from edges to the first gradients; seconds of the building."""
     prepare(method, make(1000, labeled))()
     graph = make(n, labeled)
-    step = stepper(method, graph)
+    step = stepper(graph)
 
     def case():
         start = time.process_time()
@@ -168,8 +170,6 @@ def compared(record, name, labeled, sizes, limit_gb):
 
     Of methods that do not fit at a size it is said what they need.
     """
-    from benchmarks.picture import PREDICTED  # only here, because it needs matplotlib
-
     times, memory, stored = [], [], {}
     steps, extra = ({m: [] for m in METHODS} for _ in range(2))
     for n in sizes:
@@ -205,11 +205,10 @@ def compared(record, name, labeled, sizes, limit_gb):
 @benchmark("Graph size", limit_gb=10.0, up_to=1_000_000)
 def main(record, args):
     sizes = [1000] if args.short else [n for n in SIZES if n <= args.up_to]
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     dies = []
     for name, labeled in KINDS.items():
         stored = compared(record, name, labeled, sizes, args.limit_gb)
-        dies.append({"graph": name} | {m: largest(m, labeled, total) for m in METHODS})
-    record.table(f"Most nodes in {total / 2**30:.0f} GiB, predicted", dies)
+        dies.append({"graph": name} | {m: largest(m, labeled, MEMORY) for m in METHODS})
+    record.table(f"Most nodes in {MEMORY / 2**30:.0f} GiB, predicted", dies)
     goal = "200k nodes, 30 % labelled: MB of the stored operator"
     record.goal(goal, stored.get(200_000), at_most=100)

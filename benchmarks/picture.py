@@ -5,9 +5,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
 
 from benchmarks.measure import cell
+from benchmarks.record import PREDICTED
 from pyg_hash.utils.files import atomic_path
 
-PREDICTED = " (predicted)"  # a line of this ending is dashed, in the colour of its namesake
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
 MARKERS = "osD^vPX"
 
@@ -50,19 +50,20 @@ def _lines(axis, plot, order):
             style |= {"marker": MARKERS[order[base] % len(MARKERS)], "label": name}
         if points:
             axis.plot(*zip(*points, strict=True), markersize=4, **style)
-    drawn = [point for points in plot["series"].values() for point in points]
-    if "x" in plot["log"] and drawn:
-        axis.set_xscale("log")
-        places = [x for x, _ in drawn]
-        small = FuncFormatter(lambda x, _: f"{x:g}")
-        _ticks(axis.xaxis, places, small if min(places) < 1 else EngFormatter(sep=""))  # 2k, 1M
-    if "y" in plot["log"] and drawn:
-        axis.set_yscale("log")
-        _ticks(axis.yaxis, [y for _, y in drawn], FuncFormatter(lambda y, _: f"{y:,.9g}"))
     axis.set(title=plot["title"], xlabel=plot["x"], ylabel=plot["y"])
     axis.grid(alpha=0.3)
-    if drawn:
-        axis.legend(fontsize=8, frameon=False)
+    drawn = [point for points in plot["series"].values() for point in points]
+    if not drawn:
+        return
+    axis.legend(fontsize=8, frameon=False)
+    x, y = zip(*drawn, strict=True)
+    if "x" in plot["log"]:
+        axis.set_xscale("log")
+        small = FuncFormatter(lambda x, _: f"{x:g}")
+        _ticks(axis.xaxis, x, small if min(x) < 1 else EngFormatter(sep=""))  # 2k, 1M
+    if "y" in plot["log"]:
+        axis.set_yscale("log")
+        _ticks(axis.yaxis, y, FuncFormatter(lambda y, _: f"{y:,.9g}"))
 
 
 def _ticks(axis, values, formatter):

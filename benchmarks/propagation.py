@@ -20,7 +20,7 @@ from torch_geometric.nn import GCNConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import coalesce
 
-from benchmarks.graph_scale import hubs, with_cliques
+from benchmarks.graph_scale import convolved, hubs, with_cliques
 from benchmarks.measure import alone, difference, faster, num_bytes, side_by_side
 from benchmarks.record import benchmark
 from pyg_hash.graph import GraphOperator, WholeGraph
@@ -58,13 +58,8 @@ def network(name, edges, n, widths):
         adjacency = matrix.to_dense() if name == "dense" else matrix.to_sparse_csr()
     how = {"bias": False, "cached": first, "normalize": first}
     convs = torch.nn.ModuleList(GCNConv(*w, **how) for w in pairwise(widths))
-
-    def forward(x):
-        for conv in convs:
-            x = (adjacency @ conv.lin(x) if name == "dense" else conv(x, adjacency)).tanh()
-        return x
-
-    return convs, forward, num_bytes(adjacency)
+    graph = adjacency if name == "dense" else (adjacency,)
+    return convs, lambda x: convolved(convs, x, graph), num_bytes(adjacency)
 
 
 NAMES = (REFERENCE, "GCNConv, torch CSR", "dense", OURS, CACHED)

@@ -19,6 +19,8 @@ from pyg_hash.utils.files import atomic_path, check_writable, save_json
 
 PACKAGES = ("torch", "torch_geometric", "faiss-cpu", "faiss-gpu", "numpy", "scipy", "scikit-learn")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vpopcntdq", "amx_bf16")
+PREDICTED = " (predicted)"  # a line of this ending is dashed, in the colour of its namesake
+MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @cache
@@ -37,11 +39,10 @@ def machine():
     lines = info.read_text().splitlines() if info.exists() else []
     fields = {key.strip(): value.strip() for key, _, value in (ln.partition(":") for ln in lines)}
     flags = [flag for flag in FLAGS if flag in fields.get("flags", "").split()]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     model = fields.get("model name", platform.processor() or platform.machine())
     about = {
         "processor": f"{model}, {os.cpu_count()} cores ({', '.join(flags) or 'flags unknown'})",
-        "memory": f"{memory:.0f} GiB",
+        "memory": f"{MEMORY / 2**30:.0f} GiB",
         "threads": str(torch.get_num_threads()),
         "load": f"{os.getloadavg()[0]:.1f}",
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
@@ -58,8 +59,8 @@ def write_text(path, text):
         temporary.write_text(text, encoding="utf-8")
 
 
-def benchmark(title, **choices):
-    """Make a function of a record and its options the ``main`` of a benchmark.
+def benchmark(title, all_threads=False, **choices):
+    """Make a function of a record and its options the ``main`` of a benchmark, on one thread.
 
     ``title`` heads the page, ``choices`` are those of :func:`measure.options`. ``main`` is called
     where the file is the program: it stands last there.
@@ -69,7 +70,8 @@ def benchmark(title, **choices):
         def main(arguments=None):
             script = fill.__globals__
             args = options(script["__doc__"], arguments, **choices)
-            one_thread()
+            if not all_threads:
+                one_thread()
             record = Record(Path(script["__file__"]).stem, title, args)
             fill(record, args)
             record.save()

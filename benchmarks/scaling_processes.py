@@ -14,6 +14,7 @@ what a machine of its own would spend. Wall time says the same only where each p
 
 import os
 import tempfile
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -65,27 +66,21 @@ def _timed(name, case):
     return {f"{name} CPU s": spent.cpu_seconds, f"{name} wall s": spent.wall_seconds}
 
 
-def launch(processes, accumulate, short, out):
-    """Call :func:`work` in so many processes; the times of the slowest one."""
-    out.mkdir(exist_ok=True)
-    in_ranks(processes, work, short, accumulate, out)
-    times = [load_json(out / f"{rank}.json") for rank in range(processes)]
-    return {name: max(each[name] for each in times) for name in times[0]}
-
-
 @benchmark("Cost against processes")
 def main(record, args):
     most = 2 if args.short else max(2, min(16, os.cpu_count() or 2))
     counts = [count for count in (1, 2, 4, 8, 16) if count <= most]
-    best = {}
-    with tempfile.TemporaryDirectory() as folder:
-        files = {count: Path(folder) / str(count) for count in counts}
-        for _ in range(1 if args.short else TURNS):
-            for count in counts:
-                times = launch(count, counts[-1] // count, args.short, files[count])
-                known = best.get(count, times)
-                best[count] = {name: min(known[name], value) for name, value in times.items()}
-        parameters = {count: load_file(file / "model.safetensors") for count, file in files.items()}
+    best, parameters = {}, {}
+    for _, count in product(range(1 if args.short else TURNS), counts):
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder)
+            in_ranks(count, work, args.short, counts[-1] // count, out)
+            times = [load_json(out / f"{rank}.json") for rank in range(count)]
+            parameters[count] = load_file(out / "model.safetensors")
+        for name in times[0]:
+            slowest = max(each[name] for each in times)
+            of = best.setdefault(count, {})
+            of[name] = min(of.get(name, slowest), slowest)
     rows, lines = [], {"epoch": [], "encode": [], "ideal": [(n, 1 / n) for n in counts]}
     for count, times in best.items():
         row = {"processes": count, **times}

@@ -1,7 +1,7 @@
 """The picture of a table: lines over code lengths, curves, or a t-SNE."""
 
-import statistics
 from itertools import product
+from statistics import fmean
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -77,20 +77,17 @@ def _curves(table, groups):
         shown = [item for item in groups.by_place.items() if item[0].data == data][:_WIDEST]
         seeds = sorted({line["seed"] for _, group in shown for line in group.lines})
         number = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
-        for task in CROSS:
-            recall, ranks = {}, {}
+        for task, (over, precision) in product(CROSS, (("recall", "precision"), ("ranks", "at"))):
+            series = {}
             for place, group in shown:
-                mean = {}
-                for part in ("recall", "precision", "ranks", "at"):
-                    points = zip(*(line["curves"][task][part] for line in group.lines), strict=True)
-                    mean[part] = [None if None in p else statistics.fmean(p) for p in points]
-                pairs = zip(mean["recall"], mean["precision"], strict=True)
-                recall[_name(place)] = [(r, p) for r, p in pairs if p is not None]
-                ranks[_name(place)] = list(zip(mean["ranks"], mean["at"], strict=True))
-            title = f"{SOURCES[data].title}, {task}, {number}"
-            about = {"title": title, "y": "precision", "log": ""}
-            yield {**about, "series": recall, "x": "recall"}
-            yield {**about, "series": ranks, "x": "rank", "log": "x"}
+                curves = [line["curves"][task] for line in group.lines]
+                at = zip(*(curve[over] for curve in curves), strict=True)
+                found = zip(*(curve[precision] for curve in curves), strict=True)
+                points = [(x, y) for x, y in zip(at, found, strict=True) if None not in y]
+                series[_name(place)] = [(fmean(x), fmean(y)) for x, y in points]
+            about = {"title": f"{SOURCES[data].title}, {task}, {number}", "y": "precision"}
+            axis = {"x": "recall", "log": ""} if over == "recall" else {"x": "rank", "log": "x"}
+            yield {**about, **axis, "series": series}
 
 
 def _tsne(lines, path):

@@ -25,6 +25,8 @@ RANKS = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 700, 1000)
 RECALL = "R@10"  # what is shown of pair recall, for texts that ask
 SCORED = {"scored": "all, scored", "int8": "all, int8"}  # both kinds of rescoring, as a metric
 CLASSES = 5  # of a t-SNE, as in MCGCN's Fig. 4
+_CUT = {f"{k} {of}": {"topk": k, "denominator": of} for k in CUTS for of in DENOMINATORS}
+_TIES = {f"all, {ties}": {"ties": ties} for ties in ("index", "optimistic", "pessimistic")}
 _SIDES = {"i2t": (IMAGE, TEXT), "t2i": (TEXT, IMAGE), "i2i": (IMAGE, IMAGE), "t2t": (TEXT, TEXT)}
 
 
@@ -43,13 +45,9 @@ def scores(codes, data, *, ties=False):
     found = {}
     for task in _SIDES:
         asked = _asked(codes, data, task)
-        ways = {"all": (asked, {})}
-        for cut in CUTS:
-            for name in DENOMINATORS:
-                ways[f"{cut} {name}"] = asked, {"topk": cut, "denominator": name}
+        definitions = {"all": {}} | _CUT | (_TIES if ties else {})
+        ways = {name: (asked, how) for name, how in definitions.items()}
         if ties:
-            for order in ("index", "optimistic", "pessimistic"):
-                ways[f"all, {order}"] = asked, {"ties": order}
             query, database, query_y, y = asked
             by_class = (y if y.dim() == 1 else y.argmax(dim=1)).argsort(stable=True)
             sorted_file = query, database[by_class], query_y, y[by_class]
