@@ -20,6 +20,7 @@ import time
 import traceback
 from contextlib import suppress
 from functools import partial
+from itertools import product
 
 import torch
 from torch.nn.functional import normalize
@@ -276,16 +277,14 @@ def new_items(run):
     sizes = training_step.SHORT if run.short else training_step.Sizes(pairs=2_173)
     data = training_step.pairs(sizes, RATE)
     x = torch.rand(run.size(2_000, 20), sizes.image, generator=torch.Generator().manual_seed(1))
-    for name in encode.MODELS:
-        for items in (x, x[:1]):
+    for (name, model_of), items in product(encode.MODELS.items(), (x, x[:1])):
 
-            def make(device, name=name, items=items):
-                torch.manual_seed(0)
-                model = encode.MODELS[name](sizes).to(device)
-                model.attach(data.clone().to(device)).eval()
-                return partial(model.encode_image, items.to(device))
+        def make(device, model_of=model_of, items=items):
+            torch.manual_seed(0)
+            model = model_of(sizes).to(device).attach(data.clone().to(device)).eval()
+            return partial(model.encode_image, items.to(device))
 
-            yield run.row(f"{name}, {len(items):,} items", make, unlike=differing)
+        yield run.row(f"{name}, {len(items):,} items", make, unlike=differing)
 
 
 def hamming_search(run):

@@ -37,7 +37,6 @@ from pyg_hash.utils import faiss
 quick = False
 """Whether :func:`side_by_side` takes one turn: short forms decide nothing."""
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 command_line = partial(ArgumentParser, formatter_class=RawDescriptionHelpFormatter)
 """A parser that shows a docstring as it is written."""
 
@@ -62,7 +61,7 @@ def options(doc, arguments=None, *, picture=True, **more):
     args.protocol = " ".join((doc or "").split("\n\n")[2].split())
     if picture and importlib.util.find_spec("matplotlib") is None:  # found out now, not later
         parser.error("matplotlib is not installed; pip install 'pyg_hash[bench]'")
-    args.out = args.out or (ROOT / "build" / "bench" if args.short else RESULTS)
+    args.out = args.out or ROOT / ("build/bench" if args.short else "benchmarks/results")
     global quick
     quick = args.short
     return args
@@ -160,11 +159,10 @@ def alone(prepare, *args, limit_gb=10.0, **kwargs):
     with ProcessPoolExecutor(1, mp_context=forks()) as own:
         try:
             return own.submit(_alone, prepare, args, kwargs, int(limit_gb * 1e9)).result()
-        except BrokenProcessPool as error:
-            raise MemoryError(f"{prepare.__name__}{args}: its process was killed") from error
         except Exception as error:
-            said = f"{error.__cause__}"  # the traceback there
-            lacking = any(sign in said for sign in ("MemoryError", "can't allocate", "out of mem"))
+            said = f"{error.__cause__ or error}"  # the traceback there, or that it was killed
+            signs = ("MemoryError", "can't allocate", "out of mem")
+            lacking = isinstance(error, BrokenProcessPool) or any(sign in said for sign in signs)
             told = f"{prepare.__name__}{args}: {said[-2000:]}"
             raise (MemoryError if lacking else RuntimeError)(told) from error
 

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -37,19 +37,16 @@ def server(run):
     """A server of a run in its own process; its port and process number."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-u", "-m", "pyg_hash", "serve", str(run), "--port=0"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            found = re.search(r"http://127\.0\.0\.1:(\d+)/", line)
-            if found:
-                yield int(found[1]), process.pid
-                return
-        raise RuntimeError(f"{run}: the server ended; see above")
-    finally:
-        process.terminate()
-        process.wait()
-        process.stdout.close()
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            for line in process.stdout:
+                found = re.search(r"http://127\.0\.0\.1:(\d+)/", line)
+                if found:
+                    yield int(found[1]), process.pid
+                    return
+            raise RuntimeError(f"{run}: the server ended; see above")
+        finally:
+            process.terminate()
 
 
 def cpu_seconds(process):
@@ -97,17 +94,14 @@ async def load(port, ask, visitors, times):
         for number in range(times):
             content = ask(visitor * times + number)
             start = time.perf_counter()
-            try:
+            with suppress(OSError, ValueError, KeyError):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(content)
                 await writer.drain()
                 head, _, body = (await reader.read()).partition(b"\r\n\r\n")
                 writer.close()
-                good = head.startswith(b"HTTP/1.1 200 ") and len(json.loads(body)["answers"]) > 0
-            except (OSError, ValueError, KeyError):
-                good = False
-            if good:
-                latencies.append(time.perf_counter() - start)
+                if head.startswith(b"HTTP/1.1 200 ") and json.loads(body)["answers"]:
+                    latencies.append(time.perf_counter() - start)
 
     start = time.perf_counter()
     await asyncio.gather(*(visit(visitor) for visitor in range(visitors)))

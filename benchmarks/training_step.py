@@ -122,8 +122,7 @@ def products(shapes, dtype, device="cpu"):
 @benchmark("A training step against its products")
 def main(record, args):
     sizes = SHORT if args.short else Sizes()
-    square = {p: gemm_rate(d) / 1e9 for p, d in DTYPES.items()}
-    shown = ", ".join(f"{p} {rate:,.0f} GFLOP/s" for p, rate in square.items())
+    shown = ", ".join(f"{p} {gemm_rate(d) / 1e9:,.0f} GFLOP/s" for p, d in DTYPES.items())
     bars, spent = {}, {}
     for rate, names, precisions in ((1.0, MODELS, DTYPES), (0.3, ["MCGCN"], ["fp32"])):
         data = pairs(sizes, rate)
@@ -138,8 +137,8 @@ def main(record, args):
             for case, s in seconds.items():
                 floor = seconds["products, bf16" if "bf16" in case else "products, fp32"]
                 row = {"model": name, "case": case, "seconds": s, "of its products": s / floor}
-                row |= {"of the fp32 step": s / seconds["step, fp32"]}
-                rows.append(row | {"GFLOP/s": flops / s / 1e9})
+                row |= {"of the fp32 step": s / seconds["step, fp32"], "GFLOP/s": flops / s / 1e9}
+                rows.append(row)
                 bars[f"{name}, {rate:.0%} labelled: {case}"] = s
         title = f"{sizes.pairs:,} pairs, {rate:.0%} labelled"
         record.table(title, rows, f"A square product of 2048 reaches {shown}.")

@@ -16,6 +16,7 @@ import json
 import statistics
 import sys
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -27,13 +28,12 @@ from benchmarks.accuracy.methods import HELD_OUT, METHODS
 from benchmarks.accuracy.store import short_commit, stamp
 from benchmarks.accuracy.summary import digits
 from benchmarks.accuracy.tables import Cell
-from benchmarks.measure import RESULTS as ALL_RESULTS
-from benchmarks.measure import cell, command_line
+from benchmarks.measure import ROOT, cell, command_line
 from benchmarks.record import grid, write_text
 from pyg_hash.cli import build
 from pyg_hash.utils.files import save_json
 
-RESULTS = ALL_RESULTS / "tuning"
+RESULTS = ROOT / "benchmarks/results/tuning"
 DATA = ("wikipedia", "emoji", "coco")
 NUM_BITS, PROTOCOL = 32, "inductive"
 
@@ -68,13 +68,8 @@ SPACES = {name: {n: _space(text) for n, text in _flat(of)} for name, of in _STAT
 
 def cases(name, data, rates, seeds):
     """What a setting is measured on; seed by seed, so that a bad one is known early."""
-    shown = rates if METHODS[name].labels else [None]
-    return [
-        Cell(where, name, NUM_BITS, rate, seed, PROTOCOL)
-        for seed in seeds
-        for where in data
-        for rate in shown
-    ]
+    places = product(seeds, data, rates if METHODS[name].labels else [None])
+    return [Cell(where, name, NUM_BITS, rate, seed, PROTOCOL) for seed, where, rate in places]
 
 
 def ask(trial, space):

@@ -101,10 +101,9 @@ class Bench:
     def worths(self, cell):
         """Mean worth of each candidate of a cell's row, over the seeds of the choice."""
         asked = [same_choice(cell)._replace(seed=seed) for seed in CHOICE_SEEDS]
-        return {
-            name: round(statistics.fmean(self.worth(one, row) for one in asked), 6)
-            for name, row in METHODS[cell.method].candidates().items()
-        }
+        rows = METHODS[cell.method].candidates()
+        means = {n: statistics.fmean(self.worth(c, row) for c in asked) for n, row in rows.items()}
+        return {name: round(mean, 6) for name, mean in means.items()}
 
     def worth(self, cell, row):
         """Mean of i2t and t2i (mAP@all, expected ties) of held-out items of a cell's training."""

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +125,8 @@ class Method:
         return json.loads(json.dumps(about))
 
 
-LETTERS = {
-    **{"alpha": "quantization", "beta": "balance"},
-    **{"gamma": "prediction", "eta": "reconstruction"},
-}
+TERMS = ("quantization", "balance", "prediction", "reconstruction")
+LETTERS = dict(zip(("alpha", "beta", "gamma", "eta"), TERMS, strict=True))
 WEIGHTS = {letter: DEFAULTS[term] for letter, term in LETTERS.items()}
 """The weights of MCGCN's loss that its Fig. 5 varies, and their defaults here."""
 FACTORS = (0.01, 0.1, 10.0, 100.0)
@@ -152,10 +151,9 @@ def _read():
         if model == "SGEH":
             config = _with(config, ("graph_options", "progress"), False)
         yield Method(name, model, config, **own)
-    for letter, value in WEIGHTS.items():
-        for factor in FACTORS:
-            weights = {"weights": {LETTERS[letter]: value * factor}}
-            yield Method(varied(letter, factor), "MCGCN", {"model_options": weights}, ORDER)
+    for (letter, value), factor in product(WEIGHTS.items(), FACTORS):
+        weights = {"weights": {LETTERS[letter]: value * factor}}
+        yield Method(varied(letter, factor), "MCGCN", {"model_options": weights}, ORDER)
 
 
 METHODS = {row.name: row for row in _read()}
