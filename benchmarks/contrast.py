@@ -126,12 +126,11 @@ def page(lines):
                 rows.append([data, shown, setting, *map(digits, facts), *sizes])
         own = found_by.get(OWN, {}).keys()
         found = {name: mean(of.values()) for name, of in found_by.items() if of.keys() == own}
-        if not found:
-            continue
-        head = ["data", "labels", "setting", "mAP", RECALL, "worth", "held out", "seeds"]
-        means = ", ".join(f"{name}: {digits(s.worth)}" for name, s in found.items())
-        by_rule = f"Worth in the mean: {means}. By the rule: **{chosen(found)}**."
-        parts += [f"## {method}", grid(head, rows), by_rule]
+        if found:
+            head = ["data", "labels", "setting", "mAP", RECALL, "worth", "held out", "seeds"]
+            means = ", ".join(f"{name}: {digits(s.worth)}" for name, s in found.items())
+            by_rule = f"Worth in the mean: {means}. By the rule: **{chosen(found)}**."
+            parts += [f"## {method}", grid(head, rows), by_rule]
     commits = ", ".join(sorted({short_commit(line["commit"]) for line in lines}))
     seeds = ", ".join(map(str, sorted({line["seed"] for line in lines})))
     about = [
@@ -164,8 +163,8 @@ def main(arguments=None):
                 continue
             line = measured(bench, case, setting)
             store.append(line)
-            shown = {name: line[name] for name in (*case._fields, "setting", "mAP", RECALL)}
-            print(*shown.values(), line["seconds"], flush=True)
+            shown = (*case._fields, "setting", "mAP", RECALL, "seconds")
+            print(*(line[name] for name in shown), flush=True)
     write_text(store.path.with_suffix(".md"), page(list(store.read().values())))
 
 
