@@ -172,8 +172,9 @@ def candidates(scores: DenseScores, k: int, kind: type[Largest] = Largest) -> tu
                 best.add(rows, tile, left)
                 below = slice(max(rows.stop, left), columns.stop)
                 if scores.symmetric and below.start < below.stop:
-                    mirrored = tile[:, below.start - left : below.stop - left].T.contiguous()
-                    best.add(below, mirrored, top)
+                    part = slice(below.start - left, below.stop - left)
+                    best.add(below, tile[:, part].T.contiguous(), top)
+                del tile  # the next one finds its memory free
             bar.update(rows.stop - top)
     return best.result()
 

@@ -369,7 +369,7 @@ def faiss_candidates(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
     q = scores.shape[0]
     if q > _FEW_ROWS:
         scores.rows = min(q, 256 if scores.symmetric else 512)
-        scores.columns = ELEMENTS // scores.rows
+        scores.columns = max(1 << 12, ELEMENTS // scores.rows)
         return candidates(scores, k, _Heaps)
     faiss = _faiss.load()
     metric = faiss.METRIC_L2 if scores.l2 else faiss.METRIC_INNER_PRODUCT
