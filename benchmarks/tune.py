@@ -143,7 +143,7 @@ def main(arguments=None):
     study = open_study(args.out / f"{args.method}.journal", args.method, about)
     search(study, bench, space, seen, args.trials)
     result = {**about, **confirmed(study, bench, fresh, args.best), **stamp()}
-    result["versions"] |= {"optuna": version("optuna")}
+    result["versions"] = {**result["versions"], "optuna": version("optuna")}
     path = args.out / f"{args.method}.md"
     save_json(path.with_suffix(".json"), result)
     write_text(path, page(result))
