@@ -96,7 +96,7 @@ def knn(
             mostly zeros. ``'auto'``: ``'sparse'`` for CSR, and for large work on dense rows with at
             most 5 % nonzero entries on the CPU; else, where FAISS is installed, ``'faiss'`` on the
             CPU for up to 3 queries and from 16; else ``'torch'``.
-        approximate: do without a look at all pairs in full, for many rows (from about 15,000).
+        approximate: do without a look at all pairs in full, for many rows (from about 30,000).
             Scores are exact, but a neighbour may be missing: measure with :func:`recall`.
             ``'pca'``: the best ``3 k`` by the leading 128 directions of 2,048 evenly spaced rows;
             good where few directions hold most of the data. ``'ivf'``: FAISS, the 16 nearest of
