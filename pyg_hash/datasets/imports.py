@@ -32,7 +32,7 @@ _WORDS = {  # of a name -> what it holds; the first that fits, and what is named
     PATHS: "index path paths file files filename filenames",
     NAMES: "names classes",
     IDS: "id ids",
-    ROWS: "idx ind inx indices rows",
+    ROWS: "idx ind inx indices rows mask masks",
     LABELS: "label labels lab labs category categories cat target targets gnd",
     IMAGE: "image images img imgs picture pictures visual vision",
     TEXT: "text texts txt tag tags bow sentence sentences caption captions",
@@ -46,6 +46,7 @@ _SPLITS = {
     "query": "te test query queries",
     "database": "db database retrieval gallery",
     "val": "val valid validation",
+    "labeled": "labeled labelled",
 }
 _ITEMS = (LABELS, PATHS, IDS, TEXTS, *MODALITIES)
 
@@ -85,7 +86,8 @@ def import_files(
         **names: where a name says nothing: ``image``, ``text``, ``labels``, ``ids``,
             ``image_paths`` and ``class_names`` are names of variables, or ``FILE:NAME``; with a
             comma between them several, of which each names its split. ``train``, ``query``,
-            ``database`` and ``val`` are variables of row numbers or masks, or ``START:STOP``.
+            ``database``, ``val`` and ``labeled`` are variables of row numbers or masks, or
+            ``START:STOP``.
 
     ``TypeError``: an unknown keyword. ``ValueError``: a pickle, or nothing tells what is what; the
     message lists what there is. ``CorruptFileError``, ``FileNotFoundError``: of a file.
@@ -123,7 +125,8 @@ def kind_of(name: str) -> tuple[str, str, int]:
     for vague, known in enumerate((_WORDS, *_LETTERS)):
         if kind := first(known):
             return kind, split, vague
-    return "", split, 0
+    alone = split and {*tokens} <= {*_SPLITS[split].split()}
+    return ROWS if alone else "", split, 0
 
 
 @dataclass
@@ -167,8 +170,9 @@ class Gathered:
         """The masks that a feature file needs."""
         masks, n = dict(self.masks), self.num_rows
         if "query" not in masks:
-            left = ~np.logical_or.reduce([*masks.values(), np.zeros(n, bool)])
-            if masks and left.any():
+            told = [mask for name, mask in masks.items() if name != "labeled"]
+            left = ~np.logical_or.reduce([*told, np.zeros(n, bool)])
+            if told and left.any():
                 masks["query"] = left
             else:
                 count = min(MOST_QUERIES, max(1, n // 10))
@@ -222,12 +226,19 @@ def gather(
             f"{', '.join(sorted({kind for _, kind in chosen})) or 'nothing'}); say "
             f"{', '.join(options)}, of\n{_listed(variables)}"
         )
-    rows = {split: variable for (split, kind), variable in chosen.items() if kind == ROWS}
-    classes = [variable for (_, kind), variable in chosen.items() if kind == NAMES][:1]
+    rows = {split: v for (split, kind), v in chosen.items() if kind == ROWS and split}
+    classes = [v for (_, kind), v in chosen.items() if kind == NAMES][:1]
+    if classes and NAMES not in names:
+        whole, count = groups.get("", {}), max(classes[0].shape)
+        of_rows = bool(whole) and all(count in v.shape for v in whole.values())
+        if of_rows and IDS not in whole and len({*map(str, classes[0].load())}) == count:
+            whole[IDS] = classes[0]
+        if of_rows or not any(LABELS in group for group in groups.values()):
+            classes = []
     notes = [
         f"{split or 'all rows'}: " + ", ".join(f"{kind} = {v}" for kind, v in group.items())
         for split, group in groups.items()
-    ] + [f"class_names = {variable}" for variable in classes]
+    ] + [f"{kind} = {v}" for kind, v in [*rows.items(), *((NAMES, v) for v in classes)]]
     used = {id(v) for group in (*groups.values(), rows) for v in group.values()}
     left = [v for v in variables if id(v) not in used.union(map(id, classes))]
     for file in map(Path, files):
@@ -304,7 +315,9 @@ def _chosen(
         flat = max(variable.shape, default=0) == np.prod(variable.shape)
         dims = len(variable.shape)
         kind = _OF_TEXTS.get(kind, kind) if variable.is_text else _OF_NUMBERS.get(kind, kind)
-        if not kind or (kind in MODALITIES and dims < 2) or (kind == ROWS and not flat):
+        if kind == ROWS and id(variable) not in told and (variable.is_text or not flat):
+            continue
+        if not kind or (kind in MODALITIES and dims < 2):
             continue
         rank = (dims > 2, vague)  # features before pixels
         before = best.get((split, kind), ((True, 9), variable))
@@ -315,7 +328,20 @@ def _chosen(
             )
         if rank < before[0]:
             best[split, kind] = rank, variable
+    taken = {id(variable) for _, variable in best.values()}
+    for variable in variables:  # y is the labels where the texts have a name that says more
+        kind, split, vague = kind_of(variable.name)
+        free = (kind, vague) == (TEXT, 2) and id(variable) not in {*taken, *told}
+        if free and (split, LABELS) not in best and _may_be_labels(variable):
+            best[split, LABELS] = (False, 3), variable
     return {place: variable for place, (_, variable) in best.items()}
+
+
+def _may_be_labels(variable: Variable) -> bool:
+    if variable.is_text or len(variable.shape) > 2:
+        return False
+    values = as_array(variable.load(), variable.name)
+    return values.size == len(values) or {*np.unique(values).tolist()} <= {-1, 0, 1}
 
 
 _OF_TEXTS: dict[str, str] = {IMAGE: PATHS, TEXT: TEXTS}
@@ -420,6 +446,8 @@ def _mask(variable: Variable, num_rows: int, notes: list[str]) -> Array:
     values = np.ravel(variable.load())
     if len(values) == num_rows and set(np.unique(values).tolist()) <= {0, 1}:
         return values.astype(bool)
+    if values.dtype.kind not in "biuf" or (values % 1 != 0).any():
+        raise ValueError(f"{variable}: expected row numbers or a mask, got {values.dtype}")
     low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
     from_one = high == num_rows or (low > 0 and variable.file.suffix.lower() == ".mat")
     if low < 0 or high - from_one >= num_rows or (from_one and low == 0):

@@ -308,6 +308,69 @@ def test_row_numbers_captions_in_json_and_names_that_are_told(tmp_path):
     assert "row numbers from 1" in str(done) and "row numbers from 0" in str(done)
 
 
+ROWS = np.arange(N)
+NAMED = [f"item {row}" for row in ROWS]
+OWN = {  # arrays under names of this library -> what is of the rows, and what is printed of them
+    "train query": ({"train": ROWS < 12, "query": ROWS >= 18}, (12, 6, 18), "query = query [24]"),
+    "numbers": (
+        {"train": ROWS[:12], "test": ROWS[18:], "database": ROWS[:16]},
+        (12, 6, 16),
+        "test",
+    ),
+    "masks": (
+        {"train_mask": ROWS < 9, "query_mask": ROWS > 20, "database_mask": ROWS < 20},
+        (9, 3, 20),
+        "database = database_mask",
+    ),
+    "labeled": (
+        {"labeled": ROWS < 2, "train": ROWS < 9, "y": HOT},
+        (9, 15, 9),
+        "labeled = labeled",
+    ),
+    "counts": (
+        {"num_train": np.array([9]), "query": ROWS > 20},
+        (21, 3, 21),
+        "not used: num_train",
+    ),
+    "y": ({"y": MULTI, "query": ROWS > 20}, (21, 3, 21), "labels = y [24, 4]"),
+    "y, one column": ({"y": ROWS % C, "query": ROWS > 20}, (21, 3, 21), "labels = y [24]"),
+    "no labels": ({"y": TEXT * 0.5, "query": ROWS > 20}, (21, 3, 21), "not used: y [24, 5]"),
+    "names of rows": ({"names": NAMED, "query": ROWS > 20}, (21, 3, 21), "ids = names"),
+    "twice": ({"names": ["a"] * N, "query": ROWS > 20}, (21, 3, 21), "not used: names"),
+    "no classes": ({"names": ["a", "b"], "query": ROWS > 20}, (21, 3, 21), "not used: names [2]"),
+    "classes": (
+        {"names": [*"abcd"], "labels": HOT, "query": ROWS > 20},
+        (21, 3, 21),
+        "class_names = names [4]",
+    ),
+    "words": ({"train": NAMED, "query": ROWS > 20}, (21, 3, 21), "not used: train"),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_names_of_this_library(name, tmp_path):
+    arrays, counts, printed = OWN[name]
+    np.savez(tmp_path / "a.npz", image=IMAGE, text=TEXT, **arrays)
+    done = import_files([tmp_path / "a.npz"], tmp_path / "x.h5")
+    assert printed in str(done) and "are drawn" not in str(done)
+    dataset = FeatureFile(done.path)
+    store = dataset[0]["image"]
+    masks = (store.train_mask, store.query_mask, store.database_mask)
+    assert tuple(int(mask.sum()) for mask in masks) == counts
+    assert (dataset.ids == NAMED) == (name == "names of rows")
+    assert (dataset.class_names == [*"abcd"]) == (name == "classes")
+    known = name in ("y", "y, one column", "classes", "labeled")
+    assert bool(dataset.num_classes) == known
+    assert int(store.labeled_mask.sum()) == (2 if name == "labeled" else counts[0] * known)
+
+
+@pytest.mark.parametrize("odd", [IMAGE, IMAGE[:, 0], NAMED], ids=["matrix", "floats", "words"])
+def test_what_is_no_row_numbers_is_refused_where_it_is_told(odd, tmp_path):
+    np.savez(tmp_path / "a.npz", image=IMAGE, text=TEXT, own=odd)
+    with pytest.raises(ValueError, match=r"own \[24.*: expected row numbers or a mask"):
+        import_files([tmp_path / "a.npz"], tmp_path / "x.h5", query="own")
+
+
 def test_what_is_not_used_is_said_and_what_may_be_either_is_refused(tmp_path):
     values = {"image": IMAGE, "text": TEXT, "label": MULTI}
     np.savez(tmp_path / "a.npz", **values, foo=TEXT)
