@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -184,6 +185,65 @@ def test_a_class_of_ones_own_is_named_each_time(tmp_path, monkeypatch, capsys):
     assert "is a run of hash_of_mine:Mine, not of djsrh" in capsys.readouterr().err
     assert "hash_of_mine" not in sys.modules
     assert main(["train", f"--out={out}", "--resume", name]) == 0
+
+
+ODD_SETS = """
+from pyg_hash.datasets import CrossModalDataset, SyntheticCrossModal
+number = 3
+class Drawn(SyntheticCrossModal): ...
+class Bare(CrossModalDataset): ...
+class Closed(CrossModalDataset):
+    def __init__(self, root): ...
+"""
+
+
+def test_a_data_set_of_ones_own_is_named_each_time(tmp_path, monkeypatch, capsys):
+    (tmp_path / "odd_sets.py").write_text(ODD_SETS)
+    shutil.copy(Path(__file__).parents[1] / "examples" / "own_dataset.py", tmp_path)
+    (tmp_path / "data" / "pairs").mkdir(parents=True)
+    x, label = np.eye(40)[:, :20] + 1, np.arange(40) % 3
+    np.savez(tmp_path / "data" / "pairs" / "pairs.npz", image=x, text=x, label=label)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    name, out, model = "--dataset=own_dataset:Pairs", tmp_path / "run", "--model=lsh"
+    words = [model, "--num_bits=8", f"--out={out}"]
+    assert main(["train", name, "--dataset_options.every=4", *words]) == 0
+    assert (tmp_path / "data" / "pairs" / "processed").is_dir()
+    drawn = ["--dataset", "odd_sets:Drawn", "--dataset_options.n=40"]
+    assert main(["train", *drawn, *words[:2], "--out=drawn"]) == 0
+    capsys.readouterr()
+    for command in (["evaluate", str(out), "--json"], ["report", str(out)]):
+        assert main([*command, name]) == 0
+    assert '"num_queries": 10' in capsys.readouterr().out
+    (tmp_path / "data").rename(tmp_path / "moved")
+    assert main(["evaluate", str(out), name, "--data=moved/pairs"]) == 0
+    del sys.modules["own_dataset"]
+    for command in (
+        ["evaluate", str(out)],
+        ["report", str(out)],
+        ["train", f"--out={out}", "--resume"],
+        ["train", f"--config={out}/config.yaml", "--out=again"],
+    ):
+        assert main(command) == 2
+        assert f"add {name.replace('=', ' ')}" in capsys.readouterr().err
+    assert main(["evaluate", str(out), "--dataset=emoji"]) == 2
+    assert "is a run of own_dataset:Pairs, not of emoji" in capsys.readouterr().err
+    assert "own_dataset" not in sys.modules
+    (tmp_path / "moved").rename(tmp_path / "data")
+    assert main(["train", f"--out={out}", "--resume", name]) == 0
+    for own, status, message in (
+        ("gone:Pairs", 2, "dataset: gone:Pairs cannot be imported"),
+        ("odd_sets:Gone", 2, "dataset: odd_sets:Gone cannot be imported"),
+        ("odd_sets:number", 2, "odd_sets:number is no class of data sets"),
+        ("odd_sets:CrossModalDataset", 2, "is no class of data sets"),
+        ("odd_sets:Closed", 2, "takes no pre_transform"),
+        ("odd_sets:Drawn", 2, "Drawn needs 'n'; give --dataset_options.n"),
+        ("odd_sets:Bare", 1, "Bare: implement settings(), which returns a dict"),
+    ):
+        assert main(["train", f"--dataset={own}", model, "--out=odd"]) == status, own
+        assert message in capsys.readouterr().err
+    assert main(["train", name, model, "--out=odd", "--dataset_options.m=1"]) == 2
+    assert "Pairs has no option 'm'; use some of every" in capsys.readouterr().err
 
 
 def test_defaults_do_not_replace_what_was_said():

@@ -23,12 +23,13 @@ from pyg_hash.models import HashModel
 from pyg_hash.recipes import EVERY, METHODS, Recipe, method, recipe
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.utils.checks import keywords_of
 from pyg_hash.utils.checksums import say_once
 from pyg_hash.utils.files import CorruptFileError, bad_text, no_file, sha256
 from pyg_hash.utils.optional import imported
 from pyg_hash.utils.pictures import PICTURE_SUFFIXES, not_taken
 from pyg_hash.utils.provenance import check_model, data_rows, differences, trained_queries
-from pyg_hash.utils.settings import check_options, find
+from pyg_hash.utils.settings import check_options, find, is_own
 
 if TYPE_CHECKING:
     from pyg_hash.datasets import CrossModalDataset
@@ -45,12 +46,28 @@ def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
     sets = {name: cls for name, cls in public.items() if isinstance(cls, type)}
     known = {name: cls for name, cls in sets.items() if issubclass(cls, base) and cls is not base}
     of_files = known.pop("featurefile")  # is named by the file
-    more = "or the path of an .h5 file"
-    cls = of_files if is_file(config) else find(config.dataset, known, "dataset", more)
-    taken = {"root", "path", "transform", "pre_transform", "force_reload"}
+    taken, more = {"root", "transform", "pre_transform", "force_reload"}, "the path of an .h5 file"
+    cls: type[CrossModalDataset]
+    if is_file(config):
+        cls, taken = of_files, {*taken, "path"}
+    elif is_own(config.dataset):
+        cls = imported(config.dataset, "dataset")
+        if not (isinstance(cls, type) and issubclass(cls, base) and cls is not base):
+            raise UsageError(
+                f"dataset: {config.dataset} is no class of data sets, which derives from "
+                "CrossModalDataset"
+            )
+        if "pre_transform" not in keywords_of(cls):
+            raise UsageError(
+                f"dataset: {config.dataset} takes no pre_transform, which makes the graph; hand "
+                "one on to CrossModalDataset"
+            )
+    else:
+        cls = find(config.dataset, known, "dataset", f"{more}, or MODULE:CLASS")
     check_options(cls, config.dataset_options, "dataset_options", taken)
     for name, one in inspect.signature(cls).parameters.items():
-        if one.default is one.empty and name not in {*taken, *config.dataset_options}:
+        some = one.default is not one.empty or one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+        if not some and name not in {*taken, *config.dataset_options}:
             raise UsageError(
                 f"dataset_options: {cls.__name__} needs {name!r}; give --dataset_options.{name}"
             )
@@ -98,9 +115,9 @@ def build_dataset(config: TrainConfig) -> CrossModalDataset:
 
 def root_of(config: TrainConfig) -> str | None:
     """The folder of a named data set; None for one without, and for a feature file."""
-    if is_file(config) or "root" not in inspect.signature(dataset_class(config)).parameters:
+    if is_file(config) or "root" not in keywords_of(dataset_class(config)):
         return None
-    return config.root or str(Path("data") / config.dataset.lower())
+    return config.root or str(Path("data") / config.dataset.rpartition(":")[2].lower())
 
 
 def load_model(run: Run, config: TrainConfig | None = None) -> HashModel:
@@ -110,7 +127,7 @@ def load_model(run: Run, config: TrainConfig | None = None) -> HashModel:
     """
     if config is None:
         config = TrainConfig.from_dict(run.config())
-        if ":" in (config.model or ""):
+        if is_own(config.model):
             raise UsageError(
                 f"model: {run.path} is a run of {config.model}, and code that only a file names is "
                 "not run"
@@ -170,13 +187,15 @@ class RunCommand(Command):
     )
 
     def settings(self, run: Run) -> TrainConfig:
-        """The settings of the run; a class of somebody's own must be the one of ``--model``."""
+        """The settings of the run; a class of somebody's own must be named as an option again."""
         config = TrainConfig.from_dict(run.config())
-        if (":" in (config.model or "") or self.model) and self.model != config.model:
-            remedy = f"; to run that code, add --model {config.model}"
-            if self.model:
-                remedy = f", not of {self.model}"
-            raise UsageError(f"model: {run.path} is a run of {config.model}{remedy}")
+        for name in (f.name for f in fields(self) if f.name in ("model", "dataset")):
+            there, given = getattr(config, name), getattr(self, name)
+            if (is_own(there) or given) and given != there:
+                remedy = (
+                    f", not of {given}" if given else f"; to run that code, add --{name} {there}"
+                )
+                raise UsageError(f"{name}: {run.path} is a run of {there}{remedy}")
         return config
 
 
@@ -186,6 +205,7 @@ class DataCommand(RunCommand):
     data: str | None = option(
         None, "where the data lie if they have moved: FILE.h5, or the folder of a named data set"
     )
+    dataset: str | None = option(None, "MODULE:CLASS of a data set of your own, as --model")
     force: bool = option(False, "go on although the run was trained on other data")
 
     def settings(self, run: Run) -> TrainConfig:

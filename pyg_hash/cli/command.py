@@ -27,7 +27,7 @@ from yaml import YAMLError
 from pyg_hash import __version__
 from pyg_hash.utils.optional import imported
 from pyg_hash.utils.settings import SettingError as UsageError
-from pyg_hash.utils.settings import check_yaml
+from pyg_hash.utils.settings import check_yaml, is_own
 from pyg_hash.utils.signals import Stopped, stoppable
 
 COMMANDS: dict[str, tuple[str | dict[str, tuple[str, str]], str]] = {
@@ -153,9 +153,10 @@ def parse(argv: Sequence[str]) -> Namespace:
         raise UsageError(message) from error
     if deep:
         _put(args.train, deep)
-    own = args.train.model if args.command == "train" else None
-    if own is not None and ":" in own and own not in [w.removeprefix("--model=") for w in argv]:
-        raise UsageError(f"model: code that only a file names is not run; add --model {own}")
+    for name in ("model", "dataset") if args.command == "train" else ():
+        own = args.train[name]
+        if is_own(own) and own not in [word.removeprefix(f"--{name}=") for word in argv]:
+            raise UsageError(f"{name}: code that only a file names is not run; add --{name} {own}")
     return args
 
 

@@ -136,7 +136,7 @@ class TrainConfig:
     dataset: str = option(
         "emoji",
         "emoji, emoji-vendors, wikipedia, nuswide10k, nuswide, mirflickr25k, mscoco, ... "
-        "or the path of your own features, FILE.h5",
+        "the path of your own features, FILE.h5, or MODULE:CLASS",
     )
     root: str | None = option(None, "folder of the data set (default: data/DATASET)")
     dataset_options: dict[str, Any] = option({}, "options of the data set class")

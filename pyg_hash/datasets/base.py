@@ -61,9 +61,10 @@ class CrossModalDataset(InMemoryDataset):
     """Base of all data sets: one ``HeteroData``, so ``dataset[0]`` is everything.
 
     What is built is stored under ``<root>/processed/<12 hex digits>/data.safetensors``; the digits
-    hash the set's arguments and what ``pre_transform`` is. A transformed file refers to the
-    untransformed one for every tensor that the transform left alone. Where nothing may be written,
-    what is not stored yet is built in memory, with one ``UncheckedWarning``.
+    hash the set's arguments, the code of a class of yours, and what ``pre_transform`` is. A
+    transformed file refers to the untransformed one for every tensor that the transform left alone.
+    Where nothing may be written, what is not stored yet is built in memory, with one
+    ``UncheckedWarning``.
 
     A subclass gives :meth:`settings`, :meth:`build`, :meth:`read_items`, and an image encoder if it
     has one.
@@ -112,16 +113,28 @@ class CrossModalDataset(InMemoryDataset):
         self._data = self._load_or_build()
 
     def settings(self) -> dict[str, Any]:
-        """The JSON values that decide what :meth:`build` returns, raw file stamps included."""
-        raise NotImplementedError
+        """What decides what :meth:`build` returns, raw file stamps included: a dict of JSON values.
+
+        ``NotImplementedError``: a subclass does not say.
+        """
+        raise NotImplementedError(self._lacks("settings", "a dict of the arguments"))
 
     def build(self) -> HeteroData:
-        """The data from the raw files, checked by :func:`~pyg_hash.datasets.build.build_hetero`."""
-        raise NotImplementedError
+        """The data from the raw files: what :func:`~pyg_hash.datasets.build_hetero` makes.
+
+        Errors are its, and ``NotImplementedError``: a subclass does not say.
+        """
+        raise NotImplementedError(self._lacks("build", "build_hetero(image, text, train=.., ..)"))
 
     def read_items(self) -> Items:
-        """Ids, class names, raw paths and texts, in row order."""
-        raise NotImplementedError
+        """Ids, class names, raw paths and texts, in row order, as :class:`Items`.
+
+        ``NotImplementedError``: a subclass does not say.
+        """
+        raise NotImplementedError(self._lacks("read_items", "Items(ids, class_names, ..)"))
+
+    def _lacks(self, method: str, what: str) -> str:
+        return f"{type(self).__name__}: implement {method}(), which returns {what}"
 
     def image_encoder(self) -> ImageEncoder:
         """What gives NEW pictures features as in ``data['image'].x``; ``ValueError``: nothing."""
@@ -190,7 +203,8 @@ class CrossModalDataset(InMemoryDataset):
 
     def _folder(self, pre_transform: str) -> Path:
         # the version, because another one may build another graph from the same arguments
-        described = json.dumps([__version__, type(self).__name__, self.settings(), pre_transform])
+        told = [__version__, type(self).__name__, self.settings(), pre_transform]
+        described = json.dumps([*told, *_source(type(self))])
         return Path(self.root) / "processed" / sha256(described)[:12]
 
     def keep_words(self, encoder: TextEncoder) -> None:

@@ -29,6 +29,11 @@ def find(name: str, known: Mapping[str, T], argument: str, more: str = "") -> T:
     return known[wanted if wanted in known else starting[0]]
 
 
+def is_own(name: str | None) -> bool:
+    """Whether a setting is ``MODULE:CLASS``, of a user's own code, and no feature file."""
+    return ":" in (name or "") and not str(name).lower().endswith((".h5", ".hdf5"))
+
+
 def field_name(column: str) -> str:
     """The name of a column as one word of a filter: letters, digits and ``_``."""
     plain = re.sub(r"\W+", "_", unicodedata.normalize("NFC", column)).strip("_") or "column"

@@ -179,6 +179,25 @@ def test_a_transform_whose_code_changed_is_run_again(tmp_path, monkeypatch, insi
     assert len(list((tmp_path / "root/processed").iterdir())) == 1 + 3  # and the base
 
 
+def test_a_data_set_whose_code_changed_is_built_again(tmp_path, monkeypatch):
+    def made(name, comment):
+        path = tmp_path / f"{name}.py"
+        path.write_text(
+            f"class Mine(Tiny):\n    def build(self):  {comment}\n        return {{}}\n"
+        )
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        module.Tiny = Tiny
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module.Mine
+
+    kinds = [made(name, comment) for name, comment in (("a", "# 1"), ("b", "# 1"), ("c", "# 2"))]
+    monkeypatch.setattr(Tiny, "_load_or_build", lambda self: None)
+    first, same, other = (kind(tmp_path).processed_dir for kind in kinds)
+    assert first == same != other
+
+
 class Holds(BaseTransform):
     def __init__(self, inner):
         self.inner = inner
