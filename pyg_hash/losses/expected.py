@@ -36,6 +36,11 @@ def expected_pairwise_nll(
     Codes are ``[n, num_bits]`` and ``[m, num_bits]``, probabilities of their classes, of the same
     dtype, ``[n, C]`` and ``[m, C]``, and constants. ``exclusive``: an item has one class, else each
     with its own probability.
+
+    ``TypeError``: codes that are not all float32 or all float64, probabilities that are no floats,
+    a ``factor`` that is no number. ``ValueError``: shapes or types that do not fit, probabilities
+    outside [0, 1], a ``factor`` that is not positive, an unknown ``reduction``. ``RuntimeError``: a
+    second derivative.
     """
     check_choice(reduction, ("mean", "sum"), "reduction")
     check_codes(a, b)

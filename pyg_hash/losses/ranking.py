@@ -34,7 +34,8 @@ def ranking_loss(
     there the margin has an effect on the gradient.
 
     Codes are float ``[n, num_bits]``; defaults are the program's, but for ``shift``. ``'mean'`` is
-    the formula; ``'sum'`` does not divide by ``n``.
+    the formula; ``'sum'`` does not divide by ``n``. Errors are those of ``contrastive_loss``, and
+    ``ValueError``: ``margin`` or ``shift`` is negative or infinite, ``kappa`` not positive.
     """
     check_choice(reduction, ("mean", "sum"), "reduction")
     check_weight(margin, "margin")

@@ -37,7 +37,8 @@ def linear_similarity_loss(
     Exact, in :math:`O((n + m) K)` memory; for one label a row also in that time. It has first
     derivatives only. Arguments are those of :func:`pairwise_nll`, and ``dissimilar``, the :math:`S`
     of pairs that are not similar, -1 or 0 (paper). ``'sum'`` is the formula; ``'mean'`` divides it
-    by ``n * m * num_bits``, which gives a value in [-1, 1].
+    by ``n * m * num_bits``, which gives a value in [-1, 1]. Errors are its, and
+    ``ValueError``: another ``dissimilar``; a second derivative raises none.
     """
     check_choice(dissimilar, (-1.0, 0.0), "dissimilar")
     a_y, b_y = comparable(a, b, a_y, b_y, match, reduction)

@@ -177,7 +177,11 @@ class LookupCurve:
 
 
 def pr_curve(query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor) -> LookupCurve:
-    """Precision-recall curve over the radius; arguments of :func:`mean_average_precision`."""
+    """Precision-recall curve over the radius, of each query and all items within it.
+
+    Codes, int8 ``[q, num_bits]`` and ``[n, num_bits]``, labels and errors are those of
+    :func:`mean_average_precision`.
+    """
     ranking = Ranking(query, database, query_y, database_y)
     sums = torch.zeros(4, ranking.num_bits + 1, dtype=torch.float64)
     for items, relevant in ranking.counts():
@@ -204,7 +208,10 @@ class Lookup:
 def hash_lookup(
     query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor, *, radius: int = 2
 ) -> Lookup:
-    """:func:`pr_curve` at one ``radius``, 0 to num_bits."""
+    """:func:`pr_curve` at one ``radius``, 0 to num_bits: a number each, not a curve.
+
+    Errors are its, and ``TypeError``: ``radius`` is no integer; ``ValueError``: out of its range.
+    """
     if isinstance(radius, bool) or not isinstance(radius, int):
         raise TypeError(f"radius: expected an integer, got {radius!r}")
     curve = pr_curve(query, database, query_y, database_y)
