@@ -115,17 +115,19 @@ def import_files(
 
 def kind_of(name: str) -> tuple[str, str, int]:
     """What a name says: the kind (``''``: nothing), the split (``''``: all), and how vaguely."""
-    parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name.split("/")[-1])
-    tokens = [part.lower() for part in parts]
+    above, _, own = name.rpartition("/")
 
-    def first(known: Mapping[str, str]) -> str:
-        return next((k for k, words in known.items() if {*words.split()} & {*tokens}), "")
+    def tokens(of: str) -> set[str]:
+        return {part.lower() for part in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", of)}
 
-    split = first(_SPLITS)
+    def first(known: Mapping[str, str], of: str = own) -> str:
+        return next((k for k, words in known.items() if {*words.split()} & tokens(of)), "")
+
+    split = first(_SPLITS) or first(_SPLITS, above)  # as in train/image
     for vague, known in enumerate((_WORDS, *_LETTERS)):
         if kind := first(known):
             return kind, split, vague
-    alone = split and {*tokens} <= {*_SPLITS[split].split()}
+    alone = first(_SPLITS) and tokens(own) <= {*_SPLITS[split].split()}
     return ROWS if alone else "", split, 0
 
 
@@ -207,10 +209,7 @@ def gather(
         raise ValueError(f"{ours}: is a feature file already; nothing is to be imported")
     variables = [variable for file in files for variable in read_variables(Path(file))]
     if not variables:
-        raise ValueError(
-            f"{source}: no array or text in {', '.join(map(str, files))}; what lies in a struct is "
-            "not looked into, so save its fields as variables (in MATLAB: save x.mat -struct NAME)"
-        )
+        raise ValueError(f"{source}: no array or text in {', '.join(map(str, files))}")
     chosen = _chosen(variables, names, argument)
     groups: dict[str, dict[str, Variable]] = {}
     for split in _ORDER:
@@ -226,7 +225,9 @@ def gather(
             f"{', '.join(sorted({kind for _, kind in chosen})) or 'nothing'}); say "
             f"{', '.join(options)}, of\n{_listed(variables)}"
         )
-    rows = {split: v for (split, kind), v in chosen.items() if kind == ROWS and split}
+    numbers = {split: v for (split, kind), v in chosen.items() if kind == ROWS and split}
+    # a part of its own has its own rows
+    rows = {split: v for split, v in numbers.items() if split not in groups or split in names}
     classes = [v for (_, kind), v in chosen.items() if kind == NAMES][:1]
     if classes and NAMES not in names:
         whole, count = groups.get("", {}), max(classes[0].shape)
@@ -312,6 +313,10 @@ def _chosen(
     best: dict[tuple[str, str], tuple[Any, Variable]] = {}
     for variable in variables:
         kind, split, vague = told.get(id(variable)) or kind_of(variable.name)
+        if variable.problem:
+            if kind and vague < 1:
+                raise ValueError(variable.problem)
+            continue
         flat = max(variable.shape, default=0) == np.prod(variable.shape)
         dims = len(variable.shape)
         kind = _OF_TEXTS.get(kind, kind) if variable.is_text else _OF_NUMBERS.get(kind, kind)
@@ -338,7 +343,7 @@ def _chosen(
 
 
 def _may_be_labels(variable: Variable) -> bool:
-    if variable.is_text or len(variable.shape) > 2:
+    if variable.problem or variable.is_text or len(variable.shape) > 2:
         return False
     values = as_array(variable.load(), variable.name)
     return values.size == len(values) or {*np.unique(values).tolist()} <= {-1, 0, 1}

@@ -67,6 +67,7 @@ class Variable:
     file: Path
     shape: tuple[int, ...]
     values: Any  # rows by slice or numbers: an array in memory, mapped or in HDF5, CSR; or a list
+    problem: str = ""  # why a field of a structure is not read
 
     @property
     def is_text(self) -> bool:
@@ -74,7 +75,7 @@ class Variable:
         return isinstance(self.values, list)
 
     def __str__(self) -> str:
-        kind = " (texts)" if self.is_text else ""
+        kind = " (not read)" if self.problem else " (texts)" if self.is_text else ""
         return f"{self.name} {list(self.shape)}{kind} of {self.file.name}"
 
     def load(self) -> Any:
@@ -124,13 +125,14 @@ def read_variables(path: Path, only: str | None = None) -> list[Variable]:
             raise ContentError(f"{path}: not HDF5, and its ending none of {', '.join(SUFFIXES)}")
     variables = []
     for name, values in found.items():
-        if values is None:
-            raise ContentError(f"{path}: {name} {_OPAQUE}")
-        is_text = isinstance(values, list)
-        if is_text and None in values:
-            raise ContentError(f"{path}: {name} holds cells that are no texts; save numbers")
-        shape = (len(values),) if is_text else tuple(values.shape)
-        variables.append(Variable(name, path, shape, values))
+        is_text, problem = isinstance(values, list), ""
+        if values is None or (is_text and None in values):
+            why = _OPAQUE if values is None else "holds cells that are no texts; save numbers"
+            problem = f"{path}: {name} {why}"
+            if "/" not in name or only is not None:
+                raise ContentError(problem)
+        shape = (len(values or ()),) if is_text or problem else tuple(values.shape)
+        variables.append(Variable(name, path, shape, values, problem))
     return variables
 
 
@@ -201,13 +203,18 @@ def _in_hdf5(path: Path, only: str | None) -> dict[str, Any]:
 def _texts(node: Any, file: Any) -> list[Any] | None:
     """Texts of a variable of MATLAB's, or of HDF5's own; None: it holds numbers."""
     if node.attrs.get("MATLAB_class", b"") == b"char":
-        return ["".join(map(chr, row)).rstrip() for row in np.atleast_2d(node[()].T)]
+        return [_utf16(row) for row in np.atleast_2d(node[()].T)]
     if h5py.check_ref_dtype(node.dtype) is not None:
         cells = [_texts(file[cell], file) for cell in node[()].T.ravel()]
         return [cell[0] if cell is not None and len(cell) == 1 else cell for cell in cells]
     if h5py.check_string_dtype(node.dtype) is not None:
         return [str(value) for value in np.ravel(node.asstr()[()])]
     return None
+
+
+def _utf16(units: Any) -> str:
+    raw = "".join(map(chr, units)).encode("utf-16-le", "surrogatepass")
+    return raw.decode("utf-16-le", "surrogatepass").rstrip()  # half a character is refused later
 
 
 def coco_captions(content: Any) -> tuple[list[str], list[list[str]]]:

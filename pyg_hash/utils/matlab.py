@@ -5,25 +5,28 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.io import loadmat, whosmat
+from scipy.io.matlab import MatlabFunction, MatlabObject, MatlabOpaque
 
 from pyg_hash.utils.guarded import Guarded, answer_all
 
 LIMIT_S = 60.0  # seconds that the second process may take, and as many for each gigabyte
 OBJECTS = ("opaque", "object", "function", "unknown")
+_OBJECTS = MatlabFunction, MatlabObject, MatlabOpaque  # what they come to
 _READER = Guarded("from pyg_hash.utils.matlab import watch; watch()", "reading it")
 
 
 def read_matlab(path: str | os.PathLike[str], name: str | None = None) -> dict[str, Any]:
-    """The variables of a file, or the one of this name, if it is there; structures are left out.
+    """The variables of a file, or the one of this name, if it is there.
 
-    Arrays are mapped, what is sparse is CSR, and cells and characters are a list: of texts, of
-    lists of texts, and of None for what is no text. An object of a class is None.
+    The field ``b`` of a structure ``a`` is ``a/b``, as in MATLAB 7.3; of an array of structures it
+    is a cell. Arrays are mapped, what is sparse is CSR, and cells and characters are a list: of
+    texts, of lists of texts, and of None for what is no text. An object of a class is None.
 
     ``ValueError``: it cannot be read; the message says why.
     """
@@ -61,26 +64,45 @@ def _convert(path: str, folder: str, only: str | None) -> dict[str, str]:
     except TypeError:  # an object has no shape
         listed = [("one", (), OBJECTS[0])]
     kinds: dict[str, str] = {}
+    own = only and only.split("/")[0]
     for name, _, kind in listed:
-        if kind == "struct" or only not in (None, name) or name in kinds:
+        if own not in (None, name) or name in kinds:
             continue
-        place = os.path.join(folder, str(len(kinds)))
         if kind in OBJECTS:
             kinds[name] = ""
             continue
-        values = loadmat(path, variable_names=[name])[name]
-        sparse: bool = sp.issparse(values)  # in a name, as it would narrow the type of values
-        if sparse:
-            kinds[name] = ".npz"
-            sp.save_npz(f"{place}.npz", values.tocsr(), compressed=False)
-        elif values.dtype.kind in "OUS":
-            kinds[name] = ".json"
-            with open(f"{place}.json", "w", encoding="utf-8") as file:
-                json.dump([_text(cell) for cell in values.ravel()], file)
-        else:
-            kinds[name] = ".npy"
-            np.save(f"{place}.npy", values, allow_pickle=False)
+        for inner, values in _leaves(name, loadmat(path, variable_names=[name])[name]):
+            if only in (None, inner):
+                kinds[inner] = _saved(values, os.path.join(folder, str(len(kinds))))
     return kinds
+
+
+def _leaves(name: str, values: Any) -> Iterator[tuple[str, Any]]:
+    """A variable, or the fields of structures, to any depth."""
+    if isinstance(values, _OBJECTS):
+        yield name, None
+    elif sp.issparse(values) or not values.dtype.names:
+        yield name, values
+    else:
+        for field in values.dtype.names if values.size else ():
+            inner = values[field]
+            yield from _leaves(f"{name}/{field}", inner.item() if inner.size == 1 else inner)
+
+
+def _saved(values: Any, place: str) -> str:
+    """The ending of the file that keeps a variable; none for an object."""
+    if values is None:
+        return ""
+    sparse: bool = sp.issparse(values)  # in a name, as it would narrow the type of values
+    if sparse:
+        sp.save_npz(f"{place}.npz", values.tocsr(), compressed=False)
+        return ".npz"
+    if values.dtype.kind in "OUS":
+        with open(f"{place}.json", "w", encoding="utf-8") as file:
+            json.dump([_text(cell) for cell in values.ravel()], file)
+        return ".json"
+    np.save(f"{place}.npy", values, allow_pickle=False)
+    return ".npy"
 
 
 def _text(cell: Any) -> Any:

@@ -35,9 +35,8 @@ def matlab73(path, **arrays):
             if isinstance(value, list):  # a cell of texts
                 refs = []
                 for number, text in enumerate(value):
-                    cell = file.create_dataset(
-                        f"#refs#/{name}{number}", data=[[ord(c)] for c in text]
-                    )
+                    units = np.frombuffer(text.encode("utf-16-le"), "<u2")[:, None]
+                    cell = file.create_dataset(f"#refs#/{name}{number}", data=units)
                     cell.attrs["MATLAB_class"] = np.bytes_("char")
                     refs.append(cell.ref)
                 node = file.create_dataset(name, data=np.array([refs], h5py.ref_dtype))
@@ -421,7 +420,53 @@ def test_refused(name, tmp_path, capsys):
     assert not (tmp_path / "x.h5").exists()
 
 
-def test_a_struct_says_how_it_is_saved(tmp_path):
-    sio.savemat(tmp_path / "x.mat", {"data": {"XAll": np.eye(4), "LAll": np.eye(4)}})
-    with pytest.raises(ValueError, match=r"no array or text in .*x.mat; .*save x.mat -struct NAME"):
-        import_files([tmp_path / "x.mat"], tmp_path / "x.h5")
+@pytest.mark.parametrize("kind", ["matlab5", "matlab73"])
+def test_structs_are_read_to_any_depth(kind, tmp_path):
+    values = {"XAll": IMAGE, "YAll": TEXT}
+    rows = {"indexTrain": TR, "indexQuery": TE, "indexDatabase": DB}
+    numbers = {name: np.arange(1, N + 1, dtype="f4")[of][None] for name, of in rows.items()}
+    if kind == "matlab5":
+        odd = np.empty((1, 2), object)
+        odd[0, 0] = odd[0, 1] = np.eye(2)
+        param = {**numbers, "grid": odd, "more": {"LAll": MULTI}}
+        sio.savemat(tmp_path / "a.mat", {**values, "param": param})
+    else:
+        inner = {f"param/{name}": row for name, row in numbers.items()}
+        matlab73(tmp_path / "a.mat", **values, **inner, **{"param/more/LAll": MULTI})
+    done = import_files([tmp_path / "a.mat"], tmp_path / "x.h5")
+    store = FeatureFile(done.path)[0]["image"]
+    for mask, of in ((store.train_mask, TR), (store.query_mask, TE), (store.database_mask, DB)):
+        assert torch.equal(store.x[mask], torch.from_numpy(IMAGE[of]))
+    assert torch.equal(store.y, torch.from_numpy(MULTI).float())
+    assert ("not used: param/grid [2] (not read) of a.mat" in str(done)) == (kind == "matlab5")
+    for wrong in ("label", "image"):
+        sio.savemat(tmp_path / "a.mat", {**values, "own": {wrong: np.array([[1, "a"]], object)}})
+        with pytest.raises(ValueError, match=f"own/{wrong} holds cells that are no texts"):
+            import_files([tmp_path / "a.mat"], tmp_path / "x.h5")
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "matlab5", "npz"])
+@pytest.mark.parametrize("base", ["retrieval", "database"])
+def test_groups_of_a_split_each(kind, base, tmp_path):
+    parts = {
+        name: {"image": IMAGE[of], "text": TEXT[of], "label": MULTI[of], "index": np.arange(3)}
+        for name, of in (("train", TR), ("test", TE), (base, DB))
+    }
+    flat = {f"{name}/{own}": x for name, part in parts.items() for own, x in part.items()}
+    path = tmp_path / {"hdf5": "a.h5", "matlab5": "a.mat", "npz": "a.npz"}[kind]
+    if kind == "matlab5":
+        sio.savemat(path, parts)
+    else:
+        (hdf5 if kind == "hdf5" else np.savez)(path, **flat)
+    done = import_files([path], tmp_path / "x.h5")
+    store = FeatureFile(done.path)[0]["image"]
+    assert len(store.x) == N and "8 of 8 rows are repeated in the database" in str(done)
+    for mask, of in ((store.train_mask, TR), (store.query_mask, TE), (store.database_mask, DB)):
+        assert torch.equal(store.x[mask], torch.from_numpy(IMAGE[of]))
+        assert torch.equal(store.y[mask], torch.from_numpy(MULTI[of]).float())
+
+
+def test_captions_of_matlab_are_utf16(tmp_path):
+    texts = [f"Café 🎈 {row}" for row in range(N)]
+    matlab73(tmp_path / "a.mat", caption=texts, image=IMAGE, text=TEXT)
+    assert FeatureFile(import_files([tmp_path / "a.mat"], tmp_path / "x.h5").path).texts == texts
