@@ -123,6 +123,11 @@ class Results:
         shared: Tensor = others == own if others.dim() == 1 else (others * own).sum(1) > 0
         return shared.tolist()
 
+    def labelled(self, modality: Modality, rows: Tensor) -> Tensor:
+        """Which items have a label, bool ``[n]``; ``ValueError`` without labels."""
+        y = self._known_labels()[modality][rows]
+        return y.any(dim=1) if y.dim() == 2 else torch.ones(len(y), dtype=torch.bool)
+
     def sample(self, size: int, *, seed: int = 0) -> Tensor:
         """At most ``size`` row numbers, drawn without replacement, ascending."""
         generator = torch.Generator().manual_seed(seed)
@@ -145,7 +150,8 @@ class Answer(NamedTuple):
     row: int
     distance: int
     score: float
-    #: ``'own'``: the query's other side; ``'same'``, ``'other'``: it shares a label or not; None
+    #: ``'own'``: the query's other side; ``'same'``, ``'other'``: it shares a label or not;
+    #: ``'unknown'``: one of the two has no label; None: the data have none
     kind: str | None
 
 
@@ -187,7 +193,11 @@ def gallery(
         kinds: list[str | None] = [None] * len(ids)
         if results.labels is not None:
             right = results.relevant(source, query, target, ids)
-            kinds = ["same" if same else "other" for same in right]
+            known = results.labelled(target, ids) & results.labelled(
+                source, queries[place : place + 1]
+            )
+            told = zip(right, known.tolist(), strict=True)
+            kinds = ["same" if same else "other" if both else "unknown" for same, both in told]
         names = ids.tolist()
         kinds = ["own" if row == query else kind for row, kind in zip(names, kinds, strict=True)]
         columns = names, found.distances[place].tolist(), found.scores[place].tolist(), kinds

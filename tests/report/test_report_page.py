@@ -148,6 +148,12 @@ def test_kinds_of_answers_have_words_symbols_and_classes(written, pair):
         assert page.text.count(mark) - 1 == found  # once more in the explanation
     assert kinds == len(cards)
     assert "average precision 0." in page.text and "Farthest from its own text" in page.text
+    assert "no label" not in page.text
+    data = graph_for(MCGCN, multi_label=True)
+    for modality in ("image", "text"):
+        data[modality].y[data["image"].database_mask.nonzero()[::2, 0]] = 0
+    page = Page(report_page(model_for(MCGCN, data).eval(), data, **FAST))
+    assert page.text.count("no label: one of the two") == 1 < page.text.count("– no label distance")
     assert "own text: distance" in page.text and "score" in page.text
 
 

@@ -121,6 +121,27 @@ def test_queries_without_a_label_are_left_out_as_evaluate_does():
             assert sorted(rows) == found.asked(case.source).tolist()
 
 
+def test_what_has_no_label_is_neither_right_nor_wrong():
+    data = graph_for(MCGCN, multi_label=True)
+    asks, base = (data[IMAGE][f"{name}_mask"].nonzero()[:, 0] for name in ("query", "database"))
+    for modality in (IMAGE, TEXT):
+        data[modality].y[[*asks[:4].tolist(), *base[::3].tolist()]] = 0
+    model, y = model_for(MCGCN, data).eval(), data[IMAGE].y
+    results = report.Results.of(model, data)
+    seen = set()
+    for query, _, answers in gallery(results, IMAGE, TEXT, results.query, k=20):
+        for answer in answers:
+            told = bool(y[query].any()) and bool(y[answer.row].any())
+            wanted = "same" if (y[query] * y[answer.row]).any() else "other"
+            assert answer.kind == (wanted if told else "unknown")
+            seen.add(answer.kind)
+    assert seen == {"same", "other", "unknown"}
+    worst = [case for case in cases(results, 12, 0) if case.title.startswith("Lowest")]
+    assert len(worst) == 2 and not any(
+        {*asks[:4].tolist()} & {a.row for a in case.asked} for case in worst
+    )
+
+
 def test_without_labels(pair):
     model, data = pair
     data = data.clone()
