@@ -21,11 +21,11 @@ from PIL import Image
 
 from pyg_hash.cli import catalogue, main
 from pyg_hash.cli.build import load_model
-from pyg_hash.cli.catalogue import Build
+from pyg_hash.cli.catalogue import Build, by_time
 from pyg_hash.cli.command import parse
 from pyg_hash.cli.search import Serve
 from pyg_hash.datasets import FeatureFile, write_feature_file
-from pyg_hash.datasets.sources import Source
+from pyg_hash.datasets.sources import Source, open_source
 from pyg_hash.features import load_image
 from pyg_hash.index import HammingIndex
 from pyg_hash.runs import Run
@@ -170,6 +170,64 @@ def test_again_says_that_it_is_done_and_other_settings_or_data_are_refused(built
     assert "(the source has changed, or this version reads it otherwise)" in said
     assert f"Rows that came later: pyg-hash encode {run} --images DIR (or --texts, " in said
     kept.replace(shop / "shop.csv")
+
+
+def test_the_same_bytes_are_the_same_data_whenever_they_were_written(shop, capsys, monkeypatch):
+    run, words = shop / "run", [shop / "shop.csv", f"--out={shop}/run", *OWN]
+    assert build(*words) == 0
+    for path in (shop / "shop.csv", shop / "1.png", shop / "2.png"):
+        os.utime(path, ns=(1, 1))
+    (run / "catalog" / "text.store").unlink()
+    assert build(*words) == 0 and "text.store is gone" in capsys.readouterr().out
+    read, real = [], catalogue.files.sha256
+    monkeypatch.setattr(
+        catalogue.files, "sha256", lambda *parts: read.append(parts) or real(*parts)
+    )
+    assert build(*words) == 0  # the new times are known
+    assert not [part for parts in read for part in parts if isinstance(part, Path)]
+    content = (shop / "1.png").read_bytes()
+    (shop / "1.png").write_bytes(content[:-1] + b"x")
+    assert build(*words) == 1 and "the source has changed" in capsys.readouterr().err
+    (shop / "1.png").write_bytes(content)
+    assert build(*words) == 0
+    # what an earlier version noted: times, and labels in the order of the alphabet
+    source = open_source([shop / "shop.csv"])
+    told = {**load_json(run / "build.json"), "source": catalogue.digest_of(source, by_time)}
+    old = {name: told[name] for name in told if name != "files"}
+    save_json(run / "build.json", old)
+    os.utime(shop / "3.png", ns=(1, 1))
+    assert build(*words) == 1 and "the source has changed" in capsys.readouterr().err
+    save_json(run / "build.json", {**old, "source": catalogue.digest_of(source, by_time)})
+    assert build(*words) == 0
+    os.utime(shop / "3.png", ns=(2, 2))
+    assert build(*words) == 0 and len(load_json(run / "build.json")["files"]) == 30
+
+
+def test_times_of_feature_files_do_not_count_and_their_bytes_do(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "x.npz", image=rng.random((40, 4)), text=rng.random((40, 3)))
+    words = [tmp_path / "x.npz", f"--out={tmp_path}/run"]
+    assert build(*words) == 0
+    os.utime(tmp_path / "x.npz", ns=(1, 1))
+    assert build(*words) == 0 and "done already" in capsys.readouterr().out
+    np.savez(tmp_path / "x.npz", image=rng.random((40, 4)), text=rng.random((40, 3)))
+    assert build(*words) == 1 and "the source has changed" in capsys.readouterr().err
+
+
+def test_a_picture_that_changes_before_it_is_all_encoded_is_encoded_again(shop, monkeypatch):
+    words = [shop / "shop.csv", f"--out={shop}/run", *OWN]
+
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pyg_hash.datasets.write_feature_file", stop)
+        assert build(*words) == 130
+    Image.new("RGB", (6, 6), (1, 2, 3)).save(shop / "1.png")
+    assert build(*words) == 0
+    dataset = FeatureFile(shop / "run" / "data.h5")
+    x = dataset[0]["image"].x[dataset.ids.index("s1")]
+    np.testing.assert_allclose(x, mean_colors([shop / "1.png"])[0])
 
 
 def test_rows_that_come_later_are_added_to_a_built_run(built, tmp_path, capsys):

@@ -7,9 +7,10 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,9 +102,10 @@ class Build(Command):
             told = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "out"}
             about: dict[str, Any] = {"arguments": from_anywhere(told), "source": digest_of(source)}
             about["data"] = files.sha256(json.dumps(about))[:12]  # stands in the data too
-            if not self._is_done(run, about):
+            if not self._is_done(run, about, source):
                 if not source.problems:  # refuses before the long look
                     Plan.of(source, self.train_rows, self.seed)
+                source.states = about["files"] = about.get("files") or states_of(source)
                 source.encoders = self._encoders(source)
                 self._leave_out(source)
                 plan = Plan.of(source, self.train_rows, self.seed)
@@ -144,8 +146,10 @@ class Build(Command):
                 found[modality] = named_encoder(name, modality, progress=False)
         return found
 
-    def _is_done(self, run: Run, about: dict[str, Any]) -> bool:
+    def _is_done(self, run: Run, about: dict[str, Any], source: Source) -> bool:
         """Whether the run is there already; ``ValueError``: it is of something else.
+
+        ``about`` gets what is noted of data and files.
 
         ``FileExistsError``: what is there is no build's, and would be replaced.
         """
@@ -166,12 +170,14 @@ class Build(Command):
         if (run.path / WORK).is_symlink():
             raise FileExistsError(f"out: {run.path / WORK} is a link; remove it, then build again")
         there = files.load_json(path, dict)
-        if not isinstance(there.get("arguments"), dict) or "source" not in there:
+        kinds = isinstance(there.get("arguments"), dict), isinstance(there.get("files", []), list)
+        if not all(kinds) or "source" not in there:
             raise files.CorruptFileError(f"{path}: not what pyg-hash build writes")
         there["arguments"] = from_anywhere(there["arguments"])  # of an earlier version
         changed = [n for n, v in about["arguments"].items() if there["arguments"].get(n) != v]
         begun = (run.path / DATA).is_file()  # before that, all that is there goes by its content
-        if begun and (changed or there["source"] != about["source"]):
+        states = same_files(source, there, about["source"]) if begun and not changed else None
+        if begun and states is None:
             what = "the source has changed, or this version reads it otherwise"
             later = (
                 f". Rows that came later: pyg-hash encode {run.path} --images DIR (or --texts, "
@@ -193,6 +199,9 @@ class Build(Command):
                         f"out: {run.path / DATA} is not what this build wrote; put that back, or "
                         "choose another folder"
                     )
+            about["files"] = states
+            if about != there:  # the times of files, or an earlier version
+                files.save_json(path, about)
         if not run.has_catalog:
             return False
         gone = [m for m in MODALITIES if not run.catalog_file(m).is_file()]
@@ -258,7 +267,7 @@ class Build(Command):
                 found[m] = source.rows(m, rows)
                 continue
             items, encoder = [source.items(m)[row] for row in rows], source.encoders[m]
-            parts = list(in_shards(path.parent / WORK, m, items, encoder, encoder))
+            parts = list(in_shards(path.parent / WORK, m, source, rows.tolist(), encoder, encoder))
             lost = {start + i: text for start, part in parts for i, text in part.problems.items()}
             bad += [f"{m} {items[place]!r:.80}: {text}" for place, text in lost.items()]
             if len(lost) == len(items):
@@ -380,20 +389,54 @@ def from_anywhere(told: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def digest_of(source: Source) -> str:
-    """SHA-256 of what the rows are; of pictures and features, size and time of the files."""
+def by_time(path: str | None) -> Any:
+    """What an earlier version noted of a file."""
+    try:
+        found = os.stat(path or "")
+    except OSError:
+        return path
+    return path, found.st_size, found.st_mtime_ns
 
-    def state(path: str | None) -> Any:
-        try:
-            found = os.stat(path or "")
-        except OSError:
-            return path
-        return path, found.st_size, found.st_mtime_ns
 
+def digest_of(source: Source, state: Callable[[str | None], Any] = lambda path: path) -> str:
+    """SHA-256 of what the rows are, and of ``state`` of their files."""
     shapes = {m: list(x.shape) for m, x in source.features.items()}
     rows = [source.ids, source.texts, source.labels, [state(path) for path in source.images]]
     columns = {name: (kind.__name__, values) for name, (kind, values) in source.fields.items()}
     return files.sha256(json.dumps([*rows, columns, shapes, [state(f) for f in source.files]]))
+
+
+def states_of(source: Source, kept: Sequence[str] = ()) -> list[str]:
+    """Size, time and digest of each file that is encoded, or holds features.
+
+    A file that has the size and time that are ``kept`` of it is not read.
+    """
+    paths = [] if IMAGE in source.features else [*source.images]
+    paths += source.files if source.features else []
+    found = list[str]()
+    for path, before in zip_longest(tqdm(paths, "files read", delay=1, unit=""), kept):
+        try:
+            about = os.stat(path or "")
+            state = f"{about.st_size} {about.st_mtime_ns} "
+            is_kept = str(before).startswith(state)
+            found.append(before if is_kept else state + files.sha256(Path(str(path)))[:16])
+        except OSError:  # a row without a picture, or one that cannot be read, which is told later
+            found.append("")
+    return found
+
+
+def same_files(source: Source, there: Mapping[str, Any], digest: str) -> list[str] | None:
+    """States of the files that a build was begun with; None: these or the rows have changed."""
+    kept = there.get("files")
+    if kept is None:  # an earlier version went by the times of files, and sorted labels
+        other = replace(source, labels=[*map(sorted, source.labels)])
+        digests = [digest_of(of, by_time) for of in (source, other)]
+        return states_of(source) if there["source"] in digests else None
+    if there["source"] != digest:
+        return None
+    states = states_of(source, kept)
+    now, before = ([str(state).split()[::2] for state in of] for of in (states, kept))
+    return states if now == before else None
 
 
 def bad_rows(source: Source) -> Iterator[Bad]:
@@ -425,12 +468,19 @@ def bad_rows(source: Source) -> Iterator[Bad]:
 
 
 def in_shards(
-    folder: Path, name: Modality, items: Sequence[Any], encode: Callable[[Any], Any], of: Any
+    folder: Path,
+    name: Modality,
+    source: Source,
+    rows: Sequence[int],
+    encode: Callable[[Any], Any],
+    of: Any,
 ) -> Iterator[tuple[int, Encoded]]:
-    """Rows for items, some at a time, and where these begin; kept in files, so never made twice.
+    """What items come to, some at a time, and where these begin; in files, so never made twice.
 
     ``of`` is the encoder, or what else tells one way of encoding from another.
     """
+    items = [source.items(name)[row] for row in rows]
+    digests = [source.states[row].split()[-1:] for row in rows] if name == IMAGE else []
     told = of
     if hasattr(of, "settings"):
         told = of.name if isinstance(of, OwnEncoder) else json.dumps(of.settings(), default=str)
@@ -438,7 +488,8 @@ def in_shards(
     with tqdm(total=len(items), desc=title, unit="", delay=1) as bar:
         for start in range(0, len(items), SHARD[name]):
             part = items[start : start + SHARD[name]]
-            path = folder / f"{name}-{files.sha256(told, json.dumps(part))[:20]}.safetensors"
+            which = json.dumps(part), *chain(*digests[start : start + SHARD[name]])
+            path = folder / f"{name}-{files.sha256(told, *which)[:20]}.safetensors"
             try:
                 tensors, problems = files.load_tensors(path)
             except (FileNotFoundError, files.CorruptFileError):  # of one who was killed, or damaged
@@ -536,8 +587,8 @@ def relaxed_codes(
         features = StoredMatrix(file, modality).read()
     yield known, coder.relax(features)
     rest = np.setdiff1d(np.flatnonzero(there), known).tolist()
-    items, of = [source.items(modality)[row] for row in rest], digest_of_model(model) + modality
-    for start, found in in_shards(run.path / WORK, modality, items, coder, of):
+    of = digest_of_model(model) + modality
+    for start, found in in_shards(run.path / WORK, modality, source, rest, coder, of):
         for number, problem in found.problems.items():
             row = rest[start + number]
             named = f"{source.place(row)} ({source.ids[row]!r:.60})"

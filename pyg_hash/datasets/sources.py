@@ -74,6 +74,7 @@ class Source:
     problems: dict[str, str] = field(default_factory=dict)  #: place -> what is wrong there
     lacking: dict[Modality, Array] = field(default_factory=dict)  #: rows without features
     files: list[str] = field(default_factory=list)  #: what was read
+    states: list[str] = field(default_factory=list)  #: size, time and digest of each picture's file
     lines: list[int] = field(default_factory=list)  #: of each row, 1 the first; of a file of lines
 
     def __len__(self) -> int:
