@@ -15,8 +15,7 @@ def quantization_loss(relaxed: Tensor, reduction: Reduction = "mean") -> Tensor:
 
     The second term of MCGCN Eq. 7, without its factor :math:`\alpha`.
     :math:`B = \mathrm{sign}(R)`, with sign(0) = +1, is a constant. ``'sum'`` is the formula;
-    ``'mean'`` divides it by ``N * num_bits``. ``TypeError``: ``relaxed`` is no tensor of floats.
-    ``ValueError``: it has not two dimensions, or ``reduction`` is neither of the two.
+    ``'mean'`` divides it by ``N * num_bits``. Errors are those of all :mod:`~pyg_hash.losses`.
     """
     check_floats(relaxed, "relaxed")
     codes = torch.where(relaxed >= 0, 1.0, -1.0).to(relaxed)
@@ -29,7 +28,7 @@ def balance_loss(relaxed: Tensor, reduction: Reduction = "mean") -> Tensor:
     The third term of MCGCN Eq. 7, without its factor :math:`\beta`. The paper writes it on the
     binary codes, whose gradient is zero everywhere; it is taken on the relaxed codes here.
     ``'sum'`` is the formula; ``'mean'`` divides it by ``N * N * num_bits``, which gives the squared
-    mean of a bit, averaged over the bits, in [0, 1]. Errors are those of :func:`quantization_loss`.
+    mean of a bit, averaged over the bits, in [0, 1]. Errors: see :mod:`pyg_hash.losses`.
     """
     check_floats(relaxed, "relaxed")
     total = relaxed.sum(dim=0).square().sum()
@@ -42,7 +41,7 @@ def squared_distance_loss(a: Tensor, b: Tensor, reduction: Reduction = "mean") -
     The second term of GCH Eq. 5, between beacon codes and codes, without its factor, Eq. 12 of
     GCH's reproduction report ("Try2"), between image and text features, and the loss :math:`L_r` of
     MCGCN's autoencoders (Fig. 2). ``'sum'`` is the formula; ``'mean'`` divides it by ``N * d``.
-    Errors are those of :func:`quantization_loss`, and ``ValueError``: the shapes differ.
+    ``ValueError``: the shapes differ; other errors: see :mod:`pyg_hash.losses`.
     """
     check_floats(a, "a")
     check_floats(b, "b")
@@ -60,11 +59,8 @@ def label_prediction_loss(logits: Tensor, y: Tensor, reduction: Reduction = "mea
 
     of logits of labelled rows, float ``[N_L, C]``, and their labels. The paper has single labels
     only; multi-hot ones, also with one label a row, use the binary cross-entropy of every class.
-    ``'mean'`` (the formula) divides ``'sum'`` by the rows, or rows times classes.
-
-    ``TypeError``: logits that are no floats, class indices that are no integers. ``ValueError``:
-    other rows or classes than those of the logits, class indices outside 0..C-1, multi-hot labels
-    other than 0 and 1, an unknown ``reduction``.
+    ``'mean'`` (the formula) divides ``'sum'`` by the rows, or rows times classes. ``ValueError``:
+    class indices outside 0..C-1, multi-hot ones but 0 and 1; others: see :mod:`pyg_hash.losses`.
     """
     check_floats(logits, "logits")
     check_labels(y, "y", num_rows=logits.size(0), num_classes=logits.size(1))
@@ -87,8 +83,7 @@ def adversarial_loss(
     The discriminator descends it and the code network ascends it (MCGCN Eq. 9 and MCGCN Eq. 10).
     Behind a gradient reversal (:class:`~pyg_hash.nn.ModalityDiscriminator`) one joint descent does
     both, so **add** it. Logits are float ``[N, 2]``: column 0 text, 1 image. ``'mean'`` is the
-    formula; ``'sum'`` does not divide by ``N``. ``TypeError``: logits that are no floats.
-    ``ValueError``: other shapes, or an unknown ``reduction``.
+    formula; ``'sum'`` does not divide by ``N``. Errors: see :mod:`pyg_hash.losses`.
     """
     check_floats(image_logits, "image_logits")
     check_floats(text_logits, "text_logits")

@@ -54,11 +54,8 @@ def contrastive_loss(
     Codes are float ``[n, num_bits]``, ``others`` ``[m, num_bits]`` (None: ``b``, live) and ``own``
     int64 ``[n]``. A smaller ``temperature`` :math:`\tau` looks at the nearest others alone.
     ``'mean'`` is the formula; ``'sum'`` does not divide by ``n``.
-
-    ``TypeError``: codes that are not all float32 or all float64, ``own`` of another type, a
-    ``temperature`` that is no number. ``ValueError``: shapes that do not fit, ``others`` or ``own``
-    alone, row numbers outside ``others``, a ``temperature`` that is not positive and finite, an
-    unknown ``reduction``. ``RuntimeError``: a second derivative.
+    ``ValueError``: ``others`` or ``own`` alone, row numbers outside ``others``, a ``temperature``
+    that is not positive and finite; other errors: see :mod:`pyg_hash.losses`.
     """
     check_choice(reduction, ("mean", "sum"), "reduction")
     check_positive(temperature, "temperature")

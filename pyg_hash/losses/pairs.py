@@ -53,11 +53,8 @@ def pairwise_nll(
     ``'shared'``, or if all are ``'equal'``. ``factor`` multiplies the inner product (None: 1/2, or
     1 of ``'squared_nll'``); ``similar``, in (0, 1], is :math:`J` of similar pairs (None: 1 or
     0.999). ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
-
-    ``TypeError``: codes that are not all float32 or all float64, class indices that are no
-    integers, numbers that are none. ``ValueError``: shapes that do not fit, class indices below 0,
-    multi-hot labels other than 0 and 1, ``factor`` or ``similar`` out of its range, an unknown
-    ``match``, ``kind`` or ``reduction``. ``RuntimeError``: a second derivative.
+    ``ValueError``: class indices below 0, multi-hot ones but 0 and 1, a ``factor`` that is not
+    positive, another ``similar``; other errors: see :mod:`pyg_hash.losses`.
     """
     check_choice(kind, ("nll", "squared_nll"), "kind")
     squared = kind == "squared_nll"
