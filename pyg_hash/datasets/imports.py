@@ -76,7 +76,8 @@ def import_files(
     LAll``, ``I_tr .. I_te .. I_db``, ``VDatabase ..``, ``index caption label``, ...), and arrays
     that lie on their side by the number of rows. Training rows that the database repeats become
     one row. Texts, pixels and picture files without features are encoded by the demo's encoders,
-    which are kept. Without a split a tenth of the rows, at most 2,000, are queries.
+    which are kept; rows whose text is empty are left out. Without a split a tenth of the rows, at
+    most 2,000, are queries.
 
     Args:
         files: those that belong together.
@@ -94,6 +95,8 @@ def import_files(
     """
     check_writable(out)
     found = gather(files, names)
+    if TEXTS in found.values and TEXT not in found.values:
+        found.leave_out(np.array([not text.strip() for text in found.values[TEXTS]], bool))
     rows: dict[str, Any] = found.splits(seed)
     more: dict[str, Any] = {"labels": found.labels(), **found.features}
     if IMAGE not in more:
@@ -145,6 +148,23 @@ class Gathered:
         """The matrices of features among the values."""
         found = {m: self.values[m] for m in MODALITIES if m in self.values}
         return {m: x for m, x in found.items() if len(x.shape) == 2}
+
+    def leave_out(self, bare: Array) -> None:
+        """Keep the rows that have a text, and say which have none; ``ValueError``: no row has."""
+        if not bare.any():
+            return
+        first, kept = int(bare.argmax()), ~bare
+        of = f" ({self.values[PATHS][first]})" if PATHS in self.values else ""
+        told = f"{bare.sum():,} of {len(bare):,} rows have no text (first: row {first}{of})"
+        if bare.all():
+            raise ValueError(f"text: {told}")
+        self.notes.append(f"left out: {told}")
+        for kind, value in self.values.items():
+            if kind != NAMES:
+                rows = [*compress(value, kept)] if isinstance(value, list) else value[kept]
+                self.values[kind] = rows
+        self.masks = {name: mask[kept] for name, mask in self.masks.items()}
+        self.num_rows = int(kept.sum())
 
     def labels(self) -> Any:
         """Class indices, zeros and ones, words, or None."""

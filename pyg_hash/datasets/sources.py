@@ -225,10 +225,10 @@ def _table(
     separator: str | None,
 ) -> Source:
     source, root = Source([], [], [], []), Path(images_root or path.parent)
-    read_as, left_out = source.read_as, list[str]()
+    read_as, left_out, binary = source.read_as, list[str](), list[str]()
     typed = path.suffix.lower() not in (".csv", ".tsv")
     if path.suffix.lower() == ".parquet":
-        columns = _parquet(path, left_out)
+        columns = _parquet(path, left_out, binary)
     elif not typed:
         columns = _separated(path, encoding, source, left_out)
     else:
@@ -237,7 +237,7 @@ def _table(
     if total == 0:
         first = next((f"; {place}: {text}" for place, text in source.problems.items()), "")
         raise ValueError(f"source: {path} holds no row{first}")
-    roles = _roles(columns, named, path, separator)
+    roles = _roles(columns, named, path, separator, binary)
     taken = {*roles.values()}
     for modality in MODALITIES:
         if (name := roles.pop(f"{modality} features", None)) is not None:
@@ -259,7 +259,8 @@ def _table(
     source.labels, how = _labels(columns.get(label, none), separator)
     for role, name, more in ((IMAGE, image, f", below {root}"), (TEXT, text, "")):
         if name:
-            read_as.setdefault(role, f"column {name!r}{more}")
+            shown = f"{read_as[role]}; shown: " if role in read_as else ""
+            read_as[role] = f"{shown}column {name!r}{more}"
     read_as["labels"] = f"column {label!r}{how}" if label else "none"
     read_as["id"] = f"column {key!r}" if key else "numbers of the rows"
     ids = columns[key] if key else range(total)
@@ -426,8 +427,8 @@ def _json(path: Path, source: Source) -> dict[str, Any]:
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _parquet(path: Path, left_out: list[str]) -> dict[str, Any]:
-    """The columns, those of lists of numbers as matrices, one after the other."""
+def _parquet(path: Path, left_out: list[str], binary: list[str]) -> dict[str, Any]:
+    """The columns, those of lists of numbers as matrices; ``binary`` gets those of pictures."""
     library = require("pyarrow", "pyarrow", extra="parquet")
     parquet = require("pyarrow.parquet", "pyarrow", extra="parquet")
     columns: dict[str, Any] = {}
@@ -439,6 +440,9 @@ def _parquet(path: Path, left_out: list[str]) -> dict[str, Any]:
                 lists = types.is_list(kind) or types.is_fixed_size_list(kind)
                 if "binary" in str(kind):
                     left_out.append(f"column {name!r} ({kind!s:.40})")
+                    of = kind if types.is_struct(kind) else []  # bytes and path: of Hugging Face
+                    if kind_of(name)[0] == IMAGE or "bytes" in [inner.name for inner in of]:
+                        binary.append(name)
                 elif lists and types.is_floating(kind.value_type):
                     columns[name] = _vectors(file, name)
                 elif types.is_temporal(kind):  # Python's have no ns
@@ -474,10 +478,20 @@ def _vectors(file: Any, name: str) -> Array:
 
 
 def _roles(
-    columns: Mapping[str, Any], named: Mapping[str, str], path: Path, separator: str | None
+    columns: Mapping[str, Any],
+    named: Mapping[str, str],
+    path: Path,
+    separator: str | None,
+    binary: Sequence[str],
 ) -> dict[str, str]:
     """The column of each role: as told, by its name, or by its values."""
     roles: dict[str, str] = {}
+    inside = (
+        f"source: {path}: column {(*binary, '')[0]!r} holds pictures as bytes, which are not read; "
+        "write each into a file and name these in a column, or leave them out: --image_column ''"
+    )
+    if named.get(IMAGE) in binary:
+        raise ValueError(inside)
     matrices = [name for name, values in columns.items() if isinstance(values, np.ndarray)]
     for role, name in named.items():
         if name and name not in columns:
@@ -508,6 +522,8 @@ def _roles(
         is_known = role in roles or (role == IMAGE and "image features" in roles)
         if not is_known and shares[best] > 0.5:
             roles[role] = best
+    if binary and not {IMAGE, "image features"} & {*roles}:
+        raise ValueError(inside)
     if not {IMAGE, TEXT, "image features", "text features"} & {r for r, n in roles.items() if n}:
         raise ValueError(
             f"source: {path}: nothing tells which column holds pictures or texts; give "
@@ -568,8 +584,8 @@ def _labels(values: Sequence[Any], mark: str | None) -> tuple[list[list[str]], s
             return [[part] if (part := text.strip()) else [] for text in texts], ""
         lists = [text.split(mark) for text in texts]
     how = f", several a row apart by {mark!r}" if mark else ""
-    given = [{str(part).strip() for part in own if part is not None} for own in lists]
-    return [sorted(own - {""}) for own in given], how
+    given = [[str(part).strip() for part in own if part is not None] for own in lists]
+    return [[*dict.fromkeys(filter(None, own))] for own in given], how
 
 
 def _fits(value: Any, bits: int) -> bool:

@@ -370,6 +370,34 @@ def test_what_is_no_row_numbers_is_refused_where_it_is_told(odd, tmp_path):
         import_files([tmp_path / "a.npz"], tmp_path / "x.h5", query="own")
 
 
+def test_pictures_without_a_caption_are_left_out(tmp_path):
+    pytest.importorskip("sklearn")
+    if importlib.util.find_spec("wordllama") is None:
+        pytest.skip("wordllama is not installed")
+    bare = [0, 5]
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.jpg"} for i in range(N)],
+        "annotations": [
+            {"image_id": i, "caption": f"a dog {i}"} for i in range(N) if i not in bare
+        ],
+    }
+    (tmp_path / "captions.json").write_text(json.dumps(content))
+    np.save(tmp_path / "img.npy", IMAGE)
+    np.save(tmp_path / "lab.npy", MULTI)
+    files = options_of(tmp_path)
+    done = import_files(files, tmp_path / "x.h5", query="4:8")
+    assert "left out: 2 of 24 rows have no text (first: row 0 (0.jpg))" in str(done)
+    dataset, kept = FeatureFile(done.path), np.delete(np.arange(N), bare)
+    store = dataset[0]["image"]
+    assert torch.equal(store.x, torch.from_numpy(IMAGE[kept]))
+    assert torch.equal(store.y, torch.from_numpy(MULTI[kept]).float())
+    assert dataset.texts == [f"a dog {i}" for i in kept]
+    assert store.query_mask.nonzero()[:, 0].tolist() == [3, 4, 5]
+    (tmp_path / "captions.json").write_text(json.dumps({**content, "annotations": []}))
+    with pytest.raises(ValueError, match=r"text: 24 of 24 rows have no text"):
+        import_files(files, tmp_path / "x.h5")
+
+
 def test_what_is_not_used_is_said_and_what_may_be_either_is_refused(tmp_path):
     values = {"image": IMAGE, "text": TEXT, "label": MULTI}
     np.savez(tmp_path / "a.npz", **values, foo=TEXT)

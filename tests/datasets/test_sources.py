@@ -74,7 +74,7 @@ def test_a_table_of_a_spreadsheet(tmp_path, encoding, end):
     assert source.ids == ["a", "b"]
     assert source.images == [str(tmp_path / "x, y.jpg"), str(tmp_path / "z.jpg")]
     assert source.texts == ['He said "hi"; then left', "ünï cödé"]
-    assert source.labels == [["big", "red"], ["red"]]
+    assert source.labels == [["red", "big"], ["red"]]
     assert source.fields == {
         "year": (int, [2004, None]),
         "price": (float, [1.5, -2000.0]),
@@ -156,7 +156,7 @@ def test_names_of_single_things_are_no_labels(tmp_path):
 
 @pytest.mark.parametrize(
     ("mark", "first"),
-    [(None, ["NY", "New York"]), ("", ["New York, NY|red"]), ("|", ["New York, NY", "red"])],
+    [(None, ["New York", "NY"]), ("", ["New York, NY|red"]), ("|", ["New York, NY", "red"])],
 )
 def test_what_stands_between_labels(tmp_path, mark, first):
     rows = [{"text": "a", "label": "New York, NY|red"}, {"text": "b", "label": "Rome"}]
@@ -188,8 +188,8 @@ def test_json_lines_lists_and_captions_of_coco(tmp_path):
     assert (source.ids, source.texts) == (["9", "4"], ["nine nine", "four four"])
     with pytest.raises(ValueError, match="an object a row"):
         table(tmp_path / "t.json", "[1, 2]")
-    rows[0]["tags"] = ["x", None, " y"]
-    assert table(tmp_path / "t.json", json.dumps(rows)).labels == [["x", "y"], []]
+    rows[0]["tags"] = ["y", None, " x", "y", ""]  # in their order, each once
+    assert table(tmp_path / "t.json", json.dumps(rows)).labels == [["y", "x"], []]
     coco["annotations"].append({"image_id": 4, "caption": None})
     source = table(tmp_path / "captions.json", json.dumps(coco))
     assert source.texts == ["nine nine", "four four"]
@@ -312,6 +312,11 @@ def test_parquet_of_vectors_and_columns(tmp_path):
     assert source.fields == {"code_": (str, ["1", "2", "3", "4"])}  # texts as they are
     source = open_source([tmp_path / "t.parquet"], columns={"image": "embedding"})
     assert "not kept" not in source.read_as and source.has("image").sum() == 3
+    columns = {"text_emb": vectors, "caption": ["a", "b", "c", None]}
+    parquet.write_table(arrow.table(columns), tmp_path / "t.parquet")
+    source = open_source([tmp_path / "t.parquet"])
+    told = "column 'text_emb', features of 3; shown: column 'caption'"
+    assert source.read_as["text"] == told and source.texts == ["a", "b", "c", None]
     (tmp_path / "t.parquet").write_bytes(b"PAR1 not")
     with pytest.raises(ValueError, match="no Parquet file"):
         open_source([tmp_path / "t.parquet"])
@@ -354,6 +359,27 @@ def test_parquet_of_dates_and_bytes(tmp_path):
         "when": (str, ['["2024-01-03"]', "[]"]),
     }
     assert source.read_as["not kept"] == "column 'blob' (binary)"
+
+
+@pytest.mark.parametrize("kind", ["struct", "binary"])
+def test_pictures_inside_of_parquet_are_refused(kind, tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    pictures = [{"bytes": b"a", "path": "a.jpg"}] * 2 if kind == "struct" else [b"a", b"b"]
+    columns = {"image": pictures, "text": ["a b", "c d"]}
+    for more in ({}, {"text": [1, 2]}):  # a text or none
+        parquet.write_table(arrow.table(columns | more), tmp_path / "t.parquet")
+        for told in ({}, {"image": "image"}):
+            with pytest.raises(
+                ValueError, match="'image' holds pictures as bytes, .*write each into a f"
+            ):
+                open_source([tmp_path / "t.parquet"], columns=told)
+    parquet.write_table(arrow.table(columns), tmp_path / "t.parquet")
+    source = open_source([tmp_path / "t.parquet"], columns={"image": ""})
+    assert source.texts == ["a b", "c d"] and "column 'image'" in source.read_as["not kept"]
+    parquet.write_table(arrow.table({**columns, "file": ["a.png"] * 2}), tmp_path / "t.parquet")
+    assert open_source([tmp_path / "t.parquet"]).images[0] == str(tmp_path / "a.png")
 
 
 BIG = "1234567890123456789"
