@@ -31,6 +31,7 @@ from pyg_hash.typing import PathLike
 from pyg_hash.utils.checks import check_mapping, check_positive_int
 from pyg_hash.utils.provenance import MIXED, check_model
 
+Codes = Tensor | NDArray[Any]
 Ids = Tensor | NDArray[Any] | Sequence[int] | Sequence[str]
 Metadata = Mapping[str, Sequence[Any]]  # values of fields, one an item; None is a missing one
 Columns = Mapping[str, list[Any]]  # the same of all fields, checked
@@ -68,8 +69,8 @@ class CodeStore(ABC):
     (``FileNotFoundError``: there is none; ``CorruptFileError``: it is damaged or something else);
     both raise ``ImportError`` if FAISS or the database's package is needed and not installed.
     **Codes** are int8 ±1 ``[n, num_bits]``, or packed already: uint8
-    ``[n, ceil(num_bits / 8)]`` as :func:`pyg_hash.codes.pack_bits` makes them; arrays of NumPy,
-    such as ONNX gives, become tensors by ``torch.from_numpy``. **Filters** are texts such as
+    ``[n, ceil(num_bits / 8)]`` as :func:`pyg_hash.codes.pack_bits` makes them; they, and relaxed
+    codes, are tensors or arrays of NumPy. **Filters** are texts such as
     ``"year >= 2005 and label in ('cat', 'dog')"`` (see :doc:`/stores`), or the allowed
     value or values of each field, ``{"label": ["cat", "dog"], "year": 2020}``, all of which hold.
     Wrong types, shapes, values, ids and filters are a ``TypeError`` or ``ValueError``,
@@ -141,11 +142,11 @@ class CodeStore(ABC):
 
     def add(
         self,
-        codes: Tensor,
+        codes: Codes,
         ids: Ids | None = None,
         metadata: Metadata | None = None,
         *,
-        relaxed: Tensor | None = None,
+        relaxed: Codes | None = None,
         model: str | None = None,
     ) -> None:
         """Add items.
@@ -170,11 +171,11 @@ class CodeStore(ABC):
 
     def replace(
         self,
-        codes: Tensor,
+        codes: Codes,
         ids: Ids,
         metadata: Metadata | None = None,
         *,
-        relaxed: Tensor | None = None,
+        relaxed: Codes | None = None,
         model: str | None = None,
         force: bool = False,
     ) -> int:
@@ -190,10 +191,10 @@ class CodeStore(ABC):
 
     def _insert(
         self,
-        codes: Tensor,
+        codes: Codes,
         ids: Ids | None,
         metadata: Metadata | None,
-        relaxed: Tensor | None,
+        relaxed: Codes | None,
         model: str | None,
         *,
         replace: bool,
@@ -215,9 +216,10 @@ class CodeStore(ABC):
                     f"relaxed: {type(self).__name__} keeps codes alone; leave it out, or use a "
                     "HammingIndex"
                 )
-            check_relaxed(relaxed, "relaxed", (len(packed), self.num_bits))
+            real = _tensor(relaxed)
+            check_relaxed(real, "relaxed", (len(packed), self.num_bits))
             signs = unpack_bits(torch.from_numpy(packed), self.num_bits)
-            steps = quantize(relaxed.cpu(), signs).numpy()
+            steps = quantize(real.cpu(), signs).numpy()
         with self._changing():
             new = self._numbered(len(packed)) if ids is None else self._unique(ids)
             if len(new) != len(packed):
@@ -278,11 +280,11 @@ class CodeStore(ABC):
 
     def search(
         self,
-        codes: Tensor,
+        codes: Codes,
         k: int,
         *,
         where: Where | None = None,
-        rescore: Tensor | None = None,
+        rescore: Codes | None = None,
         oversample: int = 4,
         model: str | None = None,
     ) -> Any:
@@ -332,11 +334,12 @@ class CodeStore(ABC):
                 ids[start + query[some], column[some]] = self._ids_of(names[some])
             return torch.from_numpy(distances), self._public(ids)
         check_positive_int(oversample, "oversample")
-        check_relaxed(rescore, "rescore", (len(packed), self.num_bits))
-        asked = exact_queries(rescore.cpu()).numpy()
+        real = _tensor(rescore)
+        check_relaxed(real, "rescore", (len(packed), self.num_bits))
+        asked = exact_queries(real.cpu()).numpy()
         if np.packbits(asked >= 0, axis=1).tobytes() != packed.tobytes():  # or all but 0
             signs = unpack_bits(torch.from_numpy(packed), self.num_bits)
-            check_signs(rescore.cpu(), signs, "rescore")
+            check_signs(real.cpu(), signs, "rescore")
         scores = np.full((len(packed), k), -np.inf)
         count = min(int(oversample) * k, len(self) or 1)
         for row, far, names in self._shortlists(scope, packed, count):
@@ -368,7 +371,7 @@ class CodeStore(ABC):
                 yield from zip((start + rows).tolist(), far, names, strict=True)
 
     def range_search(
-        self, codes: Tensor, radius: int, *, where: Where | None = None
+        self, codes: Codes, radius: int, *, where: Where | None = None
     ) -> tuple[Tensor, Tensor, Any]:
         """All items within a Hamming radius, **distance <= radius**.
 
@@ -379,7 +382,7 @@ class CodeStore(ABC):
             ``[m]``. The matches of query i are ``limits[i]:limits[i + 1]``, nearest first.
         """
         scope, packed = self._scope(self._tree(where)), self._packed_codes(codes)
-        radius = _radius(radius, "radius")
+        radius = _whole(radius, "radius")
         query, far, names = self._found(scope, packed, None, min(radius, self.num_bits))
         counts = np.bincount(query, minlength=len(packed))
         if self._most is not None and counts.max(initial=0) >= self._most:
@@ -390,22 +393,24 @@ class CodeStore(ABC):
         limits = torch.from_numpy(np.concatenate([[0], counts.cumsum()]))
         return limits, torch.from_numpy(far.astype(np.int32)), self._public(self._ids_of(names))
 
-    def count_at(self, codes: Tensor, distances: Tensor, *, where: Where | None = None) -> Tensor:
+    def count_at(self, codes: Codes, distances: Tensor, *, where: Where | None = None) -> Tensor:
         """How many items are exactly as far from each query as ``distances``: int64 ``[q]``."""
         scope, packed = self._scope(self._tree(where)), self._packed_codes(codes)
         counts = torch.zeros(len(packed), dtype=torch.int64)
         for row, radius in enumerate(distances.tolist()):
-            far = self._found(scope, packed[row : row + 1], None, _radius(radius, "distances"))[1]
+            far = self._found(scope, packed[row : row + 1], None, _whole(radius, "distances"))[1]
             counts[row] = int((far == radius).sum())
         return counts
 
-    def list(self, where: Where | None = None, start: int = 0, limit: int = 100) -> Any:
+    def list(self, where: Where | None = None, start: int = 0, limit: int | None = 100) -> Any:
         """Ids of items, as :meth:`search` gives them: those that pass a filter, some at a time.
 
         They come in the order of equal distances, in databases in an order of their own; the first
-        ``start`` are left out, and at most ``limit`` given.
+        ``start`` are left out, and at most ``limit`` given, whole numbers from 0; None: all.
         """
         scope, none = self._scope(self._tree(where)), np.empty(0, np.int64)
+        start = _whole(start, "start")
+        limit = len(self) if limit is None else _whole(limit, "limit")
         names = self._listed(scope, start, limit) if limit else none
         return self._public(self._ids_of(names))
 
@@ -517,7 +522,7 @@ class CodeStore(ABC):
         return torch.from_numpy(ids) if self.id_type is int else ids
 
     def _packed_codes(
-        self, codes: Tensor, model: str | None = None, force: bool | None = None
+        self, codes: Codes, model: str | None = None, force: bool | None = None
     ) -> Bytes:
         """Codes, int8 ±1 or packed already, as rows of bytes; ``ValueError``: another model's."""
         if not isinstance(model, str | None):
@@ -529,11 +534,12 @@ class CodeStore(ABC):
             if force is not None:
                 otherwise = "replace() them with force=True"
             check_model(self.model, known, self._kind, force=bool(force), otherwise=otherwise)
-        if isinstance(codes, Tensor) and codes.dtype == torch.uint8:
-            check_packed(codes, self.num_bits, "codes")
+        given = _tensor(codes)
+        if isinstance(given, Tensor) and given.dtype == torch.uint8:
+            check_packed(given, self.num_bits, "codes")
         else:
-            codes = pack_bits(codes, num_bits=self.num_bits)
-        return np.ascontiguousarray(codes.cpu().numpy())
+            given = pack_bits(given, num_bits=self.num_bits)
+        return np.ascontiguousarray(given.cpu().numpy())
 
     def _id_array(self, ids: Any) -> NDArray[Any]:
         """Ids as int64 ``[n]``, or as an object array of ``str``."""
@@ -589,12 +595,19 @@ def _check_in_order(values: Any, name: str) -> None:
         raise TypeError(f"{name}: expected a list, one an item in their order, got {one}")
 
 
-def _radius(radius: Any, name: str) -> int:
-    if isinstance(radius, bool) or not isinstance(radius, Integral):
-        raise TypeError(f"{name}: expected an integer, got {radius!r}")
-    if radius < 0:
-        raise ValueError(f"{name}: expected 0 or more, got {radius}")
-    return int(radius)
+def _whole(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if value < 0:
+        raise ValueError(f"{name}: expected 0 or more, got {value}")
+    return int(value)
+
+
+def _tensor(codes: Any) -> Any:
+    """An array of numbers of NumPy as a tensor; others as they are, for the checks to refuse."""
+    if not isinstance(codes, np.ndarray) or codes.dtype.kind not in "iuf":
+        return codes
+    return torch.from_numpy(np.require(codes, codes.dtype.newbyteorder("="), ["C", "W"]))
 
 
 def _model_of(codes: Any) -> str | None:

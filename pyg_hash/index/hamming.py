@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pyg_hash.codes import LEVELS, check_packed, num_bytes, unpack_bits
 from pyg_hash.index import arrays, lookup
-from pyg_hash.index.base import CodeStore, Columns, Ids, New, arguments
+from pyg_hash.index.base import Codes, CodeStore, Columns, Ids, New, arguments
 from pyg_hash.index.columns import Column, Items
 from pyg_hash.index.lookup import Bytes, Hits
 from pyg_hash.index.where import Condition, Tree
@@ -337,7 +337,7 @@ class HammingIndex(CodeStore):
             part = rows[start : start + batch_size]
             yield self._items.codes.at(part), self._items.ids.at(part)
 
-    def measure_recall(self, codes: Tensor, k: int = 10) -> float:
+    def measure_recall(self, codes: Codes, k: int = 10) -> float:
         """How much of the true answer ``search`` finds, 0 to 1; kept in ``recall`` and the file.
 
         An answer counts if it is as near as the true ``k``-th item, so that ties are no loss. The

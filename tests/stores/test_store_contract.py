@@ -157,6 +157,40 @@ def test_fewer_items_than_asked_for(case: Case, folder: Path, kind: Any) -> None
         assert store.range_search(codes[:0], 4)[0].tolist() == [0]
 
 
+def test_items_are_listed_some_at_a_time(case: Case, folder: Path) -> None:
+    with case.create(folder, 8, fields={"n": int}) as store:
+        assert len(store.list(limit=None)) == 0
+        store.add(random_codes(130, 8), range(130), {"n": [i % 2 for i in range(130)]})
+        every = store.list(limit=None).tolist()
+        assert sorted(every) == [*range(130)] and len(store.list()) == 100
+        assert sorted(store.list("n = 1", limit=None).tolist()) == [*range(1, 130, 2)]
+        assert store.list(start=np.int64(7), limit=9).tolist() == every[7:16]
+        assert store.list(start=125, limit=None).tolist() == every[125:]
+        assert len(store.list(start=130)) == len(store.list(limit=0)) == 0
+
+
+def test_codes_of_numpy_are_those_of_torch(case: Case, folder: Path) -> None:
+    relaxed = torch.rand(12, 9, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    codes = binarize(relaxed)
+    packed = pack_bits(codes).numpy().copy()
+    packed.flags.writeable = False
+    with case.create(folder, 9) as store:
+        store.add(packed[:6], range(6))
+        store.add(np.asfortranarray(codes[6:].numpy()), range(6, 12))
+        store.replace(codes[1:2].numpy(), [1])
+        check_search(store, codes, codes, [*range(12)], 5)
+        wanted = store.search(codes, 5, rescore=relaxed)
+        floats = relaxed.numpy().astype(">f4")
+        for given in (packed, codes.numpy(), codes.numpy()[:, ::-1][:, ::-1]):
+            found = store.search(given, 5, rescore=floats)
+            assert all(map(torch.equal, found, wanted))
+            assert all(map(torch.equal, store.range_search(given, 2), store.range_search(codes, 2)))
+        if isinstance(store, FaissStore):
+            other = FaissStore(9)
+            other.add(packed, relaxed=floats)
+            assert torch.equal(other.relaxed(range(12)), quantize(relaxed).float() / 127)
+
+
 def test_bad_arguments_leave_the_store_unchanged(case: Case, folder: Path) -> None:
     codes = random_codes(3, 8)
     with case.create(folder, 8) as store:
@@ -182,6 +216,19 @@ def test_bad_arguments_leave_the_store_unchanged(case: Case, folder: Path) -> No
             (lambda: store.search(codes, 1, where={"x": 1}), ValueError, "where: 'x' is not"),
             (lambda: store.range_search(codes, -1), ValueError, "radius: expected 0 or more"),
             (lambda: store.range_search(codes, 1.5), TypeError, "radius: expected an integer"),
+            (lambda: store.list(start=-1), ValueError, "start: expected 0 or more, got -1"),
+            (lambda: store.list(start=None), TypeError, "start: expected an integer, got None"),
+            (lambda: store.list(limit=-1), ValueError, "limit: expected 0 or more, got -1"),
+            (lambda: store.list(limit=1.5), TypeError, "limit: expected an integer, got 1.5"),
+            (lambda: store.list(limit=True), TypeError, "limit: expected an integer, got True"),
+            (
+                lambda: store.add(codes.float().numpy(), [4, 5, 6]),
+                TypeError,
+                "codes: expected int8",
+            ),
+            (lambda: store.add(codes.numpy() * 0, [4, 5, 6]), ValueError, "codes: entries must be"),
+            (lambda: store.add(codes.numpy().astype(str), [4, 5, 6]), TypeError, "codes: expected"),
+            (lambda: store.search(codes.tolist(), 1), TypeError, "codes: expected int8"),
         ]
         for call, error, message in calls:
             with pytest.raises(error, match=message):
