@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -24,6 +25,8 @@ _COMPARE: dict[str, Any] = {
 }
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 _FEW = 32  # values that are looked for one by one
+_MANY = 16  # known ones to a new one, so that it is put among them instead of all sorted anew
+_AT_ONCE = 1 << 16  # texts that are compared
 _COPIED = 1000  # texts of which a copy is made; of more it would take 16 bytes a letter
 
 
@@ -115,6 +118,7 @@ class Texts(Ragged):
     """Texts as UTF-8, uint8."""
 
     _prints = np.empty(0, np.int64)  # of the first so many
+    _order = np.empty(0, np.int32)  # alike
 
     @classmethod
     def of(cls, values: Sequence[str]) -> Texts:
@@ -137,6 +141,38 @@ class Texts(Ragged):
         """Places of a text, without decoding the others."""
         places = (self.prints() == Texts.of([value]).prints()[0]).nonzero()[0]
         return np.asarray(places[self.at(places) == value], np.int64)
+
+    def alike(self, some: Array, others: Array) -> bool:
+        """Whether each of some texts is the same as another."""
+        for i in range(0, len(some), _AT_ONCE):
+            a, b = (self.take(places[i : i + _AT_ONCE]).arrays("") for places in (some, others))
+            if not all(map(np.array_equal, a.values(), b.values())):
+                return False
+        return True
+
+    def order(self) -> NDArray[np.int32]:
+        """Places by rising text, as code points and UTF-8 have it; made once, 4 bytes a text."""
+        order, n = self._order, len(self)
+        if len(order) < n:
+            order = order[: len(order) if _MANY * (n - len(order)) < n else 0]
+            self._check_lengths(np.diff(self.ends.joined(), prepend=0))
+            text = self._reader()
+            late = {place: text(place) for place in range(len(order), n)}
+            places = sorted(late, key=late.__getitem__)
+            self._order = order = np.insert(
+                order, _after(order, map(late.get, places), text), places
+            )
+        return order
+
+    def _reader(self) -> Callable[[Any], bytes]:
+        """What gives the UTF-8 of a place."""
+        whole, ends = self.data.joined().data, self.ends.joined()
+        return lambda place: bytes(whole[ends[place - 1] if place else 0 : ends[place]])
+
+    def below(self, op: str, value: str) -> int:
+        """How many texts, in their order, come before those that do or do not compare so."""
+        find = bisect_left if op in ("<", ">=") else bisect_right
+        return find(self.order(), value.encode(), key=self._reader())
 
     def prints(self) -> NDArray[np.int64]:
         """64 bits of each text; those of equal texts are equal."""
@@ -161,18 +197,13 @@ class Texts(Ragged):
         self._prints = every = np.concatenate([self._prints, prints.view(np.int64)])
         return every
 
-    def hits(self, op: str, values: Sequence[str]) -> NDArray[np.bool_]:
-        """For each text whether it compares so: ``=`` or ``has`` to any value, ``<`` ... to one."""
-        found = np.zeros(len(self), bool)
-        if op in ("=", "has") and len(values) <= _FEW:
-            for value in values:
-                found[self.equal(value)] = True
-            return found
+    def places(self, values: Sequence[str]) -> NDArray[np.int64]:
+        """Places of any of the values."""
+        if 0 < len(values) <= _FEW:
+            return np.concatenate([self.equal(value) for value in values])
+        known = {*values}
         every = self.at(np.arange(len(self)))
-        if op in _COMPARE:
-            return np.asarray(_COMPARE[op](every, values[0]), bool)
-        known = set(values)
-        return np.fromiter((text in known for text in every), bool, len(every))
+        return np.fromiter((text in known for text in every), bool, len(every)).nonzero()[0]
 
 
 class Lists(Ragged):
@@ -192,11 +223,13 @@ class Lists(Ragged):
         result[:] = [texts[start:end] for start, end in zip([0, *ends], ends, strict=False)]
         return result
 
-    def hits(self, op: str, values: Sequence[str]) -> NDArray[np.bool_]:
-        """For each list whether it has one of the values."""
-        before = np.concatenate([[0], np.cumsum(self.data.hits(op, values))])
+    def places(self, values: Sequence[str]) -> NDArray[np.int64]:
+        """Places of lists that have one of the values."""
+        found = np.zeros(len(self.data) + 1, np.int64)
+        found[self.data.places(values) + 1] = 1
         with damaged(self.path):
-            return np.asarray(np.diff(before[np.concatenate([[0], self.ends.joined()])]) > 0)
+            before = np.cumsum(found)[np.concatenate([[0], self.ends.joined()])]
+        return np.asarray(np.diff(before).nonzero()[0])
 
 
 class Ids:
@@ -240,7 +273,9 @@ class Ids:
         own, found = self._values, np.zeros(len(self), bool)
         if op in _COMPARE:
             if isinstance(own, Texts):
-                return own.hits(op, values)
+                count, order = own.below(op, values[0]), own.order()
+                found[order[:count] if op[0] == "<" else order[count:]] = True
+                return found
             return np.asarray(_COMPARE[op](own.joined(), values[0]), bool)
         rows = self.find(np.array(values, np.object_ if isinstance(own, Texts) else np.int64))
         found[rows[rows >= 0]] = True
@@ -287,12 +322,16 @@ class Column:
     """Values of a field, one a row, and which are missing.
 
     Numbers are kept as they are, texts and lists as places among the known ones, int32. An
-    addition brings its own, so that the same text may be known more than once.
+    addition brings its own, so that the same text may be known more than once. What filters make
+    of a column is in memory, until it changes: the values, and the ranks of texts that are
+    compared, as narrow as they are, at most 4 bytes a row.
     """
 
     def __init__(self, kind: type, values: Rows, null: Rows, known: Any) -> None:
         self._kind, self._values, self._null, self._known = kind, values, null, known
-        self._compared: tuple[Array, int, Array] | None = None
+        self._made: dict[str, tuple[Array, int, Any]] = {}
+        self._asked: Any = None  # rows and assignments when somebody asked for texts of lists
+        self._tagged: Any = (0, 0), None, None  # the same of what _tags made, and that
         self._assigned = 0  # times
 
     @classmethod
@@ -357,43 +396,108 @@ class Column:
         pairs = zip(values.tolist(), self._null.at(rows).tolist(), strict=True)
         return [None if null else value for value, null in pairs]
 
-    def _narrow(self) -> Array:
-        """The values, as narrow as these allow: a filter costs what it reads."""
-        whole, assigned, known = self._values.joined(), self._assigned, self._compared
+    def _once(self, make: Callable[[Array], Any]) -> Any:
+        """What is made of the values, kept until they change."""
+        whole, assigned = self._values.joined(), self._assigned
+        known = self._made.get(make.__name__)
         if known is None or known[0] is not whole or known[1] != assigned:
-            narrow = whole
-            if whole.dtype.kind == "i" and len(whole):
-                ends = np.array([whole.min(), whole.max()])
-                fits = (t for t in (np.int8, np.int16, np.int32) if (ends.astype(t) == ends).all())
-                narrow = whole.astype(next(fits, whole.dtype), copy=False)
-            self._compared = known = whole, assigned, narrow
+            self._made[make.__name__] = known = whole, assigned, make(whole)
         return known[2]
+
+    def _ranks(self, whole: Array) -> Array:
+        """The place of each text in their order."""
+        ranks = np.empty(len(self._known), np.int32)
+        ranks[self._known.order()] = np.arange(len(ranks), dtype=np.int32)
+        with damaged(self._known.path):
+            return _narrow(ranks[whole])
+
+    def _blank(self, whole: Array) -> NDArray[np.bool_]:
+        """Which lists have no text, or are missing."""
+        with damaged(self._known.path):
+            empty = np.diff(self._known.ends.joined(), prepend=0) == 0
+            return np.asarray(empty[whole] | self._null.joined().view(bool))
+
+    def _tags(self) -> tuple[Array, Array] | None:
+        """Texts of lists, sorted by their prints, and their rows: 8 bytes a text of each row.
+
+        None: nobody asked for texts twice since the last change, or prints do not tell them apart.
+        """
+        whole, data, now = self._values.joined(), self._known.data, (len(self), self._assigned)
+        again, self._asked = self._asked == now, now
+        if again and self._tagged[0] != now:
+            (n, assigned), texts, rows = self._tagged
+            if texts is None or assigned != now[1] or _MANY * (len(self) - n) > len(self):
+                n, texts, rows = 0, *np.empty((2, 0), np.int32)
+            with damaged(self._known.path):
+                prints, (starts, ends) = data.prints(), self._known._spans(whole[n:])
+                late = ranges(starts, ends - starts)
+                by = np.argsort(prints[late], kind="stable")
+                late, whose = late[by], np.arange(n, len(self)).repeat(ends - starts)[by]
+                at = _after(texts, prints[late].tolist(), prints.item)
+                texts, rows = np.insert(texts, at, late), np.insert(rows, at, whose)
+                new = at + np.arange(len(late))
+                new = new[new > 0]
+                new = new[prints[texts[new]] == prints[texts[new - 1]]]
+                alike = data.alike(texts[new - 1], texts[new])
+            self._tagged = (now, texts, rows) if alike else (now, None, None)
+        return self._tagged[1:] if again and self._tagged[1] is not None else None
 
     def hits(self, op: str, values: Sequence[Any]) -> NDArray[np.bool_]:
         """For each row whether it compares so: ``=`` or ``has`` to any value, ``<`` ... to one.
 
-        ``null``: whether it is missing.
+        ``null``: whether it is missing, or a list without a text.
         """
-        null, own = self._null.joined().view(bool), self._narrow()
+        null, known = self._null.joined().view(bool), self._known
         if op == "null":
-            return null.copy()
-        if self._known is not None:
-            known = self._known.hits(op, values)
-            op, values = "=", known.nonzero()[0].tolist()  # among the places
-        if op in _COMPARE:
-            found = _COMPARE[op](own, values[0])
-        elif len(values) <= _FEW:  # much faster than to look each up
+            return np.array(self._once(self._blank) if self._kind is list else null)
+        if op in _COMPARE and known is not None:
+            below = known.below(op, values[0])
+            found = _COMPARE["<" if op[0] == "<" else ">="](self._once(self._ranks), below)
+        elif op in _COMPARE:
+            found = _COMPARE[op](self._once(_narrow), values[0])
+        elif op == "has" and len(values) <= _FEW and (tags := self._tags()) is not None:
+            (texts, rows), prints, found = tags, known.data.prints(), np.zeros(len(self), bool)
+            for value in values:
+                key = Texts.of([value]).prints().item()
+                start, end = (f(texts, key, key=prints.item) for f in (bisect_left, bisect_right))
+                if known.data.at(texts[start:end][:1]).tolist() == [value]:
+                    found[rows[start:end]] = True
+        elif known is None and len(values) > _FEW:
+            found = np.isin(self._once(_narrow), np.array(values, _DTYPES[self._kind]))
+        else:
+            found = self._among(values if known is None else known.places(values).tolist())
+        here: NDArray[np.bool_] = np.greater(found, null, out=found)
+        return here
+
+    def _among(self, values: Sequence[Any]) -> Any:
+        """For each row whether it has one of some numbers or places."""
+        own = self._once(_narrow)
+        if len(values) <= _FEW:  # much faster than to look each up
             first, *others = values or [-1]  # no place
             found = own == first
             for value in others:
                 found |= own == value
-        elif self._known is None:
-            found = np.isin(own, np.array(values, _DTYPES[self._kind]))
-        else:
-            with damaged(self._known.path):
-                found = known[own]
-        here: NDArray[np.bool_] = np.greater(found, null, out=found)
-        return here
+            return found
+        wanted = np.zeros(len(self._known), bool)
+        wanted[values] = True
+        with damaged(self._known.path):
+            return wanted[own]
+
+
+def _after(order: Array, keys: Iterable[Any], key: Callable[[Any], Any]) -> Any:
+    """Where some keys that rise go into an order."""
+    if len(order) == 0:
+        return 0
+    return np.array([bisect_right(order, one, key=key) for one in keys], np.int64)
+
+
+def _narrow(whole: Array) -> Array:
+    """Numbers as narrow as these allow: a filter costs what it reads."""
+    if whole.dtype.kind != "i" or len(whole) == 0:
+        return whole
+    ends = np.array([whole.min(), whole.max()])
+    fits = (t for t in (np.int8, np.int16, np.int32) if (ends.astype(t) == ends).all())
+    return whole.astype(next(fits, whole.dtype), copy=False)
 
 
 class Items:

@@ -12,7 +12,7 @@
     value  = number | 'text' ('' is a ') | true | false
 
 ``id`` is a field of every store. A field whose name is no word stands in backquotes. No comparison
-with a missing value holds.
+with a missing value holds; a list without a text is missing, too (``is null``).
 """
 
 from __future__ import annotations

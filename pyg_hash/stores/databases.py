@@ -42,6 +42,7 @@ class DatabaseStore(CodeStore):
     _column = "{}"  # a field
     _among: tuple[str, str]  # "a column has one of the values" and "none of them"
     _has: str  # "a list in a column has a value"
+    _length = "array_length({})"  # of a list in a column
 
     @staticmethod
     @abstractmethod
@@ -49,7 +50,13 @@ class DatabaseStore(CodeStore):
         """How a text is written."""
 
     def _nulls(self, field: str, column: str) -> tuple[str, str]:
-        """That a field is missing, and that it is there."""
+        """That a field is missing, or a list without a text, and that it is there."""
+        if self.fields.get(field) is list:
+            length = self._length.format(column)
+            return (
+                f"({column} is null or {length} == 0)",
+                f"({column} is not null and {length} != 0)",
+            )
         return f"{column} is null", f"{column} is not null"
 
     def _scope(self, where: Tree | None) -> str:
@@ -139,6 +146,7 @@ class LanceStore(DatabaseStore):
     _column = "`{}`"
     _among = "{} IN ({})", "{} NOT IN ({})"
     _has = "coalesce(array_has({}, {}), false)"
+    _length = "coalesce(array_length({}), 0)"
 
     table: Any
     _lock: Path | None = None  # of a table on this machine
@@ -457,6 +465,8 @@ class MilvusStore(DatabaseStore):
     def _nulls(self, field: str, column: str) -> tuple[str, str]:
         if not self._lite and field != "id":
             return super()._nulls(field, column)
+        if self.fields.get(field) is list:
+            return f"array_length({column}) == 0", f"array_length({column}) != 0"
         zero = '""' if self.id_type is str else "0"  # Milvus Lite has no missing values, nor ids
         return f"(id < {zero} and id > {zero})", f"(id >= {zero} or id < {zero})"
 

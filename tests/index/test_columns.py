@@ -69,6 +69,18 @@ def test_ids_whose_64_bits_are_equal(monkeypatch):
     assert ids.find(asked).tolist() == [3, 2, 1, -1, -1]
 
 
+def test_ids_compare_as_texts_do():
+    values = ["b", "", "ä☺", "a\n", "b"]
+    ids = ids_of(values)
+    for more in ([], ["c"], ["a", "", "z"] * 9):
+        if more:
+            ids.append(ids_of(more))
+            values += more
+        for asked in ["", "a", "b", "ä", "😀"]:
+            for sign, compare in SIGNS.items():
+                assert ids.hits(sign, [asked]).tolist() == [compare(v, asked) for v in values]
+
+
 DRAW = {
     int: lambda r: int(r.integers(-3, 4)),
     float: lambda r: float(r.integers(-3, 4)) / 2,
@@ -102,7 +114,7 @@ def test_columns_are_lists(kind):
         assert column.take(some).at(np.arange(20)) == [rows[i] for i in some]
         stored = StoredArrays(column.take(np.arange(len(rows))).arrays("f"))
         column = Column.read(kind, stored, "f", len(rows))
-        assert column.hits("null", ()).tolist() == [value is None for value in rows]
+        assert column.hits("null", ()).tolist() == [value in (None, []) for value in rows]
         wanted = [v for v in drawn(kind, 40, draw) if v is not None][: 1 + turn % 3]
         if kind is list:
             texts = [text for value in wanted for text in value] or ["x"]
@@ -115,6 +127,47 @@ def test_columns_are_lists(kind):
             assert column.hits(sign, wanted[:1]).tolist() == want
     with pytest.raises((KeyError, ValueError)):
         Column.read(kind, stored, "f", len(rows) + 1)
+
+
+@pytest.mark.parametrize("clash", [False, True])
+@pytest.mark.parametrize("kind", [str, list])
+def test_texts_stay_in_order_while_they_change(kind, clash, monkeypatch):
+    """What filters keep from one question to the next, of one column that grows and changes."""
+    if clash:
+        monkeypatch.setattr(Texts, "prints", lambda self: np.zeros(len(self), np.int64))
+    texts = ["", "a", "ab", "b" * 8, "b" * 9, "ä", "￿", "😀"]
+    draw = np.random.default_rng(3)
+
+    def some(n):
+        found = [texts[i] + str(i % 3) * int(i % 2) for i in draw.integers(0, len(texts), 2 * n)]
+        rows = (
+            found[:n] if kind is str else [found[i : i + int(draw.integers(3))] for i in range(n)]
+        )
+        return [None if draw.random() < 0.1 else row for row in rows]
+
+    rows = some(60)
+    column = Column.of(kind, rows)
+    for turn in range(30):
+        new = some(turn % 5)
+        column.append(Column.of(kind, new))
+        rows += new
+        if turn % 4 == 3:
+            place = int(draw.integers(len(rows)))
+            (rows[place],) = some(1)
+            column.assign(np.array([place]), Column.of(kind, rows[place : place + 1]))
+        for _ in range(2 if turn % 3 else 1):
+            for text in [*texts, "a1", "zz"]:
+                if kind is list:
+                    want = [row is not None and text in row for row in rows]
+                    assert column.hits("has", [text]).tolist() == want
+                    continue
+                assert column.hits("=", [text]).tolist() == [row == text for row in rows]
+                for sign, compare in SIGNS.items():
+                    want = [row is not None and compare(row, text) for row in rows]
+                    assert column.hits(sign, [text]).tolist() == want, (sign, text)
+        if kind is list:
+            want = [row is not None and bool({"a", "ab"} & {*row}) for row in rows]
+            assert column.hits("has", ["a", "ab"]).tolist() == want
 
 
 @pytest.mark.parametrize("kind", [str, int, float])

@@ -56,7 +56,7 @@ def condition(draw: random.Random, ids: list[Any]) -> Filter:
     name = draw.choice(list(fields))
     if draw.random() < 0.15:
         word, there = draw.choice([("", False), ("not ", True)])
-        return f"{name} is {word}null", lambda row: (row[name] is not None) == there
+        return f"{name} is {word}null", lambda row: (row[name] not in (None, [])) == there
     value, kind = draw.choice(values[name]), fields[name]
     if kind is list:
         return f"{name} has {written(value)}", lambda row: value in (row[name] or [])
