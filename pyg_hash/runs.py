@@ -97,7 +97,7 @@ class RunItems:
 class Run:
     """One run folder.
 
-    What reads a file of it raises :class:`CorruptFileError <pyg_hash.utils.CorruptFileError>`
+    What reads a file of it raises :class:`CorruptFileError <pyg_hash.utils.files.CorruptFileError>`
     if the file is damaged or of a later version, ``FileNotFoundError`` if it is gone, and
     ``ValueError`` if it is that of another run, or of another model than the run's.
     """
@@ -154,7 +154,7 @@ class Run:
 
     @classmethod
     def open(cls, path: PathLike, need: Iterable[str] = ("config", "model", "items")) -> Run:
-        """Open a run folder with some :data:`PARTS`; ``IncompleteRunError`` lists what it lacks."""
+        """Open a run folder with some ``PARTS``; ``IncompleteRunError`` lists what it lacks."""
         files.check_path(path)
         run = cls(Path(path))
         if not run.path.is_dir():
@@ -275,7 +275,7 @@ class Run:
             )
 
     def keep_rows(self, rows: Mapping[str, Tensor]) -> None:
-        """Keep :func:`data_rows <pyg_hash.utils.provenance.data_rows>`, and whose they are."""
+        """Keep ``utils.provenance.data_rows``, and whose they are."""
         files.save_tensors(self.path / ROWS, rows)
         self.note(data=digest_of(rows), settings=_digest_of_settings(self.config()))
 
@@ -464,7 +464,7 @@ class Run:
     def searched(
         self, modality: Modality, items: RunItems | None = None, *, named: bool = False
     ) -> HammingIndex:
-        """The catalogue, else :meth:`index` with fields, in memory (:func:`with_fields`).
+        """The catalogue, else :meth:`index` with fields, in memory (``with_fields``).
 
         ``items`` are those of the run, if they are read already; ``named``: always under their ids.
         """

@@ -63,7 +63,7 @@ class InstanceLoader(NodeLoader):
         num_neighbors: see :class:`InstanceSampler`, as ``num_members``.
         num_members: labelled instances that stand for all in a batch.
         seeds: nodes of ``data`` to train on, bool ``[N]`` or int64 ``[n]``; None takes all.
-        cell_size: seeds of a batch come in cells of so many neighbours (:class:`CellShuffle`);
+        cell_size: seeds of a batch come in cells of so many neighbours (``CellShuffle``);
             1 draws each by itself. Cells of 100 need several times fewer nodes a seed, so that an
             epoch is as much cheaper; but a cell is no sample of all nodes: keep several in a batch.
         shuffle: draw seeds, or cells, in random order.
@@ -195,7 +195,7 @@ class InstanceSampler(BaseSampler):
     taken with probability :math:`p` weighs :math:`1/p` of what it is, and degrees stay those of
     the whole graph, so that each row of a batch's operator has the row of
     :math:`\hat A = D^{-1/2}(A + P M P^\top + S)D^{-1/2}` as its expectation. The same members
-    stand for a class in the whole batch (:class:`HubSampler`).
+    stand for a class in the whole batch (``HubSampler``).
 
     Neighbours are sampled as :class:`~torch_geometric.loader.NeighborLoader` does it (Hamilton,
     Ying, Leskovec: "Inductive representation learning on large graphs", NIPS 2017, Algorithm 2),

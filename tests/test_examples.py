@@ -62,6 +62,22 @@ def test_own_method(tmp_path, monkeypatch, capsys):
     assert torch.equal(type(model).load("model").encode(data, "text"), model.encode(data, "text"))
 
 
+def test_own_graph_method(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    raw, module = SyntheticCrossModal(200)[0], "own_graph_method"
+    made = recipe(f"{module}:Attentive", k=5, num_bits=16, label_rate=1.0)
+    data = made.transforms(raw.clone())
+    model = made.model(data)
+    made.fit(model, data, progress=False)
+    result = evaluate(model, data)
+    assert result.protocol == "inductive" and min(result.i2t, result.t2i) > 0.8
+    model.save(tmp_path / "model")
+    model = type(model).load(tmp_path / "model").eval()
+    query = data["image"].query_mask
+    for m, relax in (("image", model.relax_image), ("text", model.relax_text)):
+        assert (relax(raw[m].x[query]) - model(data)[m][query]).abs().max() < 1e-5
+
+
 def test_demo(small_emoji, undrawn, monkeypatch, tmp_path, capsys):
     demo = load("demo")
     plain = tuple(word for word in demo.RUNS["taught"] if word not in demo.TEXTS_WITH_MEANING)

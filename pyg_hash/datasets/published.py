@@ -733,7 +733,7 @@ class Wikipedia(PublishedDataset):
     Labels are 0..9. Source: Rasiwasia et al., "A New Approach to Cross-Modal Multimedia
     Retrieval", ACM Multimedia 2010.
 
-    The raw files have to lie in ``<root>/raw``; :meth:`download` lists them. Arguments that are not
+    The raw files have to lie in ``<root>/raw``; ``download`` lists them. Arguments that are not
     named here are those of :class:`~pyg_hash.datasets.CrossModalDataset`.
 
     Args:

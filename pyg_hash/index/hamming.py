@@ -46,7 +46,7 @@ class HammingIndex(CodeStore):
     the folder together. Any number of processes may read the file while one writes it; each goes
     on with the content that it opened. One at a time may change it, from the first change to
     :meth:`save` or :meth:`close`: others get a
-    :class:`BusyError <pyg_hash.utils.files.BusyError>` that names the process.
+    :class:`BusyError <pyg_hash.utils.locks.BusyError>` that names the process.
     Threads may search one index at the same time, but not change it meanwhile.
 
     Without FAISS the search is done in torch, slower and with the same results. For examples see

@@ -237,7 +237,7 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
             ``'wikipedia'``; None for our defaults.
         settings: of every method ``num_bits``, ``seed``, ``val_rate`` (share of the training items
             held out), ``model_options`` (keywords of the model) and ``scaling`` (of ScaleFeatures);
-            where ``METHODS`` lists them, also ``label_rate``, ``protocol``, ``k``, ``metric``,
+            where :data:`METHODS` lists them, also ``label_rate``, ``protocol``, ``k``, ``metric``,
             ``weight``, ``match``, ``graph_options`` (keywords of the graph's transforms),
             ``epochs``, ``lr`` (one number, or a mapping part of the model -> number, or -> mapping
             path of a module -> number), ``optimizer`` (``{'name': 'Adam', ...}``, a class of

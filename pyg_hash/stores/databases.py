@@ -140,7 +140,7 @@ class LanceStore(DatabaseStore):
     Every change is on disk when the call returns, whole or not at all; those on one machine wait
     for each other. Searches compare with all codes that pass the filter, exactly. Any number of
     processes may read; each sees the table as it was when it opened it or last changed it.
-    :attr:`table` is LanceDB's own object, for everything that is not part of the interface.
+    ``table`` is LanceDB's own object, for everything that is not part of the interface.
     """
 
     _column = "`{}`"
@@ -298,7 +298,7 @@ class MilvusStore(DatabaseStore):
     The same class talks to a cluster (``"http://host:19530"``) and to a file of Milvus Lite
     (``"codes.db"``, which needs ``milvus-lite`` 2.5; version 3 has no binary vectors). Changes
     are seen by everybody at once (consistency level Strong) but large ones are sent in parts, so
-    one that fails may be half done. :attr:`client` is Milvus's own object.
+    one that fails may be half done. ``client`` is Milvus's own object.
     """
 
     _most = _MOST
@@ -327,7 +327,7 @@ class MilvusStore(DatabaseStore):
         """Make an empty collection ``name``.
 
         ``uri`` is the address of a cluster, or a file of Milvus Lite; ``index='BIN_FLAT'`` is
-        exact, ``'BIN_IVF_FLAT'`` (clusters only) looks into :attr:`nprobe` of ``nlist`` groups, in
+        exact, ``'BIN_IVF_FLAT'`` (clusters only) looks into ``nprobe`` of ``nlist`` groups, in
         radius searches too; ``connection`` is more for ``pymilvus.MilvusClient``, for example
         ``token``. The others are those of every :class:`CodeStore <pyg_hash.index.CodeStore>`.
 

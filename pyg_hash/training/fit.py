@@ -107,7 +107,7 @@ def fit(
         progress: show a progress bar.
 
     Returns:
-        One row an epoch: ``epoch``, the mean of every loss term over the epoch's steps (with the
+        A row an epoch, with ``epoch``, the mean of every loss term over the epoch's steps (with the
         part's name in front if there are several), ``loss`` (the sum over the parts), and
         ``val_map`` where measured.
 
