@@ -729,6 +729,8 @@ def test_a_bad_picture_of_a_folder_leaves_no_text(shop, capsys):
     ):
         (shop / f"{i}.png").rename(shop / "photos" / f"{name}.png")
     (shop / "photos" / "zebra.png").write_bytes(b"none")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(shop / "photos" / "pipes.png")  # nobody writes to it
     assert build(shop / "photos", f"--out={shop}/run", *OWN, "--skip_bad") == 0
     assert "index 10 pictures and 10 texts" in capsys.readouterr().out
 

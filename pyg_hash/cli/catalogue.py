@@ -415,13 +415,13 @@ def states_of(source: Source, kept: Sequence[str] = ()) -> list[str]:
     paths += source.files if source.features else []
     found = list[str]()
     for path, before in zip_longest(tqdm(paths, "files read", delay=1, unit=""), kept):
-        try:
-            about = os.stat(path or "")
-            state = f"{about.st_size} {about.st_mtime_ns} "
-            is_kept = str(before).startswith(state)
-            found.append(before if is_kept else state + files.sha256(Path(str(path)))[:16])
-        except OSError:  # a row without a picture, or one that cannot be read, which is told later
-            found.append("")
+        found.append("")  # of a row without a picture, or one that cannot be read, as is told later
+        if path is not None and os.path.isfile(path):  # a pipe would be waited for
+            with suppress(OSError):
+                about = os.stat(path)
+                state = f"{about.st_size} {about.st_mtime_ns} "
+                is_kept = str(before).startswith(state)
+                found[-1] = before if is_kept else state + files.sha256(Path(path))[:16]
     return found
 
 

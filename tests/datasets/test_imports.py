@@ -16,6 +16,7 @@ import torch
 
 from pyg_hash.cli import main
 from pyg_hash.datasets import FeatureFile, import_files
+from pyg_hash.datasets.raw import open_matrix
 
 N, C = 24, 4
 RNG = np.random.default_rng(1)
@@ -466,6 +467,8 @@ def test_structs_are_read_to_any_depth(kind, tmp_path):
     for mask, of in ((store.train_mask, TR), (store.query_mask, TE), (store.database_mask, DB)):
         assert torch.equal(store.x[mask], torch.from_numpy(IMAGE[of]))
     assert torch.equal(store.y, torch.from_numpy(MULTI).float())
+    labels = open_matrix(tmp_path / "a.mat", "param/more/LAll").read()
+    assert torch.equal(labels, torch.from_numpy(MULTI).float())
     assert ("not used: param/grid [2] (not read) of a.mat" in str(done)) == (kind == "matlab5")
     for wrong in ("label", "image"):
         sio.savemat(tmp_path / "a.mat", {**values, "own": {wrong: np.array([[1, "a"]], object)}})
