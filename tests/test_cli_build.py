@@ -29,6 +29,7 @@ from pyg_hash.datasets.sources import Source, open_source
 from pyg_hash.features import load_image
 from pyg_hash.index import HammingIndex
 from pyg_hash.runs import Run
+from pyg_hash.serve import SearchEngine
 from pyg_hash.typing import binarize
 from pyg_hash.utils.files import load_json, save_json
 
@@ -286,6 +287,29 @@ def test_no_class_that_only_a_run_names_is_imported(built, tmp_path, monkeypatch
     assert HammingIndex.open(run / "catalog" / "text.store").contains(["s1"])[0]
 
 
+def test_the_two_stores_of_a_run_are_listed_as_one(built, capsys):
+    stores = [HammingIndex.open(built[1] / "catalog" / f"{m}.store") for m in ("image", "text")]
+    image, text = (dict.fromkeys(index.list(limit=None), index) for index in stores)
+    every = [*(image | text)]
+    assert len(every) > len(image) > 0 and len(every) > len(text)  # each has items alone
+    for words in ([], ["--start=5", "--limit=7"], ["--start=25"], ["--where=price >= 14"]):
+        assert main(["store", "list", str(built[1]), "--json", *words]) == 0
+        said = capsys.readouterr()
+        rows = [json.loads(line) for line in said.out.splitlines()]
+        names, want = [row["id"] for row in rows], every
+        if "where" in str(words):
+            want = [n for n in every if n in {*stores[0].list(words[0][8:], limit=None)}]
+            want += [n for n in stores[1].list(words[0][8:], limit=None) if n not in want]
+        start = int(words[0][8:]) if "start" in str(words) else 0
+        assert names == want[start : start + (7 if len(words) == 2 else 20)]
+        for row in rows:
+            known = (image | text)[row["id"]].metadata([row["id"]])
+            assert {**row} == {"id": row["id"], **{name: one for name, [one] in known.items()}}
+        assert said.err.endswith(f"of {len(image)} items (image) and {len(text)} items (text)\n")
+    assert main(["store", "list", str(built[1] / "catalog"), "--limit=1"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith(every[0])
+
+
 def test_both_stores_of_a_run_change_alike(built, tmp_path, monkeypatch, capsys):
     run = shutil.copytree(built[1], tmp_path / "run")
     table, ids = tmp_path / "new.csv", tmp_path / "ids.txt"
@@ -313,6 +337,24 @@ def test_both_stores_of_a_run_change_alike(built, tmp_path, monkeypatch, capsys)
     assert main(["store", "delete", str(run), "--where=price >= 14"]) == 0  # a text alone is one
     said = "image: 0 of 26 items deleted\ntext: 2 of 25 items deleted\n"
     assert capsys.readouterr().out == said
+    remove = SearchEngine.remove
+
+    def meanwhile(engine, names):
+        """Somebody adds items after the stores were opened."""
+        for index in stores():
+            some, relaxed = ["s1", "s2"], index.relaxed(["s1", "s2"])
+            index.add(index.codes(some), ["late 1", "late 2"], relaxed=relaxed)
+            index.save()
+        return remove(engine, names)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SearchEngine, "remove", meanwhile)
+        assert main(["store", "delete", str(run), "--where=id = 's3'"]) == 0
+    said = "image: 1 of 26 items deleted\ntext: 1 of 23 items deleted\n"
+    assert capsys.readouterr().out == said
+    assert [len(store) for store in stores()] == [27, 24]
+    assert main(["store", "delete", str(run), "--where=id in ('late 1', 'late 2')"]) == 0
+    capsys.readouterr()
     save, calls = HammingIndex.save, []
 
     def full(index):

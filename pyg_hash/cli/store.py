@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import MISSING
 from functools import cache
 from itertools import chain
@@ -32,8 +32,8 @@ class StoreCommand(Command):
 
     store: str = option(
         MISSING,
-        "NAME.store, NAME.lance, NAME.db or http://HOST:PORT; to delete and update also a run that "
-        "build made, whose two stores change alike",
+        "NAME.store, NAME.lance, NAME.db or http://HOST:PORT; or a run that build made, whose two "
+        "stores are listed as one and change alike",
         ["store"],
     )
 
@@ -49,13 +49,22 @@ class ListItems(StoreCommand):
     def _execute(self) -> None:
         if self.start < 0 or self.limit < 0:
             raise UsageError("start, limit: expected 0 or more")
-        with build.opened(self.store) as store:
-            where = (self.where or "").strip() or None
-            ids = store.list(where, self.start, self.limit).tolist()
-            columns = {"id": ids, **store.metadata(ids)}
-            rows = [*zip(*columns.values(), strict=True)]
+        with ExitStack() as opened:
+            stores = {kind: opened.enter_context(each) for kind, each in at(self.store).items()}
+            where, end = (self.where or "").strip() or None, self.start + self.limit
+            # of what only the second has, so many are among its first
+            found = chain(*(store.list(where, 0, end).tolist() for store in stores.values()))
+            items: dict[Any, Any] = dict.fromkeys([*dict.fromkeys(found)][self.start : end])
+            for store in stores.values():
+                ids = [
+                    name for name, here in zip(items, store.contains([*items]), strict=True) if here
+                ]
+                columns = {"id": ids, **store.metadata(ids)}
+                items |= zip(ids, zip(*columns.values(), strict=True), strict=True)
+            rows = [row for row in items.values() if row]
             of = "" if where is None else "of those that pass the filter, "
-            said = f"{len(rows):,} {of}of {len(store):,} items"
+            every = " and ".join(f"{len(store):,} items{kind}" for kind, store in stores.items())
+            said = f"{len(rows):,} {of}of {every}"
         if not self.json:
             print(printed([*columns], [[*map(cell, row)] for row in rows]), said, sep="\n")
             return
@@ -74,22 +83,23 @@ class DeleteItems(StoreCommand):
         if (self.ids is None) == (self.where is None):
             raise UsageError("items: give either --ids FILE or --where FILTER")
         with to_change(self.store, "delete") as (stores, engine):
-            before = [len(store) for store in stores]
             if self.ids is None:
-                found = [store.list(self.where, 0, len(store)).tolist() for store in stores]
-                names = [*dict.fromkeys(chain(*found))]
+                found = [store.list(self.where, limit=None).tolist() for store in stores]
+                names = [*chain(*found)]
             else:
                 lines = enumerate(lines_of(self.ids), 1)
                 names = [id_of(stores[0], line, f"ids: {self.ids}:{n}") for n, line in lines]
+            names, kinds = [*dict.fromkeys(names)], [""]
+            # counted first: meanwhile others may add to a run
+            counts = [(sum(store.contains(names)), len(store)) for store in stores]
             if engine is None:
                 stores[0].remove(names)
                 stores[0].save()
-                left = {"": stores[0]}
             else:
+                kinds = [f"{modality}: " for modality in engine.indexes]
                 engine.remove(names)
-                left = {f"{modality}: ": store for modality, store in engine.indexes.items()}
-            for (kind, store), count in zip(left.items(), before, strict=True):
-                print(f"{kind}{count - len(store):,} of {count:,} items deleted")
+            for kind, (gone, count) in zip(kinds, counts, strict=True):
+                print(f"{kind}{gone:,} of {count:,} items deleted")
 
 
 class UpdateItems(StoreCommand):
@@ -121,11 +131,25 @@ class UpdateItems(StoreCommand):
             print(f"{len(given):,} of {len(store):,} items changed")
 
 
+def at(address: str) -> dict[str, CodeStore]:
+    """The store at an address; or a run's two, by what they are called."""
+    run = run_at(Path(address))
+    if run.has_catalog:
+        run = Run.open(run.path, need=("config",))
+        return {f" ({modality})": run.catalog(modality) for modality in MODALITIES}
+    return {"": build.opened(address)}
+
+
+def run_at(path: Path) -> Run:
+    """What may be a run at an address, which may be that of its catalogue."""
+    return Run(path.parent if path.name == CATALOG else path)
+
+
 @contextmanager
 def to_change(address: str, what: str) -> Iterator[tuple[list[CodeStore], SearchEngine | None]]:
     """The store at an address; or a run's two, and the engine that changes them alike."""
     path = Path(address)
-    run = Run(path.parent if path.name == CATALOG else path)
+    run = run_at(path)
     if not run.has_catalog:
         run = Run(path.parent.parent)
         if run.has_catalog and path.parent.name == CATALOG:
