@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import importlib
 import importlib.util
 import pkgutil
 import re
+import textwrap
 import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 import pyg_hash
 from pyg_hash.cli.command import COMMANDS
 from pyg_hash.cli.options import TrainConfig
+from pyg_hash.datasets import SyntheticCrossModal
 
 ROOT = Path(__file__).resolve().parents[1]
 INTERNAL = {"cli", "__main__"}  # documented as a command, not as an API
@@ -108,6 +113,54 @@ def test_settings_in_the_documents_exist():
             if "pyg-hash" in line:
                 used = set(re.findall(r"--([a-z_]+)", line))
                 assert used <= known, f"{path.name}: {line}"
+
+
+def python_of(page):
+    """The Python of a page, what it includes too, each with the page before it."""
+    text = page.read_text()
+    kinds = r"^\.\. (?:code-block:: python|literalinclude:: (\S+py))\n((?:   .*\n|\n)*)"
+    for found in re.finditer(kinds, text, re.M):
+        code = textwrap.dedent(found[2])
+        if found[1]:
+            code = (page.parent / found[1]).read_text()
+        yield text[: found.start()], code
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.rst")), ids=lambda page: page.stem)
+def test_names_in_python_are_made_or_told(page):
+    """By the Python of the page so far, or in ``...`` above it."""
+    known = set(dir(builtins))
+    for before, code in python_of(page):
+        known |= {name for told in re.findall("``([^`]+)``", before) for name in told.split()}
+        tree = ast.parse(code)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                known |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                known.add(node.name)
+            elif isinstance(node, ast.arg):
+                known.add(node.arg)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                known.add(node.id)
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        assert not used - known, code
+
+
+@pytest.mark.parametrize("name", ["get_started", "concepts", "methods", "baselines"])
+def test_python_of_pages_runs(name, monkeypatch, tmp_path):
+    class Emoji(SyntheticCrossModal):
+        def __init__(self, root, pre_transform=None):
+            super().__init__(100, pre_transform=pre_transform)
+
+        def text_encoder(self):
+            return lambda texts: torch.ones(len(texts), 64)
+
+    monkeypatch.setattr("pyg_hash.datasets.Emoji", Emoji)
+    monkeypatch.chdir(tmp_path)
+    space = {}
+    for _, code in python_of(ROOT / "docs" / f"{name}.rst"):
+        if "MyCNN" not in code:
+            exec(compile(code, name, "exec"), space)
 
 
 def test_no_machine_paths():
