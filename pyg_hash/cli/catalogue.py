@@ -147,11 +147,10 @@ class Build(Command):
         return found
 
     def _is_done(self, run: Run, about: dict[str, Any], source: Source) -> bool:
-        """Whether the run is there already; ``ValueError``: it is of something else.
+        """Whether the run is there already, to which ``about`` is fitted.
 
-        ``about`` gets what is noted of data and files.
-
-        ``FileExistsError``: what is there is no build's, and would be replaced.
+        ``ValueError``: it is of something else. ``FileExistsError``: what is there is no build's,
+        and would be replaced.
         """
         from pyg_hash.datasets.feature_file import open_feature_file, read_about
 
@@ -391,11 +390,8 @@ def from_anywhere(told: dict[str, Any]) -> dict[str, Any]:
 
 def by_time(path: str | None) -> Any:
     """What an earlier version noted of a file."""
-    try:
-        found = os.stat(path or "")
-    except OSError:
-        return path
-    return path, found.st_size, found.st_mtime_ns
+    there = os.stat(path) if path and os.path.exists(path) else None
+    return (path, there.st_size, there.st_mtime_ns) if there else path
 
 
 def digest_of(source: Source, state: Callable[[str | None], Any] = lambda path: path) -> str:

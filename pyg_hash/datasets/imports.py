@@ -154,8 +154,8 @@ class Gathered:
         if not bare.any():
             return
         first, kept = int(bare.argmax()), ~bare
-        of = f" ({self.values[PATHS][first]})" if PATHS in self.values else ""
-        told = f"{bare.sum():,} of {len(bare):,} rows have no text (first: row {first}{of})"
+        name = self.values[PATHS][first] if PATHS in self.values else f"row {first}"
+        told = f"{bare.sum():,} of {len(bare):,} rows have no text (first: {name})"
         if bare.all():
             raise ValueError(f"text: {told}")
         self.notes.append(f"left out: {told}")

@@ -387,7 +387,7 @@ def test_pictures_without_a_caption_are_left_out(tmp_path):
     np.save(tmp_path / "lab.npy", MULTI)
     files = options_of(tmp_path)
     done = import_files(files, tmp_path / "x.h5", query="4:8")
-    assert "left out: 2 of 24 rows have no text (first: row 0 (0.jpg))" in str(done)
+    assert "left out: 2 of 24 rows have no text (first: 0.jpg)" in str(done)
     dataset, kept = FeatureFile(done.path), np.delete(np.arange(N), bare)
     store = dataset[0]["image"]
     assert torch.equal(store.x, torch.from_numpy(IMAGE[kept]))
