@@ -63,7 +63,7 @@ def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
                 "one on to CrossModalDataset"
             )
     else:
-        cls = find(config.dataset, known, "dataset", f"{more}, or MODULE:CLASS")
+        cls = find(config.dataset, known, "dataset", f"or {more}, or MODULE:CLASS")
     check_options(cls, config.dataset_options, "dataset_options", taken)
     for name, one in inspect.signature(cls).parameters.items():
         some = one.default is not one.empty or one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
