@@ -3,8 +3,9 @@
 A loss without rows is an exact zero with zero gradients. Tensors of another type than asked for
 raise ``TypeError``; shapes or labels that do not fit, numbers out of their range and unknown
 options raise ``ValueError``. Each message names the argument. Likelihoods and contrasts take
-float32 or float64, which must be the same for all codes, and have first derivatives only: in a
-backward pass with ``create_graph=True`` they raise ``RuntimeError``.
+float32 or float64, which must be the same for all codes (half precision is taken as float32), and
+have first derivatives only: in a backward pass with ``create_graph=True`` they raise
+``RuntimeError``.
 """
 
 import warnings

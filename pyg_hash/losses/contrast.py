@@ -59,11 +59,12 @@ def contrastive_loss(
     """
     check_choice(reduction, ("mean", "sum"), "reduction")
     check_positive(temperature, "temperature")
-    check_pairs(a, b)
+    a, b = check_codes(a, b)
+    check_same_rows(a, b, "a", "b")
     if (others is None) != (own is None):
         raise ValueError("others and own: give both, the bank and where in it b is, or neither")
     if others is not None and own is not None:
-        check_codes(others, b, "others", "b")
+        others, b = check_codes(others, b, "others", "b")
         if own.dtype != torch.int64:
             raise TypeError(f"own: expected row numbers, int64 [n], got {own.dtype}")
         if own.shape != b.shape[:1]:
@@ -76,11 +77,12 @@ def contrastive_loss(
     return reduced(sum_of_rows(a, b, temperature, others, own), len(a), reduction)
 
 
-def check_codes(a: Tensor, b: Tensor, name_a: str = "a", name_b: str = "b") -> None:
-    """Raise unless both are ``[rows, num_bits]`` of one dtype, float32 or float64."""
+def check_codes(a: Tensor, b: Tensor, name_a: str = "a", name_b: str = "b") -> list[Tensor]:
+    """Both, if they are ``[rows, num_bits]`` of one dtype; half precision becomes float32."""
     check_floats(a, name_a)
     check_floats(b, name_b)
     both = f"{name_a} and {name_b}"
+    a, b = (x.float() if x.dtype.itemsize == 2 else x for x in (a, b))
     if a.dtype != b.dtype or a.dtype not in (torch.float32, torch.float64):
         raise TypeError(
             f"{both}: expected both float32 or both float64, got {a.dtype} and {b.dtype}; "
@@ -88,12 +90,7 @@ def check_codes(a: Tensor, b: Tensor, name_a: str = "a", name_b: str = "b") -> N
         )
     if a.size(1) != b.size(1):
         raise ValueError(f"{both}: {a.size(1)} and {b.size(1)} bits; codes must be equally long")
-
-
-def check_pairs(a: Tensor, b: Tensor) -> None:
-    """Raise unless both are codes of the same items."""
-    check_codes(a, b)
-    check_same_rows(a, b, "a", "b")
+    return [a, b]
 
 
 def sum_of_rows(

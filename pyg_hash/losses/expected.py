@@ -43,7 +43,7 @@ def expected_pairwise_nll(
     second derivative.
     """
     check_choice(reduction, ("mean", "sum"), "reduction")
-    check_codes(a, b)
+    a, b = check_codes(a, b)
     check_likelihood(factor, 1.0)
     for name, codes, p in (("a_p", a, a_p), ("b_p", b, b_p)):
         check_floats(p, name)

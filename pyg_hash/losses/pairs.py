@@ -61,7 +61,7 @@ def pairwise_nll(
     factor = (1.0 if squared else 0.5) if factor is None else factor
     similar = (0.999 if squared else 1.0) if similar is None else similar
     check_likelihood(factor, similar)
-    a_y, b_y = comparable(a, b, a_y, b_y, match, reduction)
+    a, b, a_y, b_y = comparable(a, b, a_y, b_y, match, reduction)
     bounds = None
     if a_y.dim() == 1 and similar == 1 and not squared:
         # in order of classes the similar pairs of a tile form few rectangles
@@ -100,11 +100,11 @@ def check_likelihood(
 
 def comparable(
     a: Tensor, b: Tensor, a_y: Tensor, b_y: Tensor, match: str, reduction: str
-) -> tuple[Tensor, Tensor]:
-    """Check; labels as numbers, equal where similar, or multi-hot, sharing one where similar."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Codes, checked; labels as numbers, equal where similar, or multi-hot, sharing one there."""
     check_choice(reduction, ("mean", "sum"), "reduction")
     check_choice(match, ("shared", "equal"), "match")
-    check_codes(a, b)
+    a, b = check_codes(a, b)
     check_labels(a_y, "a_y", num_rows=a.size(0))
     check_labels(b_y, "b_y", num_rows=b.size(0))
     if a_y.shape[1:] != b_y.shape[1:]:
@@ -114,13 +114,13 @@ def comparable(
         )
     if a_y.dim() == 2 and match == "shared":
         if not bool((a_y.sum(1) == 1).all() and (b_y.sum(1) == 1).all()):
-            return a_y.to(a.dtype), b_y.to(a.dtype)
+            return a, b, a_y.to(a.dtype), b_y.to(a.dtype)
         a_y, b_y = a_y.int().argmax(1), b_y.int().argmax(1)
     both = torch.cat([a_y, b_y])
     # dim=None compares numbers, dim=0 whole rows
     dim = None if both.dim() == 1 else 0
     numbers = torch.unique(both if dim is None else both.bool(), dim=dim, return_inverse=True)[1]
-    return numbers[: len(a_y)], numbers[len(a_y) :]
+    return a, b, numbers[: len(a_y)], numbers[len(a_y) :]
 
 
 def _same_label(a_y: Tensor, b_y: Tensor, out: Tensor) -> Tensor:

@@ -7,9 +7,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pyg_hash.losses.contrast import check_pairs, sum_of_rows
+from pyg_hash.losses.contrast import check_codes, sum_of_rows
 from pyg_hash.typing import Reduction
-from pyg_hash.utils.checks import check_choice, check_positive, check_weight, reduced
+from pyg_hash.utils.checks import (
+    check_choice,
+    check_positive,
+    check_same_rows,
+    check_weight,
+    reduced,
+)
 
 
 def ranking_loss(
@@ -41,7 +47,8 @@ def ranking_loss(
     check_weight(margin, "margin")
     check_positive(kappa, "kappa")
     check_weight(shift, "shift")
-    check_pairs(a, b)
+    a, b = check_codes(a, b)
+    check_same_rows(a, b, "a", "b")
     cut = (margin / kappa, shift / kappa)
     contrast = sum_of_rows(a, b, kappa, cut=cut) + sum_of_rows(b, a, kappa, cut=cut)
     return reduced(kappa * contrast + 2 * margin * len(a), len(a), reduction)

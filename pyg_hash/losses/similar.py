@@ -41,7 +41,7 @@ def linear_similarity_loss(
     ``ValueError``: another ``dissimilar``; a second derivative raises none.
     """
     check_choice(dissimilar, (-1.0, 0.0), "dissimilar")
-    a_y, b_y = comparable(a, b, a_y, b_y, match, reduction)
+    a, b, a_y, b_y = comparable(a, b, a_y, b_y, match, reduction)
     with torch.no_grad():  # S = (1 - dissimilar) J + dissimilar, with J of the similar pairs
         to_a, to_b = _similar_sums(a, b, a_y, b_y)
         to_a = (1 - dissimilar) * to_a + dissimilar * b.sum(0)
@@ -58,7 +58,7 @@ def similar_distance_loss(
     :math:`\sum_{p,q} J_{pq} \lVert a_p - b_q \rVert_2^2`, with :math:`J_{pq} = 1` if the two share
     a label, else 0. As cheap as :func:`linear_similarity_loss`; ``'mean'`` divides it by ``n * m``.
     """
-    a_y, b_y = comparable(a, b, a_y, b_y, "shared", reduction)
+    a, b, a_y, b_y = comparable(a, b, a_y, b_y, "shared", reduction)
     with torch.no_grad():  # a column of ones beside the codes counts the similar pairs
         more_a, more_b = (F.pad(x, (0, 1), value=1.0) for x in (a, b))
         to_a, to_b = _similar_sums(more_a, more_b, a_y, b_y)

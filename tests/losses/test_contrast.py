@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch_geometric.testing import withCUDA
 
-from pyg_hash.losses import contrast, contrastive_loss, ranking_loss
+from pyg_hash.losses import (
+    contrast,
+    contrastive_loss,
+    expected_pairwise_nll,
+    linear_similarity_loss,
+    pairwise_nll,
+    ranking_loss,
+)
 
 
 def codes(*rows, bits=5, seed=0, dtype=torch.float64):
@@ -229,7 +236,7 @@ ONE, ROWS = torch.ones(3, 2), torch.arange(3)
         (ONE.long(), ONE, {}, TypeError, "a: .*int64"),
         (ONE, ONE[0], {}, ValueError, r"b: .*\[2\]"),
         (ONE, ONE.double(), {}, TypeError, "a and b: .*float64"),
-        (ONE.half(), ONE.half(), {}, TypeError, "a and b: .*float16"),
+        (ONE.half(), ONE.double(), {}, TypeError, "a and b: .*float32 and torch.float64"),
         (ONE, torch.ones(3, 4), {}, ValueError, "a and b: 2 and 4 bits"),
         (ONE, torch.ones(4, 2), {}, ValueError, "a and b: 3 and 4 rows"),
         (ONE, ONE, {"reduction": "none"}, ValueError, "reduction.*'none'"),
@@ -270,3 +277,23 @@ def test_errors_of_the_contrast(options, error, message):
 def test_errors_of_the_ranking(options, message):
     with pytest.raises(ValueError, match=message):
         ranking_loss(ONE, ONE, **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_taken_as_float32(dtype):
+    a, b = (x.detach().to(dtype).requires_grad_() for x in codes(6, 6, bits=8, dtype=torch.float32))
+    y, p = torch.arange(6) % 2, torch.rand(6, 2)
+    bank, own = torch.randn(9, 8).to(dtype), torch.arange(6)
+    for loss in (
+        contrastive_loss,
+        lambda a, b: contrastive_loss(a, b, others=bank.to(a), own=own),
+        ranking_loss,
+        lambda a, b: pairwise_nll(a, b, y, y),
+        lambda a, b: linear_similarity_loss(a, b, y, y),
+        lambda a, b: expected_pairwise_nll(a, b, p, p),
+    ):
+        value = loss(a, b)
+        assert value.dtype == torch.float32 and torch.equal(value, loss(a.float(), b.float()))
+        value.backward()
+        assert a.grad.dtype == dtype and bool(a.grad.any())
+        assert torch.equal(value, loss(a, b.float()))
