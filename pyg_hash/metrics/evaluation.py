@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import product
@@ -18,9 +19,10 @@ from pyg_hash.graph import protocol
 from pyg_hash.metrics.counts import Ranking, normalised_gain, tied_at
 from pyg_hash.metrics.mean_ap import Denominator, Ties, check_definition, mean_average_precision
 from pyg_hash.metrics.scored import expected_recall, pair_places
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils.checks import as_mask, check_choice, check_labels, is_mask
 from pyg_hash.utils.digests import same_rows
+from pyg_hash.utils.modes import eval_mode
 from pyg_hash.utils.oddities import (
     CollapseWarning,
     OddDataWarning,
@@ -37,6 +39,7 @@ Split = Literal["query", "val"]
 Scores = dict[str, float]
 RECALL_AT = (1, 5, 10)
 EDGE = 10  # the answers whose edge is looked at
+_OTHER_BITS = 0.03  # share, more than rounding changes
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ def evaluate(
     masks or labels that are missing or do not fit; unknown options. ``CollapseWarning``: more than
     half of a database has one code. ``OddDataWarning``: queries share no label with its items, or
     repeat pairs of it, or are training pairs; features are scaled otherwise than those that the
-    model was trained on.
+    model was trained on; an inductive class of somebody else's gives new items other codes.
     """
     check_choice(split, ("query", "val"), "split")
     check_definition(topk, ties, denominator)  # before the encoding, which may take long
@@ -195,6 +198,17 @@ def evaluate(
         expected = [data[m].database_mask.size(0), model.num_bits]
         if shape != expected:
             raise ValueError(f"model.encode(data, {m!r}): gave {shape}, not {expected}")
+
+    named_protocol = name(data) if (name := getattr(model, "protocol", None)) else protocol(data)
+    asks_anew = split == "query" and named_protocol == "inductive"
+    kind = type(model).__name__
+    if asks_anew and (other_bits := _other_bits(model, data, codes, parts)) > _OTHER_BITS:
+        warnings.warn(
+            f"{kind}: {other_bits:.0%} of the bits of queries differ between forward, as "
+            "measured here, and relaxed_new, by which a search asks; make the two agree",
+            OddDataWarning,
+            stacklevel=2,
+        )
 
     # the rows of the queries (0) or of the database (1), where the codes are
     (query, database), (own, others), (asked, offered) = (
@@ -277,7 +291,7 @@ def evaluate(
     named = "" if relevance == "y" else f", relevance={relevance}"
     return Evaluation(
         **maps,
-        protocol=name(data) if (name := getattr(model, "protocol", None)) else protocol(data),
+        protocol=named_protocol,
         definition=f"mAP@{topk or 'all'}, {ties} ties, denominator={denominator}{named}",
         num_labels=read,
         label_rate=share,
@@ -294,6 +308,23 @@ def evaluate(
         + [f"{unjudged} queries have no label: mAP and NDCG are of the other {num_judged}"]
         * bool(unjudged),
     )
+
+
+def _other_bits(model: Any, data: HeteroData, codes: Any, parts: Any) -> float:
+    """Share of the bits of some queries that differ if these come alone, as new items."""
+    kind = type(getattr(model, "_orig_mod", model))
+    ways = [getattr(kind, name, _other_bits).__module__ for name in ("forward", "relaxed_new")]
+    # those of ours run one and the same network
+    if getattr(model, "intake", None) is None or all(x.startswith("pyg_hash.") for x in ways):
+        return 0.0
+    shares = [0.0]
+    with eval_mode(model), suppress(NotImplementedError):
+        for m in MODALITIES:
+            rows = parts[m][0][:: -(-len(parts[m][0]) // 100)]
+            z = model.relaxed_new(data[m].x[rows.to(data[m].x.device)], m)
+            own = codes[m][rows.to(codes[m].device)]
+            shares.append(float((binarize(z).to(own) != own).float().mean()))
+    return max(shares)
 
 
 def _is_scaled_alike(model: Any, data: HeteroData) -> bool:

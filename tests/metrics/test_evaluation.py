@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from small import graph_for, model_for
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -23,6 +24,7 @@ from pyg_hash.metrics import (
     ndcg,
     pair_recall,
 )
+from pyg_hash.models import MCGCN
 from pyg_hash.utils.provenance import data_rows
 
 MODALITIES = ("image", "text")
@@ -388,3 +390,24 @@ def test_relevance_that_the_data_lack(data: HeteroData, model: Remembered) -> No
     with pytest.raises(ValueError, match=r"data\['image'\].subgroup: has 59 rows, expected 60"):
         evaluate(model, data, relevance="subgroup")
     assert model.calls == []
+
+
+@pytest.mark.parametrize("way", ["same", "other", "none"])
+def test_codes_of_queries_as_new_items_that_differ_are_said(way: str) -> None:
+    data = graph_for(MCGCN)
+
+    class Own(MCGCN):
+        def relaxed_new(self, x: Tensor, modality: Any) -> Tensor:
+            if way == "none":
+                raise NotImplementedError
+            z = super().relaxed_new(x, modality)
+            return z if way == "same" else -z
+
+    model = model_for(Own, data).attach(data)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        evaluate(model, data)
+        evaluate(model, graph_for(MCGCN, "transductive"))  # where they may
+    lines = [str(one.message) for one in said if "relaxed_new" in str(one.message)]
+    assert len(lines) == (way == "other")
+    assert way != "other" or lines[0].startswith("Own: 100% of the bits of queries differ")
