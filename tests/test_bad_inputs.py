@@ -493,7 +493,11 @@ COMMANDS = [  # words, status, message
     (["train", OUT, DATA, "--model_options.x=1"], 2, "model_options: MCGCN has no option"),
     (["train", OUT, DATA, "--dataset_options.x=1"], 2, "dataset_options: FeatureFile"),
     (["train", OUT, DATA, "--model=lsh", "--label_rate=1"], 2, "label_rate: LSH has no such"),
-    (["train", OUT, DATA, "--model=lsh", "--patience=1", "--val_rate=.5"], 2, "closed form"),
+    (
+        ["train", OUT, DATA, "--model=lsh", "--patience=1", "--val_rate=.5"],
+        2,
+        "patience: LSH has no such setting",
+    ),
     (["train", OUT, DATA, "--resume"], 2, "resume: .* holds no run"),
     (["store", "delete", "a.store", "7"], 2, "arguments: 7; 'store delete' knows .*--ids, --where"),
     (["store", "delete", "{tmp}/a.store", "--ids={tmp}/gone.txt"], 1, "no such"),

@@ -592,3 +592,71 @@ def test_a_model_of_another_method_and_data_scaled_otherwise_are_named():
     for wrong in (data, ScaleFeatures(center=("image", "text"))(data)):
         with pytest.warns(OddDataWarning, match="scaled otherwise than those of the training"):
             evaluate(model, wrong)
+
+
+OWN_DEFAULTS = """
+from pyg_hash.models import EncoderHashModel
+class Mine(EncoderHashModel):
+    reads_labels = False
+    recipe_defaults = {"epochs": 4, "lr": 0.1, "num_bits": 8, "seed": 5, "val_rate": 0.2,
+                       "patience": 1, "tau": 0.5, "k": 3}
+    def __init__(self, num_features, num_bits=32, *, tau=0.9, k=1, batch_size=2):
+        super().__init__(num_bits, num_features=num_features)
+    def relaxed(self, x, modality): ...
+    def loss(self, out, data): ...
+    def recipe_graph(settings):
+        return settings["k"]
+class Wrong(Mine):
+    recipe_defaults = {**Mine.recipe_defaults, "taus": 0.5}
+class Whole(Mine):
+    recipe_defaults = {"epochs": 1, "lr": 0.1}
+    def __init__(self, num_features, num_bits=32):
+        super().__init__(num_features, num_bits)
+"""
+
+
+def test_defaults_of_ones_own_mean_the_same_everywhere(tmp_path, monkeypatch):
+    from pyg_hash.cli import build
+    from pyg_hash.cli.options import TrainConfig
+
+    (tmp_path / "own_defaults.py").write_text(OWN_DEFAULTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    data = SyntheticCrossModal(60, 3, (12, 10))[0]
+    made = recipe("own_defaults:Mine")
+    config = build.with_defaults(TrainConfig(model="own_defaults:Mine"))
+    asked = TrainConfig(model="own_defaults:Mine", num_bits=4, seed=0, val_rate=0.0, batch_size=9)
+    for settings in (made.settings, vars(config)):
+        assert [settings[n] for n in ("num_bits", "seed", "val_rate", "patience")] == [8, 5, 0.2, 1]
+        assert settings["model_options"] == {"tau": 0.5, "k": 3} and settings["k"] == 3
+    changed = vars(build.with_defaults(asked))
+    assert [changed[n] for n in ("num_bits", "seed", "val_rate")] == [4, 0, 0.0]
+    for found in (made, build.recipe_of(config)):
+        model = found.model(data)
+        assert model.config == {
+            **{"num_features": {"image": 12, "text": 10}, "num_bits": 8},
+            **{"tau": 0.5, "k": 3, "batch_size": 2},
+        }
+        assert "label_rate" not in found.settings  # as SGEH, it reads none
+    changed = recipe("own_defaults:Mine", tau=0.3, k=7, batch_size=9, model_options={"k": 8})
+    assert changed.model(data).config | {"num_features": None} == {
+        **{"num_features": None, "num_bits": 8, "tau": 0.3, "k": 8, "batch_size": 9}
+    }
+    assert changed.settings["k"] == 7 and changed.loader(changed.model(data), data) is None
+    for name, settings, message in (
+        ("Wrong", {}, "recipe_defaults: 'taus' is neither a setting nor a keyword of Wrong; .*tau"),
+        ("Mine", {"taus": 1}, "taus: Mine has no such setting"),
+        ("Mine", {"label_rate": 0.3}, "label_rate: Mine has no such setting"),
+        ("Whole", {"batch_size": 9}, "batch_size: Whole has .* or name it in recipe_defaults"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            recipe(f"own_defaults:{name}", **settings)
+    with pytest.raises(SettingError, match="recipe_graph: that of Mine gave 3; return a list"):
+        _ = made.transforms
+    with pytest.raises(SettingError, match="tau: MCGCN has no such setting"):
+        recipe("mcgcn", tau=0.3)
+
+
+def test_patience_is_a_setting_of_what_is_trained():
+    assert "val_map" in trained(recipe("djsrh", epochs=2, val_rate=0.2, patience=1))[2][0]
+    with pytest.raises(SettingError, match="patience: expected a positive integer"):
+        recipe("djsrh", patience=0)

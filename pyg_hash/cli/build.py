@@ -20,7 +20,7 @@ from pyg_hash.cli.options import Command, TrainConfig, UsageError, option, say
 from pyg_hash.features.base import ENCODER_FILE, Encoded, OwnEncoder, encode_each
 from pyg_hash.index import CodeStore
 from pyg_hash.models import HashModel
-from pyg_hash.recipes import EVERY, METHODS, Recipe, method, recipe
+from pyg_hash.recipes import SETTINGS, Recipe, method, recipe
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import keywords_of
@@ -83,10 +83,8 @@ def recipe_of(config: TrainConfig) -> Recipe:
         raise UsageError(f"recipe: {config.recipe} is no preset; a class of your own is a --model")
     if config.recipe:
         method(config.recipe.partition("/")[0], "recipe", "and their presets, e.g. mcgcn/wikipedia")
-    names = set(EVERY).union(*METHODS.values())
-    made = recipe(
-        config.recipe or config.model or "mcgcn", **{name: getattr(config, name) for name in names}
-    )
+    given = {name: getattr(config, name) for name in SETTINGS}
+    made = recipe(config.recipe or config.model or "mcgcn", **given)
     if config.recipe and config.model and recipe(config.model).kind is not made.kind:
         raise UsageError(
             f"model: {config.model} is not what the recipe {config.recipe} trains; leave one out"
@@ -97,8 +95,7 @@ def recipe_of(config: TrainConfig) -> Recipe:
 def with_defaults(config: TrainConfig) -> TrainConfig:
     """``config`` with the defaults of its method."""
     made = recipe_of(config)
-    known = {f.name for f in fields(config)}
-    settings = {name: value for name, value in made.settings.items() if name in known}
+    settings = {name: value for name, value in made.settings.items() if name in SETTINGS}
     return replace(config, model=config.model or made.kind.__name__.lower(), **settings)
 
 

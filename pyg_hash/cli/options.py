@@ -146,15 +146,15 @@ class TrainConfig:
     recipe: str | None = option(
         None, "a paper or program to the letter, in place of --model: mcgcn/wikipedia, ..."
     )
-    num_bits: int = option(32, "length of the codes")
+    num_bits: int | None = option(None, "length of the codes (32)")
     model_options: dict[str, Any] = option({}, "options of the model class")
     label_rate: float | None = option(
         None,
         "share of the labels that the data set lets a method use (0.3; taughthash can do with 0; "
         "sgeh uses none)",
     )
-    val_rate: float = option(
-        0.0, "share of the labelled training items held out: early stopping, --split val"
+    val_rate: float | None = option(
+        None, "share of the labelled training items held out (0): early stopping, --split val"
     )
     protocol: Literal["inductive", "strict", "transductive"] | None = option(
         None,
@@ -197,7 +197,7 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = option(
         "fp32", "bf16: matrix products of the training in bfloat16"
     )
-    seed: int = option(0, "seed of the labels, the weights and the noise")
+    seed: int | None = option(None, "seed of the labels, the weights and the noise (0)")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:

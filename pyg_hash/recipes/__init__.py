@@ -105,7 +105,13 @@ class Recipe:
     def graph(self) -> list[BaseTransform]:
         """The transforms that make the graph."""
         make = getattr(self.kind, "recipe_graph", _GRAPHS.get(_ours(self.kind)))
-        return [] if make is None else make(self.settings)
+        made = [] if make is None else make(self.settings)
+        if not isinstance(made, list | tuple):
+            raise SettingError(
+                f"recipe_graph: that of {self.kind.__name__} gave {made!r:.60}; return a list of "
+                "transforms"
+            )
+        return [*made]
 
     def model(self, data: HeteroData) -> HashModel:
         """A new model for the widths and classes of ``data``, and there; the seed draws weights."""
@@ -170,6 +176,8 @@ class Recipe:
     def loader(self, model: HashModel, data: HeteroData) -> InstanceLoader | None:
         """Mini-batches of ``batch_size`` instances; None if the method takes all or its own."""
         size, options = self.settings.get("batch_size"), self.settings.get("loader_options", {})
+        if "batch_size" in self.settings["model_options"]:  # it makes its own
+            size = None
         if size is None:
             if options:
                 raise SettingError("loader_options: there are no mini-batches; give batch_size too")
@@ -200,7 +208,9 @@ class Recipe:
             return History()
         assert self.epochs is not None
         optimizers = self.optimizers(model)
+        own: dict[str, Any]
         own = {"loader": self.loader(model, data), "schedulers": self.schedulers(optimizers)}
+        own["patience"] = self.settings.get("patience")
         return fit(model, data, optimizers, epochs=self.epochs, **(own | options))
 
 
@@ -232,7 +242,8 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
             class of your own is ``'module:MyHash'``, or the name of an entry point in the group
             ``pyg_hash.models``. If it derives from one of ours, it is trained as that one; else
             give ``epochs`` and ``lr``, or name them in the class: ``recipe_defaults = {'epochs':
-            50, 'lr': 1e-3}``. A static method ``recipe_graph(settings)`` returns its transforms.
+            50, 'lr': 1e-3}``, which may hold any setting and any keyword of the constructor. A
+            static method ``recipe_graph(settings)`` returns a list of its transforms.
         preset: one of the :func:`presets` of the method, or of the one that it derives from, e.g.
             ``'wikipedia'``; None for our defaults.
         settings: of every method ``num_bits``, ``seed``, ``val_rate`` (share of the training items
@@ -244,7 +255,9 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
             ``torch.optim`` and its keywords), ``decay`` (of the rates, an epoch), ``batch_size``
             and ``loader_options`` (of :class:`~pyg_hash.sampling.InstanceLoader`). None stands for
             the default, and mappings add to it; but ``lr`` and an ``optimizer`` with a name
-            replace it.
+            replace it. ``patience`` is that of :func:`pyg_hash.training.fit`. A class of your own
+            takes keywords of its constructor too, and no ``label_rate`` if ``reads_labels`` is
+            False.
 
     Raises:
         SettingError: a method, a setting or an option that does not exist, a value out of range; a
@@ -266,7 +279,19 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
     kind = method(name)
     other = _LABELS if issubclass(kind, ClosedFormModel) else _OTHER
     own = METHODS.get(_ours(kind), other)
-    defaults = {**EVERY, **own, **getattr(kind, "recipe_defaults", {})}
+    own = {key: own[key] for key in own if key != "label_rate" or kind.reads_labels}
+    defaults = {**EVERY, **own}
+    taken = {"num_features", "num_classes", "num_bits", "match", "seed"}
+    # a class of somebody else's may be given keywords of its constructor as settings
+    foreign_class = not kind.__module__.startswith("pyg_hash.")
+    options = {*keywords_of(kind)} - taken - {*defaults} if foreign_class else set[str]()
+    stated = getattr(kind, "recipe_defaults", {})
+    if unknown := sorted({*stated} - SETTINGS - options):
+        raise SettingError(
+            f"recipe_defaults: {unknown[0]!r} is neither a setting nor a keyword of "
+            f"{kind.__name__}; use some of {', '.join(sorted(SETTINGS | options))}"
+        )
+    defaults |= _with_options(stated, options)
     if preset or written:
         ours = f"{(_ours(kind) or kind.__name__).lower()}/"
         if (stated := f"{ours}{preset or written}") not in presets():
@@ -275,16 +300,19 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
         defaults = {**defaults, **presets()[stated].settings}
     given = {key: _plain(value) for key, value in settings.items()}
     given = {key: value for key, value in given.items() if value not in (None, {})}
-    if foreign := sorted(set(given) - set(defaults)):
+    if foreign := sorted(set(given) - set(defaults) - options):
+        own_too = ", or name it in recipe_defaults" * (foreign_class and foreign[0] in SETTINGS)
         raise SettingError(
-            f"{foreign[0]}: {kind.__name__} has no such setting; leave it out (it has "
+            f"{foreign[0]}: {kind.__name__} has no such setting; leave it out{own_too} (it has "
             f"{', '.join(name for name in defaults if name not in EVERY) or 'none of its own'})"
         )
     for key, value in given.items():
-        if isinstance(defaults[key], Mapping) and not isinstance(value, Mapping):
+        if isinstance(defaults.get(key), Mapping) and not isinstance(value, Mapping):
             raise SettingError(f"{key}: expected a mapping of options, got {value!r:.60}")
+    given = _with_options(given, options)
+    for key, value in given.items():
         replaced = key == "lr" or (key == "optimizer" and "name" in value)
-        given[key] = value if replaced else _added(defaults[key], value)
+        given[key] = value if replaced else _added(defaults.get(key), value)
     made = Recipe(kind, {**defaults, **given})
     _check(made.settings)
     if missing := [name for name in ("epochs", "lr") if made.settings.get(name, 1) is None]:
@@ -292,9 +320,15 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
             f"{missing[0]}: {kind.__name__} has no default; give one, or name it in the class: "
             "recipe_defaults = {'epochs': 50, 'lr': 1e-3}"
         )
-    taken = {"num_features", "num_classes", "num_bits", "match", "seed"}
     check_options(kind, made.settings["model_options"], "model_options", taken)
     return made
+
+
+def _with_options(settings: Settings, options: set[str]) -> dict[str, Any]:
+    """``settings`` with those that are ``options`` of the model among its options."""
+    own = {key: value for key, value in settings.items() if key in options}
+    # a graph may have use for one that is also a setting, such as k
+    return {**settings, "model_options": {**own, **settings.get("model_options", {})}}
 
 
 def _plain(value: Any) -> Any:
@@ -320,7 +354,7 @@ def _check(settings: Settings) -> None:
 
     given = {name: value for name, value in settings.items() if value is not None}
     try:
-        for name in ("num_bits", "k", "epochs", "batch_size"):
+        for name in ("num_bits", "k", "epochs", "batch_size", "patience"):
             check_positive_int(given.get(name, 1), name)
         for name in ("label_rate", "val_rate"):
             check_fraction(given.get(name, 0), name)
@@ -444,7 +478,7 @@ _CHOICES: Mapping[str, tuple[str, ...]] = {
     "match": ("shared", "equal"),
 }
 _LABELS: Settings = {"label_rate": 0.3}
-_TRAINED: Settings = {"optimizer": {}, "decay": 1.0}
+_TRAINED: Settings = {"optimizer": {}, "decay": 1.0, "patience": None}
 _GRAPH: Settings = {
     **_LABELS,
     **{"protocol": "inductive", "k": 20, "metric": "cosine", "graph_options": {}},
@@ -465,3 +499,4 @@ METHODS: dict[str, Settings] = {
     **dict.fromkeys(("LSH", "CCA", "ITQ", "CMFH", "IMH"), {}),
 }
 """The settings that each method has besides those of every method, with their defaults."""
+SETTINGS = frozenset(EVERY).union(*METHODS.values())
