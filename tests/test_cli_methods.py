@@ -109,7 +109,7 @@ def test_a_rate_for_each_part(shapes_root, tmp_path, capsys):
         (["--model=sgch", "--protocol=transductive"], "inductive or strict, not transductive"),
         (["--model=cca", "--epochs=5"], "epochs: CCA has no such setting; leave it out (it has no"),
         (["--model=scm", "--lr=0.1"], "lr: SCM has no such setting; leave it out (it has label_ra"),
-        (["--model=itq", "--patience=2", "--val_rate=0.1"], "patience: itq has a closed form"),
+        (["--model=itq", "--patience=2", "--val_rate=0.1"], "patience: ITQ has no such setting"),
         (["--model=itq", "--precision=bf16"], "precision: itq has a closed form"),
         (["--model=itq", "--accumulate=2"], "batch_size: itq takes all data at once"),
         (["--model=itq", "--model_options.seed=2"], "ITQ has no option 'seed'"),
@@ -337,3 +337,53 @@ def test_no_relaxed_codes_where_they_do_not_fit(kind, tmp_path):
         index = Run(tmp_path).index(m)
         assert not index.has_relaxed
         assert torch.equal(index.codes(index.ids), model.encode(data, m)[index.ids])
+
+
+OWN = """
+import torch
+from torch import nn
+from pyg_hash.losses import contrastive_loss
+from pyg_hash.models import EncoderHashModel, Objective
+class Whole(EncoderHashModel):
+    recipe_defaults = {"epochs": 1, "lr": 1e-3, "num_bits": 8}
+    reads_labels = False
+    def __init__(self, num_features, num_bits=32, act="tanh"):
+        super().__init__(num_bits, num_features=num_features)
+        self.of = nn.ModuleDict({m: nn.Linear(d, num_bits) for m, d in self.num_features.items()})
+    def relaxed(self, x, modality):
+        return torch.tanh(self.of[modality](x))
+    def loss(self, out, data):
+        train = data["image"].train_mask
+        return {"loss": contrastive_loss(out.image[train], out.text[train])}
+class Batches(Whole):
+    def objectives(self, data, epoch):
+        yield Objective(self.loss(self(data), data))
+class Function(Whole):
+    def __init__(self, num_features, num_bits=32, act=nn.ReLU):
+        super().__init__(num_features, num_bits)
+"""
+
+
+def test_a_class_of_ones_own(shapes_root, tmp_path, monkeypatch, capsys):
+    (tmp_path / "own_lines.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    more = ["--dataset=shapes", f"--root={shapes_root}"]
+    for name, options, status, message in (
+        ("Whole", ["--precision=bf16"], 0, ""),
+        ("Whole", ["--accumulate=2"], 2, "Whole takes all data at once"),
+        ("Whole", ["--batch_size=9"], 2, "or name it in recipe_defaults"),
+        ("Batches", ["--accumulate=2"], 2, "Batches.objectives: does not share out its batches"),
+        ("Function", [], 1, "act: no file can hold this keyword of the model"),
+    ):
+        run = [f"--model=own_lines:{name}", f"--out={tmp_path / name}{len(options)}", *options]
+        assert main(["train", *run, *more]) == status
+        assert message in capsys.readouterr().err
+    assert yaml.safe_load((tmp_path / "Whole1" / "config.yaml").read_text())["num_bits"] == 8
+    assert not list(tmp_path.glob("Function0/checkpoint*"))
+    # without labels too
+    rng = np.random.default_rng(0)
+    x = {m: rng.normal(size=(40, 6)).astype(np.float32) for m in ("image", "text")}
+    train = np.arange(40) < 30
+    write_feature_file(tmp_path / "x.h5", **x, train=train, query=~train, database=train)
+    run = ["train", "--model=own_lines:Whole", f"--out={tmp_path / 'bare'}"]
+    assert main([*run, f"--dataset={tmp_path / 'x.h5'}"]) == 0

@@ -15,6 +15,8 @@ from pyg_hash.cli import build
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_positive, option
 from pyg_hash.index import HammingIndex
 from pyg_hash.models import HashModel
+from pyg_hash.models.batches import unshared
+from pyg_hash.models.files import stored_config
 from pyg_hash.recipes import Recipe
 from pyg_hash.runs import CHECKPOINT, Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES, binarize
@@ -99,6 +101,7 @@ class Train(TrainConfig, Command):
                 model = build.load_model(run, config).to(device)
             else:
                 model = recipe.model(data)
+                stored_config(model.config)  # what no file can hold is said before the training
                 of, callbacks = "", list[Any]()
                 if ranks.is_main:  # a feature file may have moved
                     settings = {**run.config(), "dataset": Path(config.dataset).name}
@@ -117,7 +120,6 @@ class Train(TrainConfig, Command):
                         checkpoint=run.path / CHECKPOINT,
                         checkpoint_every=self.checkpoint_every,
                         resume=self.resume,
-                        patience=config.patience,
                         callbacks=callbacks,
                     )
                 if ranks.is_main:
@@ -170,7 +172,6 @@ def check_settings(config: TrainConfig, recipe: Recipe, processes: int) -> None:
     _ = recipe.transforms  # options of the graph
     check_positive(accumulate=config.accumulate)
     if config.patience is not None:
-        check_positive(patience=config.patience)
         declared = False
         if build.is_file(config):
             with open_feature_file(config.dataset) as file:
@@ -180,16 +181,17 @@ def check_settings(config: TrainConfig, recipe: Recipe, processes: int) -> None:
                 "patience: needs a validation split; give --val_rate too, e.g. 0.1, or a file "
                 "with splits/val"
             )
-    if config.epochs is None and config.patience is not None:
-        raise UsageError(f"patience: {config.model} has a closed form, there is nothing to stop")
     if config.epochs is None and config.precision != "fp32":
         raise UsageError(f"precision: {config.model} has a closed form, always in float64")
     batches = processes * config.accumulate
-    if batches > 1 and not (config.batch_size or recipe.kind.makes_batches):
-        raise UsageError(
-            f"batch_size: {config.model} takes all data at once, but a step is to have {batches} "
-            "batches (accumulate times processes); give --batch_size too"
-        )
+    if batches > 1 and not config.batch_size:
+        if why := unshared(recipe.kind):
+            raise UsageError(why)
+        if not recipe.kind.makes_batches:
+            raise UsageError(
+                f"batch_size: {config.model} takes all data at once, but a step is to have "
+                f"{batches} batches (accumulate times processes); give --batch_size too"
+            )
 
 
 def save_indexes(run: Run, model: HashModel, data: HeteroData) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,6 +16,8 @@ from pyg_hash.typing import IMAGE
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
+
+    from pyg_hash.models.base import HashModel
 
 T = TypeVar("T")
 
@@ -42,6 +46,20 @@ class Share:
 
 
 WHOLE = Share()
+
+
+def unshared(kind: type[HashModel]) -> str:
+    """Why batches that a class makes cannot be shared out; empty if they can, or it makes none."""
+    steps, takes = kind.objectives, False
+    with suppress(TypeError):  # too many arguments
+        takes = bool(inspect.signature(steps).bind(None, None, 0, WHOLE))
+    if takes if kind.makes_batches else steps.__module__.startswith("pyg_hash."):
+        return ""
+    return (
+        f"{kind.__name__}.objectives: does not share out its batches among the steps or processes; "
+        "set makes_batches = True, and write objectives(self, data, epoch, share), which draws "
+        "their order by share.generator() and yields the losses of share.of(batches)"
+    )
 
 
 def training_rows(data: HeteroData) -> Tensor:

@@ -8,11 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from pyg_hash.models.base import HashModel, Model
 from pyg_hash.utils.files import (
     CorruptFileError,
+    as_json,
     check_path,
     load_json,
     load_tensors,
@@ -36,16 +37,17 @@ class ModelFolder:
         with suppress(CorruptFileError, FileNotFoundError):  # else it may be ours, cut short
             if load_json(config, dict).get("format") != FORMAT:
                 raise FileExistsError(f"path: {config} is of something else; choose another folder")
-        written: dict[str, Any] = {MODEL: (model.state_dict(),)}
+        written: dict[str, Any] = {MODEL: (stored_tensors(model),)}
         if model.intake is not None:
             written[INTAKE] = model.intake.tensors, model.intake.about
+        settings = stored_config(model.config)
         for file, content in written.items():
             save_tensors(folder / file, *content)
         record = {
             "format": FORMAT,
             "version": FORMAT_VERSION,
             "model": type(model).__name__,
-            "config": stored_config(model.config),
+            "config": settings,
             "sha256": {file: sha256(folder / file) for file in written},
         }
         save_json(folder / CONFIG, record)  # last: a folder cut short is noticed when it is read
@@ -82,11 +84,33 @@ class ModelFolder:
 
 
 def stored_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they go to a file: a module of the user's own is stored by its class name."""
-    return {
-        name: {"module": type(value).__qualname__} if isinstance(value, nn.Module) else value
-        for name, value in config.items()
-    }
+    """Settings as JSON values: a module of the user's own is stored by its class name.
+
+    ``TypeError`` names a keyword that JSON cannot hold.
+    """
+    stored = {}
+    for name, value in config.items():
+        module = isinstance(value, nn.Module)
+        try:
+            stored[name] = as_json({"module": type(value).__qualname__} if module else value)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"{name}: no file can hold this keyword of the model, {value!r:.60}; take a number "
+                "or a name, of which the constructor makes what it needs"
+            ) from error
+    return stored
+
+
+def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The state that goes to a file; ``TypeError`` names an extra state that is no tensor."""
+    state: dict[str, Any] = model.state_dict()
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"{name}: get_extra_state gave a {type(value).__name__}, which no file can hold; "
+                "return one tensor"
+            )
+    return state
 
 
 def load_model_files(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:

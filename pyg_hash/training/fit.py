@@ -19,7 +19,8 @@ from tqdm.auto import tqdm
 
 from pyg_hash.metrics import evaluate
 from pyg_hash.models.base import HashModel, Objective
-from pyg_hash.models.batches import Share
+from pyg_hash.models.batches import Share, unshared
+from pyg_hash.models.files import stored_config, stored_tensors
 from pyg_hash.training.ranks import Ranks, shared_out
 from pyg_hash.training.state import History, TrainingState
 from pyg_hash.transforms.masks import as_pairs
@@ -98,7 +99,9 @@ def fit(
             add numbers to the row, or raise ``StopIteration`` to end the training. Those with
             ``state_dict()``, of JSON values, and ``load_state_dict(state)`` have their state in the
             checkpoint; what steps a learning rate belongs into ``schedulers``.
-        checkpoint: a file that is replaced every ``checkpoint_every`` epochs and at the end.
+        checkpoint: a file that is replaced every ``checkpoint_every`` epochs and at the end. It
+            keeps parameters, buffers, those with ``persistent=False`` too, and a
+            ``get_extra_state``, which must return a tensor; no other attribute of the model.
         checkpoint_every: epochs between checkpoints.
         resume: go on from ``checkpoint`` if that file exists; on a CPU the result equals
             uninterrupted training bit for bit.
@@ -114,13 +117,15 @@ def fit(
     Raises:
         TypeError, ValueError: what does not fit the model, the data or the rest, such as a
             checkpoint of another model or of other data, or a ``loader`` that trains on other
-            rows of data, or can be gone through only once.
+            rows of data, or can be gone through only once; a loss term or an entry of a callback
+            named as a column of the history; state whose shape training changes, or that no file
+            can hold.
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
 
     ``OddDataWarning``: outlying or zero rows, outlying or constant columns of the features (as they
     were before ``ScaleFeatures``), classes that every row has, a ``loader`` of rows that are none
-    of ``data``.
+    of ``data``, an attribute with tensors that training changes and a checkpoint does not hold.
     """
     check_positive_ints(
         epochs=epochs,
@@ -151,6 +156,8 @@ def fit(
     if any(getattr(s, "optimizer", None) not in (None, *optimizers.values()) for s in schedulers):
         raise ValueError("schedulers: one is of another optimizer; make it of one given here")
     steps = Steps(loader, accumulate, precision, ranks)
+    if checkpoint is not None:
+        stored_config(model.config), stored_tensors(model)  # else the first checkpoint would fail
     saves = checkpoint if ranks.is_main else None
     if saves is not None:
         check_writable(saves)
@@ -175,6 +182,7 @@ def fit(
             row = train_epoch(
                 model, view, optimizers, state.epoch, steps, lambda step: bar.set_postfix(step=step)
             )
+            state.check_shapes()
             for scheduler in schedulers:
                 scheduler.step()
             if patience is not None and row["epoch"] % eval_every == 0:
@@ -182,13 +190,13 @@ def fit(
                 state.note_validation(row["val_map"], patience)
             state.epoch += 1
             state.history.append(row)
-            whole = True
+            whole, own = True, dict(row)
             for callback in callbacks if ranks.is_main else ():
                 try:
                     callback(model, row)
                 except StopIteration:
                     state.stopped = True
-                _check_row(row)
+                _check_row(row, own)
             state.stopped = bool(ranks.agree(state.stopped))
             bar.update()
             bar.set_postfix(loss=f"{row['loss']:.4f}")
@@ -270,6 +278,9 @@ def _check_loader(
         raise TypeError(
             "loader: a generator is used up after one epoch; give a list or a NodeLoader"
         )
+    kind: Any = type(getattr(model, "_orig_mod", model))
+    if batches > 1 and loader is None and (why := unshared(kind)):
+        raise ValueError(why)
     if batches > 1 and loader is None and not model.makes_batches:
         raise ValueError(
             f"loader: {name} takes all data at once, but a step is to have {batches} batches "
@@ -301,14 +312,20 @@ def _check_loader(
         )
 
 
-def _check_row(row: Row) -> None:
-    """Make plain numbers of what callbacks added, so that every row can be written to a file."""
+def _check_row(row: Row, own: Row) -> None:
+    """Make plain numbers of what callbacks added to what is the row's ``own``, for a file."""
     for name, value in list(row.items()):
         if hasattr(value, "item"):  # a tensor's or NumPy's scalar
             row[name] = value.item()
         elif not isinstance(value, int | float | str | None):
             del row[name]
             raise TypeError(f"callbacks: row[{name!r}] is {value!r}; add plain numbers")
+    if changed := [name for name in (*own, "val_map") if row.get(name) is not own.get(name)]:
+        row.pop("val_map", None)
+        row |= own
+        raise ValueError(
+            f"callbacks: row[{changed[0]!r}] is a column of the history's own; add another name"
+        )
 
 
 def _validation_map(model: HashModel, data: HeteroData) -> float:
@@ -367,6 +384,11 @@ def train_epoch(
                 return
             running.keep()
             _check_terms(objective.terms, type(model).__name__)
+            if objective.part not in parts:
+                raise ValueError(
+                    f"{type(model).__name__}.objectives: gave one of the part {objective.part!r}, "
+                    f"but parts() are {', '.join(parts)}; yield Objective(terms, part) of these"
+                )
             # gradients of this part alone: an optimiser leaves those without gradient alone
             inputs = [p for p in parts[objective.part] if p.requires_grad]
             loss = objective.terms["loss"] / len(steps.shares)
@@ -498,6 +520,8 @@ class _Means:
         means = {key: s / n for key, s, n in zip(self._sums, sums, counts, strict=True)}
         several = len({part for part, _ in means}) > 1
         named = {f"{p}_{name}" if several else name: mean for (p, name), mean in means.items()}
+        if taken := sorted({"epoch", "val_map"} & {*named}):
+            raise ValueError(f"loss: {taken[0]!r} is a column of the history; rename that term")
         losses = [mean for (_, name), mean in means.items() if name == "loss"]
         if not all(map(math.isfinite, losses)):
             raise FloatingPointError(

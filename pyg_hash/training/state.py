@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import LRScheduler
 
 from pyg_hash.models.base import HashModel
-from pyg_hash.models.files import stored_config
+from pyg_hash.models.files import stored_config, stored_tensors
 from pyg_hash.utils.checksums import say_once
 from pyg_hash.utils.files import (
     CorruptFileError,
+    as_json,
     atomic_path,
     load_tensors,
     save_json,
     save_tensors,
 )
+from pyg_hash.utils.oddities import say_odd
 from pyg_hash.utils.provenance import differences
 
 _PLAIN = (bool, int, float, str, list, type(None))
@@ -64,6 +67,21 @@ class TrainingState:
     saved_epoch: int = -1
     rows: Mapping[str, Tensor] = field(default_factory=dict)  # of data_rows: what is trained on
 
+    def __post_init__(self) -> None:
+        self._shapes, self._plain = _shapes(self.model), _plain_tensors(self.model)
+
+    def check_shapes(self) -> None:
+        """Raise ``ValueError`` for what training gave a shape that no new model has."""
+        for name, shape in _shapes(self.model).items():
+            before = self._shapes.get(name, "none")
+            owner = self.model.get_submodule(name.rpartition(".")[0])
+            if before not in (None, shape) and not _loads_by_itself(owner, self.model):
+                raise ValueError(
+                    f"{name}: training changed its shape from {before} to {shape}, so that no new "
+                    "model could load it; give it its final size in the constructor, or make it a "
+                    "buffer with persistent=False, which checkpoints keep and saved models do not"
+                )
+
     def note_validation(self, score: float, patience: int) -> None:
         """Keep the parameters if ``score`` is a new best; stop after ``patience`` others."""
         if score > self.best_score:
@@ -76,7 +94,17 @@ class TrainingState:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Replace the checkpoint, atomically."""
-        tensors = {f"model.{name}": p for name, p in self.model.state_dict().items()}
+        say_odd(
+            f"{type(self.model).__name__}.{name}: training changes it, but it is no parameter and "
+            "no buffer, so a checkpoint does not hold it; register_buffer("
+            f"{name.rpartition('.')[2]!r}, ..., persistent=False)"
+            for name, now in _plain_tensors(self.model).items()
+            if [(id(x), v) for x, v in now] != [(id(x), v) for x, v in self._plain.get(name, [])]
+        )
+        kept = stored_tensors(self.model)
+        tensors = {f"model.{name}": p for name, p in kept.items()}
+        buffers = self.model.named_buffers()  # those that are not persistent too
+        tensors |= {f"buffer.{name}": x for name, x in buffers if name not in kept}
         tensors |= {f"best.{name}": p for name, p in self.best.items()}
         tensors |= {f"rows.{name}": x for name, x in self.rows.items()}
         tensors["rng.cpu"] = torch.get_rng_state()
@@ -129,7 +157,7 @@ class TrainingState:
         stored = metadata["optimizers"]
         pairs = [
             ("model", type(self.model).__name__, metadata["model"]),
-            ("settings", _as_json(stored_config(self.model.config)), metadata["config"]),
+            ("settings", stored_config(self.model.config), metadata["config"]),
             ("optimizers of parts", sorted(self.optimizers), sorted(stored)),
             ("schedulers", len(self.schedulers), len(metadata["schedulers"])),
             ("callbacks with a state", len(self._stateful()), len(metadata["callbacks"])),
@@ -139,7 +167,7 @@ class TrainingState:
             sizes = [len(group["params"]) for group in optimizer.param_groups]
             pairs += [
                 ("optimizer", type(optimizer).__name__, record["name"]),
-                ("optimizer settings", _as_json(optimizer.defaults), record["defaults"]),
+                ("optimizer settings", as_json(optimizer.defaults), record["defaults"]),
                 ("parameter groups", sizes, [len(group["params"]) for group in record["groups"]]),
             ]
         for what, ours, theirs in pairs:
@@ -161,6 +189,10 @@ class TrainingState:
                 "those, or start anew without resume"
             )
         self.model.load_state_dict(parts.get("model", {}))
+        for name, x in parts.get("buffer", {}).items():
+            path, _, own = name.rpartition(".")
+            place = next(self.model.parameters()).device
+            self.model.get_submodule(path).register_buffer(own, x.to(place), persistent=False)
         self.best = parts.get("best", {})
         slots = _split(parts.get("optimizer", {}))
         for name, optimizer in self.optimizers.items():
@@ -186,9 +218,33 @@ class TrainingState:
         self.history = History(metadata["history"])
 
 
-def _as_json(value: Any) -> Any:
-    """``value`` as it comes back from a file: tuples are lists."""
-    return json.loads(json.dumps(value))
+def _shapes(model: nn.Module) -> dict[str, list[int] | None]:
+    """Shapes by name of what a model stores; None where they are not known yet."""
+    return {
+        name: None if is_lazy(x) else list(x.shape)
+        for name, x in model.state_dict().items()
+        if isinstance(x, Tensor) and not name.endswith("_extra_state")
+    }
+
+
+def _loads_by_itself(*modules: nn.Module) -> bool:
+    """Whether a class reads its state in its own way, which may know of other shapes."""
+    ways = ("_load_from_state_dict", "load_state_dict")
+    return any(getattr(type(m), w) is not getattr(nn.Module, w) for m in modules for w in ways)
+
+
+def _plain_tensors(model: nn.Module) -> dict[str, list[tuple[Tensor, int]]]:
+    """Tensors in attributes that are no part of the model's state, with their versions."""
+    known = {id(x) for x in (*model.parameters(), *model.buffers())}
+    found: dict[str, list[tuple[Tensor, int]]] = {}
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            held: Any = [*value.values()] if isinstance(value, dict) else value
+            for x in held if isinstance(held, list | tuple | deque) else [held]:
+                if isinstance(x, Tensor) and id(x) not in known:
+                    version = 0 if x.is_inference() else x._version
+                    found.setdefault(f"{path}.{name}".strip("."), []).append((x, version))
+    return found
 
 
 def _split(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -190,6 +190,11 @@ def save_json(path: str | os.PathLike[str], value: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def as_json(value: Any) -> Any:
+    """``value`` as it comes back from a JSON file: tuples are lists."""
+    return json.loads(json.dumps(value, default=_number))
+
+
 def json_text(value: Any, **how: Any) -> str:
     """Values of items as JSON, which has no infinite number: these are ``"inf"`` and ``"-inf"``."""
     try:

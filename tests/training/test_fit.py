@@ -477,3 +477,31 @@ def test_resume_with_an_optimizer_a_part(data, tmp_path):
             model, data, torch.optim.Adam(model.parameters(), lr=0.01), epochs=6,
             checkpoint=tmp_path / "c", resume=True, progress=False,
         )  # fmt: skip
+
+
+class Named(Alternating):
+    """A term whose name is one of the history's own."""
+
+    def objectives(self, data, epoch):
+        yield Objective({"loss": self.weight.sum(), self.name: self.weight.sum()})
+
+
+@pytest.mark.parametrize("name", ["epoch", "val_map"])
+def test_columns_of_the_history_are_not_replaced(data, name):
+    model = Named()
+    model.name = name
+    with pytest.raises(ValueError, match=f"loss: '{name}' is a column"):
+        train(model, data)
+    for column in (name, "loss"):
+        with pytest.raises(ValueError, match=rf"callbacks: row\['{column}'\] is a column"):
+            train(Alternating(), data, callbacks=[lambda _, row, c=column: row.update({c: 7.0})])
+
+
+def test_an_objective_of_no_part_is_named(data):
+    class Split(Alternating):
+        def parts(self):
+            return {"left": [self.weight]}
+
+    model = Split()
+    with pytest.raises(ValueError, match=r"Split.objectives: .*'model', but parts\(\) are left"):
+        train(model, data)

@@ -7,7 +7,7 @@ import torch
 from small import adam, assert_same_state, graph_for, model_for, small_graph, small_model
 
 from pyg_hash.metrics import OddDataWarning
-from pyg_hash.models import GCH, MCGCN, SGCH, SGEH, HashModel
+from pyg_hash.models import GCH, MCGCN, SGCH, SGEH, HashModel, Objective
 from pyg_hash.models.batches import WHOLE, Share
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training import fit
@@ -242,3 +242,36 @@ def test_what_cannot_be():
         own = graph_for(kind)
         with pytest.raises(ValueError, match=f"loader: {kind.__name__} makes mini-batches"):
             train(model_for(kind, own), own, loader=[own])
+
+
+class Pairs(SGEH):
+    """Makes its batches without sharing them out."""
+
+    makes_batches = False
+
+    def objectives(self, data, epoch):
+        yield Objective({"loss": self(data).image.square().mean()}, "codes")
+
+
+class Claims(Pairs):
+    makes_batches = True
+
+
+class Shares(Pairs):
+    makes_batches = True
+
+    def objectives(self, data, epoch, share):
+        for modality in share.of(["image", "text", "image"]):
+            yield Objective({"loss": self(data)[modality].square().mean()}, "codes")
+
+
+def test_batches_of_ones_own_need_a_share():
+    data = graph_for(SGEH)
+    for kind in (Pairs, Claims):
+        with pytest.raises(
+            ValueError, match=rf"{kind.__name__}.objectives: .*makes_batches = True.*share"
+        ):
+            train(model_for(kind, data), data, accumulate=2)
+    assert train(model_for(Pairs, data), data) and train(
+        model_for(Shares, data), data, accumulate=2
+    )

@@ -2,12 +2,15 @@
 
 import json
 import sys
+import warnings
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from small import adam, assert_same_state, small_graph, small_model
+from toy import toy_data
 
+from pyg_hash.models import EncoderHashModel
 from pyg_hash.training import fit
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils import checksums
@@ -305,3 +308,131 @@ def test_the_state_is_plain_json_and_tensors(data, file):
     assert json.loads(json.dumps(metadata)) == metadata
     assert metadata["epoch"] == 2 and len(metadata["history"]) == 2
     assert {"model", "optimizer", "rng"} <= {name.split(".")[0] for name in tensors}
+
+
+class Bank(EncoderHashModel):
+    """Its loss draws the codes of texts to what those of images were, which the bank keeps."""
+
+    def __init__(self, num_features, num_bits=12, act="tanh"):
+        super().__init__(num_bits, num_features=num_features)
+        self.of = torch.nn.ModuleDict(
+            {m: torch.nn.Linear(d, num_bits) for m, d in self.num_features.items()}
+        )
+        self.held = {}
+        self.ready()
+
+    def ready(self):
+        self.register_buffer("bank", None, persistent=False)
+
+    def keep(self, codes):
+        self.bank = codes
+
+    def relaxed(self, x, modality):
+        return torch.tanh(self.of[modality](x))
+
+    def loss(self, out, data):
+        before = out.image.detach()
+        if self.bank is not None and len(self.bank) == len(before):
+            before = self.bank.clone()
+        self.keep(0.9 * before + 0.1 * out.image.detach())
+        return {"loss": (out.text - before).square().mean() + out.image.square().mean()}
+
+
+class InDict(Bank):
+    def ready(self):
+        self.held["bank"] = torch.zeros(60, 12)
+
+    @property
+    def bank(self):
+        return self.held["bank"]
+
+    def keep(self, codes):
+        self.held["bank"] = codes
+
+
+class InPlace(Bank):
+    def ready(self):
+        self.bank = torch.zeros(60, 12)
+
+    def keep(self, codes):
+        self.bank.copy_(codes)
+
+
+class Growing(Bank):
+    def ready(self):
+        self.register_buffer("bank", torch.zeros(0, 12))
+
+
+class Unset(Growing):
+    def ready(self):
+        self.register_buffer("bank", None)
+
+
+class Knowing(Growing):
+    """Reads its state in its own way."""
+
+    def load_state_dict(self, state, *args, **keywords):
+        self.bank = state["bank"].clone()
+        return super().load_state_dict(state, *args, **keywords)
+
+
+class Lazy(Bank):
+    def ready(self):
+        super().ready()
+        self.bend = torch.nn.LazyLinear(12)
+
+    def relaxed(self, x, modality):
+        return torch.tanh(self.bend(super().relaxed(x, modality)))
+
+
+def bank(kind, data, epochs, **kwargs):
+    torch.manual_seed(0)
+    model = kind(data.num_features)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fit(model, data, adam(model), epochs=epochs, progress=False, **kwargs)
+    return model, [str(one.message) for one in said if "training changes" in str(one.message)]
+
+
+@pytest.mark.parametrize("kind", [Bank, Lazy])
+def test_buffers_that_are_not_persistent_are_kept(kind, file):
+    data = toy_data()
+    whole, said = bank(kind, data, 4)
+    bank(kind, data, 2, checkpoint=file)
+    resumed, also = bank(kind, data, 4, checkpoint=file, resume=True)
+    assert_same_state(whole, resumed)
+    assert torch.equal(whole.bank, resumed.bank) and not said + also
+
+
+@pytest.mark.parametrize(("kind", "name"), [(InDict, "held"), (InPlace, "bank")])
+def test_attributes_that_a_checkpoint_does_not_hold_are_named(kind, name, file):
+    said = bank(kind, toy_data(), 2, checkpoint=file)[1]
+    assert said and all(
+        line.startswith(f"{kind.__name__}.{name}: training changes") for line in said
+    )
+    assert f"register_buffer({name!r}, ..., persistent=False)" in said[0]
+
+
+@pytest.mark.parametrize("kind", [Growing, Unset])
+def test_a_shape_that_training_changes_is_found_after_an_epoch(kind, file):
+    with pytest.raises(ValueError, match=r"bank: .* from .* to \[60, 12\].*persistent=False"):
+        bank(kind, toy_data(), 3, checkpoint=file)
+    assert not file.exists()
+    assert bank(Knowing, toy_data(), 1)
+
+
+def test_what_no_file_can_hold_is_named_before_the_training(file):
+    class Extra(Bank):
+        def get_extra_state(self):
+            return {"bank": 1}
+
+    data = toy_data()
+    for model, message in (
+        (Bank(data.num_features, act=torch.relu), "act: no file can hold this keyword"),
+        (Extra(data.num_features), "_extra_state: get_extra_state gave a dict"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            fit(model, data, adam(model), epochs=1, checkpoint=file, callbacks=[pytest.fail])
+        with pytest.raises(TypeError, match=message):
+            model.save(file.parent / "model")
+        assert not file.parent.exists()
