@@ -151,28 +151,25 @@ class Texts(Ragged):
         return True
 
     def order(self) -> NDArray[np.int32]:
-        """Places by rising text, as code points and UTF-8 have it; made once, 4 bytes a text."""
+        """Places by rising text, as code points have it; made once, 4 bytes a text."""
         order, n = self._order, len(self)
         if len(order) < n:
-            order = order[: len(order) if _MANY * (n - len(order)) < n else 0]
-            self._check_lengths(np.diff(self.ends.joined(), prepend=0))
-            text = self._reader()
-            late = {place: text(place) for place in range(len(order), n)}
-            places = sorted(late, key=late.__getitem__)
-            self._order = order = np.insert(
-                order, _after(order, map(late.get, places), text), places
-            )
+            start = len(order) if _MANY * (n - len(order)) < n else 0
+            late = self.at(np.arange(start, n)).tolist()
+            by = sorted(range(n - start), key=late.__getitem__)
+            at = _after(order[:start], map(late.__getitem__, by), self._reader())
+            self._order = order = np.insert(order[:start], at, np.array(by) + start)
         return order
 
-    def _reader(self) -> Callable[[Any], bytes]:
-        """What gives the UTF-8 of a place."""
+    def _reader(self) -> Callable[[Any], str]:
+        """What gives the text of a place."""
         whole, ends = self.data.joined().data, self.ends.joined()
-        return lambda place: bytes(whole[ends[place - 1] if place else 0 : ends[place]])
+        return lambda place: str(whole[ends[place - 1] if place else 0 : ends[place]], "utf-8")
 
     def below(self, op: str, value: str) -> int:
         """How many texts, in their order, come before those that do or do not compare so."""
         find = bisect_left if op in ("<", ">=") else bisect_right
-        return find(self.order(), value.encode(), key=self._reader())
+        return find(self.order(), value, key=self._reader())
 
     def prints(self) -> NDArray[np.int64]:
         """64 bits of each text; those of equal texts are equal."""
