@@ -408,6 +408,10 @@ class Column:
         with damaged(self._known.path):
             return _narrow(ranks[whole])
 
+    def _holes(self, _: Array) -> bool:
+        """Whether some are missing."""
+        return bool(self._null.joined().any())
+
     def _blank(self, whole: Array) -> NDArray[np.bool_]:
         """Which lists have no text, or are missing."""
         with damaged(self._known.path):
@@ -463,8 +467,8 @@ class Column:
             found = np.isin(self._once(_narrow), np.array(values, _DTYPES[self._kind]))
         else:
             found = self._among(values if known is None else known.places(values).tolist())
-        here: NDArray[np.bool_] = np.greater(found, null, out=found)
-        return here
+        here: NDArray[np.bool_] = found
+        return np.greater(here, null, out=here) if self._once(self._holes) else here
 
     def _among(self, values: Sequence[Any]) -> Any:
         """For each row whether it has one of some numbers or places."""

@@ -374,7 +374,7 @@ class HammingIndex(CodeStore):
                 found = ~(found | column.hits("null", ()))
             return ~found if tree.negated else found
         join = np.logical_and if tree.every else np.logical_or
-        return reduce(join, map(self._passing, tree.parts))
+        return reduce(lambda a, b: join(a, b, out=a), map(self._passing, tree.parts))
 
     def _ready(self, passing: NDArray[np.bool_] | None) -> _View:
         """Rows that pass in the order of equal distances, None for all, and their codes."""
