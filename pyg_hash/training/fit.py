@@ -320,8 +320,7 @@ def _check_row(row: Row, own: Row) -> None:
         elif not isinstance(value, int | float | str | None):
             del row[name]
             raise TypeError(f"callbacks: row[{name!r}] is {value!r}; add plain numbers")
-    if changed := [name for name in (*own, "val_map") if row.get(name) is not own.get(name)]:
-        row.pop("val_map", None)
+    if changed := [name for name in own if row.get(name) is not own[name]]:
         row |= own
         raise ValueError(
             f"callbacks: row[{changed[0]!r}] is a column of the history's own; add another name"

@@ -492,9 +492,14 @@ def test_columns_of_the_history_are_not_replaced(data, name):
     model.name = name
     with pytest.raises(ValueError, match=f"loss: '{name}' is a column"):
         train(model, data)
-    for column in (name, "loss"):
-        with pytest.raises(ValueError, match=rf"callbacks: row\['{column}'\] is a column"):
-            train(Alternating(), data, callbacks=[lambda _, row, c=column: row.update({c: 7.0})])
+
+
+@pytest.mark.parametrize("column", ["epoch", "loss"])
+def test_callbacks_add_columns_and_replace_none(data, column):
+    measured = train(Alternating(), data, callbacks=[lambda _, row: row.update(val_map=0.5)])
+    assert measured[-1]["val_map"] == 0.5  # measured by themselves
+    with pytest.raises(ValueError, match=rf"callbacks: row\['{column}'\] is a column"):
+        train(Alternating(), data, callbacks=[lambda _, row: row.update({column: 7.0})])
 
 
 def test_an_objective_of_no_part_is_named(data):
