@@ -90,8 +90,8 @@ class Rows:
         self._parts = whole, []
 
     def _both(self) -> tuple[Array, Array]:
-        if self._check is not None:
-            self._check()
+        if (check := self._check) is not None:
+            check()
             self._check = None
         base, more = self._parts
         if len(more) > 1:

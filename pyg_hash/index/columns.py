@@ -173,9 +173,10 @@ class Texts(Ragged):
 
     def prints(self) -> NDArray[np.int64]:
         """64 bits of each text; those of equal texts are equal."""
-        start, ends = len(self._prints), self.ends.joined()
+        old, ends = self._prints, self.ends.joined()  # read once: others may make more of them
+        start = len(old)
         if start == len(ends):
-            return self._prints
+            return old
         data = np.concatenate([self.data.joined(), np.zeros(8, np.uint8)])
         words = np.ndarray(len(data) - 7, "<u8", data, strides=(1,))  # of any eight bytes
         at = np.concatenate([[0], ends[:-1]])[start : len(ends)]
@@ -191,7 +192,7 @@ class Texts(Ragged):
             prints[rows] = mixed ^ (mixed >> 29)
             more = left > 8
             rows, at, left = rows[more], at[more] + 8, left[more] - 8
-        self._prints = every = np.concatenate([self._prints, prints.view(np.int64)])
+        self._prints = every = np.concatenate([old, prints.view(np.int64)])
         return every
 
     def places(self, values: Sequence[str]) -> NDArray[np.int64]:

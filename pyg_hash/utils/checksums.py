@@ -192,7 +192,7 @@ class Sums:
             at = block * BLOCK
             if xxh3_64_hexdigest(self._data[at : at + BLOCK].data) != expected:
                 raise _damaged(self._path, f"block {block} of a MiB has the checksum of others")
-            del self._left[block]
+            self._left.pop(block, None)  # another thread may have compared it, too
 
 
 def _damaged(path: object, why: str) -> CorruptFileError:

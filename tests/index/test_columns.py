@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import operator
+import sys
+import threading
 
 import numpy as np
 import pytest
+import torch
 
+from pyg_hash.index import HammingIndex
 from pyg_hash.index.arrays import StoredArrays
 from pyg_hash.index.columns import Column, Ids, Texts
 from pyg_hash.utils.files import CorruptFileError
@@ -168,6 +172,55 @@ def test_texts_stay_in_order_while_they_change(kind, clash, monkeypatch):
         if kind is list:
             want = [row is not None and bool({"a", "ab"} & {*row}) for row in rows]
             assert column.hits("has", ["a", "ab"]).tolist() == want
+
+
+@pytest.fixture
+def often():
+    """Threads take turns all the time."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("often")
+def test_threads_filter_at_once(tmp_path):
+    """The first to ask prepare the texts, and check the file, at the same time."""
+    n, path = 3000, tmp_path / "x.store"
+    texts, lists = [f"t{i % 900}" for i in range(n)], [[f"a{i % 70}", f"b{i}"] for i in range(n)]
+    saved = HammingIndex.create(path, 8, ids=str, fields={"s": str, "l": list})
+    codes = torch.ones(n, 8, dtype=torch.int8)
+    saved.add(codes, [f"i{i}" for i in range(n)], {"s": texts, "l": lists})
+    saved.save()
+    saved.close()
+    wanted = {
+        "s = 't5'": sum(text == "t5" for text in texts),
+        "s < 't5'": sum(text < "t5" for text in texts),
+        "l has 'a7'": sum("a7" in row for row in lists),
+        "l has 'b7'": 1,
+    }
+    for _ in range(12):
+        store, wrong, start = HammingIndex.open(path), [], threading.Barrier(8)
+
+        def ask(where, store=store, wrong=wrong, start=start):
+            start.wait(30)
+            for _ in range(3):
+                try:
+                    found = len(store.list(where, limit=n))
+                except Exception as error:
+                    found = error
+                if found != wanted[where]:
+                    wrong.append((where, found))
+
+        threads = [threading.Thread(target=ask, args=(x,), daemon=True) for x in [*wanted] * 2]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads) and wrong == []
+        for where, count in wanted.items():
+            assert len(store.list(where, limit=n)) == count
+        store.close()
 
 
 @pytest.mark.parametrize("kind", [str, int, float])
