@@ -387,3 +387,14 @@ def test_a_class_of_ones_own(shapes_root, tmp_path, monkeypatch, capsys):
     write_feature_file(tmp_path / "x.h5", **x, train=train, query=~train, database=train)
     run = ["train", "--model=own_lines:Whole", f"--out={tmp_path / 'bare'}"]
     assert main([*run, f"--dataset={tmp_path / 'x.h5'}"]) == 0
+    # a run with a label rate, as every one of an earlier version
+    run, model = tmp_path / "earlier", "--model=own_lines:Whole"
+    assert main(["train", f"--out={run}", model, "--label_rate=0.3", *more]) == 0
+    assert "label_rate: 0.3" in (run / "config.yaml").read_text()
+    for words in (
+        ["evaluate", str(run), model],
+        ["report", str(run), model],
+        ["train", f"--out={tmp_path / 'again'}", f"--config={run / 'config.yaml'}", model],
+        ["train", f"--out={run}", "--resume", model],
+    ):
+        assert main(words) == 0, capsys.readouterr().err

@@ -20,7 +20,7 @@ from pyg_hash.cli.options import Command, TrainConfig, UsageError, option, say
 from pyg_hash.features.base import ENCODER_FILE, Encoded, OwnEncoder, encode_each
 from pyg_hash.index import CodeStore
 from pyg_hash.models import HashModel
-from pyg_hash.recipes import SETTINGS, Recipe, method, recipe
+from pyg_hash.recipes import SETTINGS, Recipe, left_label_rate, method, recipe
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import keywords_of
@@ -84,7 +84,11 @@ def recipe_of(config: TrainConfig) -> Recipe:
     if config.recipe:
         method(config.recipe.partition("/")[0], "recipe", "and their presets, e.g. mcgcn/wikipedia")
     given = {name: getattr(config, name) for name in SETTINGS}
-    made = recipe(config.recipe or config.model or "mcgcn", **given)
+    name, left = config.recipe or config.model or "mcgcn", {}
+    if given["label_rate"] is not None and left_label_rate(method(name.partition("/")[0])):
+        left["label_rate"] = given.pop("label_rate")  # as the data of such a run have it
+    made = recipe(name, **given)
+    made = replace(made, settings={**made.settings, **left})
     if config.recipe and config.model and recipe(config.model).kind is not made.kind:
         raise UsageError(
             f"model: {config.model} is not what the recipe {config.recipe} trains; leave one out"

@@ -100,7 +100,7 @@ def fit(
             ``state_dict()``, of JSON values, and ``load_state_dict(state)`` have their state in the
             checkpoint; what steps a learning rate belongs into ``schedulers``.
         checkpoint: a file that is replaced every ``checkpoint_every`` epochs and at the end. It
-            keeps parameters, buffers, those with ``persistent=False`` too, and a
+            keeps parameters, buffers, dense ones with ``persistent=False`` too, and a
             ``get_extra_state``, which must return a tensor; no other attribute of the model.
         checkpoint_every: epochs between checkpoints.
         resume: go on from ``checkpoint`` if that file exists; on a CPU the result equals
@@ -118,8 +118,8 @@ def fit(
         TypeError, ValueError: what does not fit the model, the data or the rest, such as a
             checkpoint of another model or of other data, or a ``loader`` that trains on other
             rows of data, or can be gone through only once; a loss term or an entry of a callback
-            named as a column of the history; state whose shape training changes, or that no file
-            can hold.
+            named as a column of the history; with a ``checkpoint`` a buffer whose shape training
+            changes, or state that no file can hold.
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
 
@@ -182,7 +182,8 @@ def fit(
             row = train_epoch(
                 model, view, optimizers, state.epoch, steps, lambda step: bar.set_postfix(step=step)
             )
-            state.check_shapes()
+            if checkpoint is not None:
+                state.check_shapes()
             for scheduler in schedulers:
                 scheduler.step()
             if patience is not None and row["epoch"] % eval_every == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from pyg_hash.utils.files import (
     CorruptFileError,
     as_json,
     atomic_path,
+    is_storable,
     load_tensors,
     save_json,
     save_tensors,
@@ -68,14 +69,12 @@ class TrainingState:
     rows: Mapping[str, Tensor] = field(default_factory=dict)  # of data_rows: what is trained on
 
     def __post_init__(self) -> None:
-        self._shapes, self._plain = _shapes(self.model), _plain_tensors(self.model)
+        self._shapes, self._plain = _buffer_shapes(self.model), _plain_tensors(self.model)
 
     def check_shapes(self) -> None:
-        """Raise ``ValueError`` for what training gave a shape that no new model has."""
-        for name, shape in _shapes(self.model).items():
-            before = self._shapes.get(name, "none")
-            owner = self.model.get_submodule(name.rpartition(".")[0])
-            if before not in (None, shape) and not _loads_by_itself(owner, self.model):
+        """Raise ``ValueError`` for a buffer with a shape of the training, which no new one has."""
+        for name, shape in _buffer_shapes(self.model).items():
+            if (before := self._shapes.get(name, "none")) not in (None, shape):
                 raise ValueError(
                     f"{name}: training changed its shape from {before} to {shape}, so that no new "
                     "model could load it; give it its final size in the constructor, or make it a "
@@ -95,16 +94,16 @@ class TrainingState:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Replace the checkpoint, atomically."""
         say_odd(
-            f"{type(self.model).__name__}.{name}: training changes it, but it is no parameter and "
-            "no buffer, so a checkpoint does not hold it; register_buffer("
+            f"{type(self.model).__name__}.{name}: training changes it, and as no parameter and no "
+            "buffer it is in no checkpoint; if training needs it, register_buffer("
             f"{name.rpartition('.')[2]!r}, ..., persistent=False)"
             for name, now in _plain_tensors(self.model).items()
             if [(id(x), v) for x, v in now] != [(id(x), v) for x, v in self._plain.get(name, [])]
         )
         kept = stored_tensors(self.model)
         tensors = {f"model.{name}": p for name, p in kept.items()}
-        buffers = self.model.named_buffers()  # those that are not persistent too
-        tensors |= {f"buffer.{name}": x for name, x in buffers if name not in kept}
+        more = _buffers(self.model, persistent=False)
+        tensors |= {f"buffer.{name}": x for name, x in more.items() if is_storable(x)}
         tensors |= {f"best.{name}": p for name, p in self.best.items()}
         tensors |= {f"rows.{name}": x for name, x in self.rows.items()}
         tensors["rng.cpu"] = torch.get_rng_state()
@@ -218,27 +217,52 @@ class TrainingState:
         self.history = History(metadata["history"])
 
 
-def _shapes(model: nn.Module) -> dict[str, list[int] | None]:
-    """Shapes by name of what a model stores; None where they are not known yet."""
+def _buffer_shapes(model: nn.Module) -> dict[str, list[int] | None]:
+    """Shapes of persistent buffers that load as PyTorch does; None where not known yet."""
     return {
         name: None if is_lazy(x) else list(x.shape)
-        for name, x in model.state_dict().items()
-        if isinstance(x, Tensor) and not name.endswith("_extra_state")
+        for name, x in _buffers(model, persistent=True).items()
+        if not any(map(_loads_by_itself, _down_to(model, name)))
     }
 
 
-def _loads_by_itself(*modules: nn.Module) -> bool:
-    """Whether a class reads its state in its own way, which may know of other shapes."""
+def _buffers(model: nn.Module, *, persistent: bool) -> dict[str, Tensor]:
+    """Buffers by name, each once, of one of the two kinds."""
+    return {
+        name: x
+        for name, x in model.named_buffers()
+        if persistent
+        != (
+            (at := name.rpartition("."))[2]
+            in model.get_submodule(at[0])._non_persistent_buffers_set
+        )
+    }
+
+
+def _down_to(model: nn.Module, buffer: str) -> Iterator[nn.Module]:
+    """The modules that a buffer is in, from the model on."""
+    yield model
+    for name in buffer.split(".")[:-1]:
+        yield (model := model.get_submodule(name))
+
+
+def _loads_by_itself(module: nn.Module) -> bool:
+    """Whether a module reads its state in its own way, which may know of other shapes."""
     ways = ("_load_from_state_dict", "load_state_dict")
-    return any(getattr(type(m), w) is not getattr(nn.Module, w) for m in modules for w in ways)
+    own = any(getattr(type(module), w) is not getattr(nn.Module, w) for w in ways)
+    return own or bool(module._load_state_dict_pre_hooks)
 
 
 def _plain_tensors(model: nn.Module) -> dict[str, list[tuple[Tensor, int]]]:
-    """Tensors in attributes that are no part of the model's state, with their versions."""
+    """Tensors in public attributes of one's own modules, no part of the state; their versions."""
     known = {id(x) for x in (*model.parameters(), *model.buffers())}
     found: dict[str, list[tuple[Tensor, int]]] = {}
     for path, module in model.named_modules():
+        if type(module).__module__.partition(".")[0] in ("torch", "torch_geometric"):
+            continue  # what these cache is made anew
         for name, value in vars(module).items():
+            if name.startswith("_"):
+                continue
             held: Any = [*value.values()] if isinstance(value, dict) else value
             for x in held if isinstance(held, list | tuple | deque) else [held]:
                 if isinstance(x, Tensor) and id(x) not in known:

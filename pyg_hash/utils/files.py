@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 from xxhash import xxh3_64_hexdigest
 
 from pyg_hash.utils.checksums import BLOCK, blank_sums, seal, verify, verify_tensors
@@ -245,6 +246,11 @@ def load_json(path: str | os.PathLike[str], kind: type = object) -> Any:
 
 
 Part = tuple[str, Sequence[int], Any]  # name of a dtype in safetensors, shape, flat buffer
+
+
+def is_storable(x: Tensor) -> bool:
+    """Whether :func:`save_tensors` can hold it."""
+    return x.layout == torch.strided and x.dtype in _DTYPES and not (x.is_meta or is_lazy(x))
 
 
 def save_tensors(

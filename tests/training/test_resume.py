@@ -413,12 +413,69 @@ def test_attributes_that_a_checkpoint_does_not_hold_are_named(kind, name, file):
     assert f"register_buffer({name!r}, ..., persistent=False)" in said[0]
 
 
+class Held(Bank):
+    """Its plain buffers are no file's: of what it makes by itself."""
+
+    def ready(self):
+        super().ready()
+        eye = torch.eye(3)
+        for name, x in {
+            "coo": eye.to_sparse(),
+            "csr": eye.to_sparse_csr(),
+            "phase": eye.to(torch.complex64),
+            "tiny": eye.to(torch.float8_e4m3fn),
+        }.items():
+            self.register_buffer(name, x, persistent=False)
+
+
+class Derived(Bank):
+    """Modules of PyTorch's keep what they derive, and the model its last output."""
+
+    def ready(self):
+        super().ready()
+        torch.nn.utils.spectral_norm(self.of["image"])
+
+    def keep(self, codes):
+        super().keep(codes)
+        self._last = codes
+
+
+class Renaming(Growing):
+    """A buffer that grows, and names that its files have otherwise."""
+
+    def ready(self):
+        super().ready()
+        self._register_state_dict_hook(self.out)
+        self._register_load_state_dict_pre_hook(self.back)
+
+    @staticmethod
+    def out(model, state, *args):
+        for name in [name for name in state if name.startswith("of.")]:
+            state["encoder." + name[3:]] = state.pop(name)
+
+    def back(self, state, *args):
+        self.bank = torch.zeros_like(state["bank"])
+        for name in [name for name in state if name.startswith("encoder.")]:
+            state["of." + name[8:]] = state.pop(name)
+
+
+@pytest.mark.parametrize("kind", [Held, Derived, Renaming])
+def test_models_with_ways_of_their_own_resume_in_silence(kind, file):
+    data = toy_data()
+    whole, said = bank(kind, data, 4)
+    bank(kind, data, 2, checkpoint=file)
+    resumed, also = bank(kind, data, 4, checkpoint=file, resume=True)
+    assert_same_state(whole, resumed)
+    assert torch.equal(whole.bank, resumed.bank) and not said + also
+
+
 @pytest.mark.parametrize("kind", [Growing, Unset])
 def test_a_shape_that_training_changes_is_found_after_an_epoch(kind, file):
     with pytest.raises(ValueError, match=r"bank: .* from .* to \[60, 12\].*persistent=False"):
         bank(kind, toy_data(), 3, checkpoint=file)
     assert not file.exists()
-    assert bank(Knowing, toy_data(), 1)
+    assert bank(Knowing, toy_data(), 1, checkpoint=file)
+    assert bank(kind, toy_data(), 1)  # no file has to hold it
 
 
 def test_what_no_file_can_hold_is_named_before_the_training(file):
