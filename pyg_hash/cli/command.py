@@ -318,7 +318,8 @@ def _show_ours_in_one_line() -> None:
 def _told(error: Exception) -> str:
     """What the user reads of an error."""
     told = str(error).partition("\n")[0] or "out of memory"
-    torchs = isinstance(error, RuntimeError) and re.search("(allocate|out of|enough) memory", told)
+    torchs = type(error) is not NotImplementedError and isinstance(error, RuntimeError)
+    torchs = torchs and bool(re.search("(allocate|out of|enough) memory", told))
     if isinstance(error, MemoryError) or torchs:
         return f"not enough memory ({told}); use fewer or narrower rows, or shorter codes"
     ours = (ValueError, TypeError, OSError, ImportError, RuntimeError, ArithmeticError)

@@ -129,9 +129,11 @@ def kind_of(name: str) -> tuple[str, str, int]:
     split = first(_SPLITS) or first(_SPLITS, above)  # as in train/image
     for vague, known in enumerate((_WORDS, *_LETTERS)):
         if kind := first(known):
-            return kind, split, vague
+            if kind == ROWS:
+                return kind, split, int(bool({"mask", "masks"} & tokens(own)))
+            return kind, split if split in _ORDER else "", vague
     alone = first(_SPLITS) and tokens(own) <= {*_SPLITS[split].split()}
-    return ROWS if alone else "", split, 0
+    return ROWS if alone else "", split, 2
 
 
 @dataclass
@@ -237,6 +239,9 @@ def gather(
         sides = bool({TEXT, TEXTS} & {*group}) + bool({IMAGE, PATHS} & {*group})
         if sides == 2 or (sides and arguments is not None):
             groups[split] = group
+    only = [*groups][0] if len(groups) == 1 else ""
+    if only in ("query", "val") and all("/" in v.name for v in groups[only].values()):
+        groups = {"": groups[only]}  # a file's one folder, whatever it is called
     if "" in groups:  # one that is named without a split is of all rows
         groups = {"": groups[""]}
     if not groups:
@@ -252,6 +257,7 @@ def gather(
     if classes and NAMES not in names:
         whole, count = groups.get("", {}), max(classes[0].shape)
         of_rows = bool(whole) and all(count in v.shape for v in whole.values())
+        of_rows = of_rows and not re.search("class|categ|label", classes[0].name, re.IGNORECASE)
         if of_rows and IDS not in whole and len({*map(str, classes[0].load())}) == count:
             whole[IDS] = classes[0]
         if of_rows or not any(LABELS in group for group in groups.values()):
@@ -259,7 +265,7 @@ def gather(
     notes = [
         f"{split or 'all rows'}: " + ", ".join(f"{kind} = {v}" for kind, v in group.items())
         for split, group in groups.items()
-    ] + [f"{kind} = {v}" for kind, v in [*rows.items(), *((NAMES, v) for v in classes)]]
+    ] + [f"class_names = {variable}" for variable in classes]
     used = {id(v) for group in (*groups.values(), rows) for v in group.values()}
     left = [v for v in variables if id(v) not in used.union(map(id, classes))]
     for file in map(Path, files):
@@ -291,11 +297,21 @@ def gather(
             found.masks[split] = np.zeros(found.num_rows, bool)
             found.masks[split][start:stop] = True
         elif split in rows:
-            found.masks[split] = _mask(rows[split], found.num_rows, notes)
+            try:
+                mask = _mask(rows[split], found.num_rows, said := [f"{split} = {rows[split]}"])
+                if split not in names and (not mask.any() or (mask.all() and split in _ASKED)):
+                    raise ValueError(f"{rows[split]}: {'all' if mask.any() else 'no'} rows")
+                found.masks[split] = mask
+                notes += said
+            except ValueError as error:
+                if split in names or kind_of(rows[split].name)[2] == 0:
+                    raise
+                notes.append(f"not used: {error}")  # a name that says less than idx
     return found
 
 
 _ORDER = ("", "database", "train", "val", "query")
+_ASKED = "query", "val"  # never all rows
 
 
 def _called(variables: Sequence[Variable], name: str) -> list[Variable]:
@@ -331,42 +347,63 @@ def _chosen(
             split = kind_of(own[0].name)[1] if "," in value else ""
             told[id(own[0])] = (ROWS, kind, -1) if kind in _SPLITS else (kind, split, -1)
     best: dict[tuple[str, str], tuple[Any, Variable]] = {}
+    problems: list[tuple[str, Variable]] = []
     for variable in variables:
         kind, split, vague = told.get(id(variable)) or kind_of(variable.name)
         if variable.problem:
-            if kind and vague < 1:
-                raise ValueError(variable.problem)
+            problems += [(kind, variable)] * (kind in (LABELS, *MODALITIES) and vague < 1)
             continue
         flat = max(variable.shape, default=0) == np.prod(variable.shape)
         dims = len(variable.shape)
         kind = _OF_TEXTS.get(kind, kind) if variable.is_text else _OF_NUMBERS.get(kind, kind)
-        if kind == ROWS and id(variable) not in told and (variable.is_text or not flat):
+        is_told = id(variable) in told
+        is_rows = flat and not variable.is_text and max(variable.shape, default=0) > 1
+        if kind == ROWS and not is_told and not (split and is_rows):
             continue
         if not kind or (kind in MODALITIES and dims < 2):
             continue
-        rank = (dims > 2, vague)  # features before pixels
-        before = best.get((split, kind), ((True, 9), variable))
+        inner = "/" in variable.name and not is_told
+        rank = (inner, dims > 2, vague)  # features before pixels
+        before = best.get((split, kind), ((True, True, 9), variable))
         if rank == before[0]:
+            if kind == ROWS and np.array_equal(variable.load(), before[1].load()):
+                continue
             option = argument.get(kind, split if kind == ROWS else kind)
             raise ValueError(
                 f"{kind}: may be {before[1]}, or {variable}; say which with --{option} FILE:NAME"
             )
         if rank < before[0]:
             best[split, kind] = rank, variable
+    twin = _OF_TEXTS | {raw: kind for kind, raw in _OF_TEXTS.items()}
+    items = [(s, k, i, v) for (s, k), ((i, *_), v) in best.items() if k in _ITEMS]
+    for split, kind, _, variable in (item for item in items if item[2]):
+        outer = {k: v for s, k, inner, v in items if s == split and not inner}
+        if {TEXT, TEXTS} & {*outer} and {IMAGE, PATHS} & {*outer}:
+            rows = set.intersection(*({*v.shape} for v in outer.values())) - {1}
+            if twin.get(kind) in outer or not rows & {*variable.shape}:  # a setting
+                del best[split, kind]
     taken = {id(variable) for _, variable in best.values()}
     for variable in variables:  # y is the labels where the texts have a name that says more
         kind, split, vague = kind_of(variable.name)
         free = (kind, vague) == (TEXT, 2) and id(variable) not in {*taken, *told}
-        if free and (split, LABELS) not in best and _may_be_labels(variable):
-            best[split, LABELS] = (False, 3), variable
+        free = free and variable.name.islower()  # Y is the texts to many
+        others = [v for (s, kind), (_, v) in best.items() if s == split and kind in _ITEMS]
+        if free and (split, LABELS) not in best and _may_be_labels(variable, others):
+            best[split, LABELS] = (False, False, 3), variable
+    there = {kind for _, kind in best}
+    for kind, variable in problems:
+        if not there & {kind, _OF_TEXTS.get(kind, kind)}:
+            raise ValueError(variable.problem)
     return {place: variable for place, (_, variable) in best.items()}
 
 
-def _may_be_labels(variable: Variable) -> bool:
-    if variable.problem or variable.is_text or len(variable.shape) > 2:
+def _may_be_labels(variable: Variable, others: Sequence[Variable]) -> bool:
+    rows = set.intersection(*({*v.shape} for v in (variable, *others))) - {1}
+    if variable.problem or variable.is_text or not rows or len(variable.shape) > 2:
         return False
     values = as_array(variable.load(), variable.name)
-    return values.size == len(values) or {*np.unique(values).tolist()} <= {-1, 0, 1}
+    known, flat = {*np.unique(values).tolist()}, values.size == max(values.shape)
+    return known <= {-1, 0, 1} or (flat and all(v >= 0 and v % 1 == 0 for v in known))
 
 
 _OF_TEXTS: dict[str, str] = {IMAGE: PATHS, TEXT: TEXTS}
@@ -468,9 +505,12 @@ def _hashes(values: Mapping[str, Any]) -> list[int]:
 
 def _mask(variable: Variable, num_rows: int, notes: list[str]) -> Array:
     """The rows that a variable of numbers or of zeros and ones means."""
-    values = np.ravel(variable.load())
+    values = variable.load()
+    values = np.ravel(as_array(values, variable.name) if sp.issparse(values) else values)
     if len(values) == num_rows and set(np.unique(values).tolist()) <= {0, 1}:
         return values.astype(bool)
+    if values.dtype.kind == "b" or len(np.unique(values)) < len(values):
+        raise ValueError(f"{variable}: {len(values)} of a mask, or repeated, for {num_rows} rows")
     if values.dtype.kind not in "biuf" or (values % 1 != 0).any():
         raise ValueError(f"{variable}: expected row numbers or a mask, got {values.dtype}")
     low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)

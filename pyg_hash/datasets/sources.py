@@ -440,8 +440,8 @@ def _parquet(path: Path, left_out: list[str], binary: list[str]) -> dict[str, An
                 lists = types.is_list(kind) or types.is_fixed_size_list(kind)
                 if "binary" in str(kind):
                     left_out.append(f"column {name!r} ({kind!s:.40})")
-                    of = kind if types.is_struct(kind) else []  # bytes and path: of Hugging Face
-                    if kind_of(name)[0] == IMAGE or "bytes" in [inner.name for inner in of]:
+                    of = {inner.name for inner in kind} if types.is_struct(kind) else set()
+                    if name.lower() in ROLES[IMAGE].split() or of == {"bytes", "path"}:
                         binary.append(name)
                 elif lists and types.is_floating(kind.value_type):
                     columns[name] = _vectors(file, name)

@@ -17,6 +17,7 @@ import torch
 from pyg_hash.cli import main
 from pyg_hash.datasets import FeatureFile, import_files
 from pyg_hash.datasets.raw import open_matrix
+from pyg_hash.typing import MODALITIES
 
 N, C = 24, 4
 RNG = np.random.default_rng(1)
@@ -470,10 +471,62 @@ def test_structs_are_read_to_any_depth(kind, tmp_path):
     labels = open_matrix(tmp_path / "a.mat", "param/more/LAll").read()
     assert torch.equal(labels, torch.from_numpy(MULTI).float())
     assert ("not used: param/grid [2] (not read) of a.mat" in str(done)) == (kind == "matlab5")
-    for wrong in ("label", "image"):
-        sio.savemat(tmp_path / "a.mat", {**values, "own": {wrong: np.array([[1, "a"]], object)}})
-        with pytest.raises(ValueError, match=f"own/{wrong} holds cells that are no texts"):
-            import_files([tmp_path / "a.mat"], tmp_path / "x.h5")
+    own = {"label": np.array([[1, "a"]], object)}
+    sio.savemat(tmp_path / "a.mat", {**values, "own": own})
+    with pytest.raises(ValueError, match="own/label holds cells that are no texts"):
+        import_files([tmp_path / "a.mat"], tmp_path / "x.h5")
+    sio.savemat(tmp_path / "a.mat", {**values, "LAll": MULTI, "own": own})
+    assert "own/label [2] (not read)" in str(import_files([tmp_path / "a.mat"], tmp_path / "x.h5"))
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"raw": {"text": np.ones((N, 30))}},
+        {"old": {"image": np.zeros((N, 6))}, "result": {"labels": np.ones((N, 1))}},
+        {"opts": {"labels": 24.0, "T": 10.0, "image": np.eye(3)}, "param": {"text": "bow"}},
+        {"params": {"images": "/data/img"}, "info": {"id": "v1", "query": 200.0}},
+        {"train": 80.0, "test": 20.0, "db": 1.0, "opts": {"train": 50.0}},
+        {"train_mask": np.arange(N - 1) < 4, "valid": np.ones(N), "val": 0.1},
+        {"query": np.linspace(0, 1, N), "database_mask": np.zeros(N), "mask": np.ones(N)},
+        {"y": 3.0},
+        {"y": np.zeros((0, 0))},
+        {"y": np.linspace(0, 1, N)},
+        {"image_mask": np.ones(N), "text_mask": np.ones(N)},
+    ],
+    ids=lambda extra: "-".join(extra),
+)
+def test_what_is_guessed_has_to_fit(extra, tmp_path):
+    values = {"XAll": IMAGE, "YAll": TEXT, "LAll": MULTI}
+    if "y" in extra:
+        values = {"image": IMAGE, "text": TEXT}
+    sio.savemat(tmp_path / "plain.mat", values)
+    sio.savemat(tmp_path / "a.mat", {**values, **extra})
+    plain, done = (
+        FeatureFile(import_files([tmp_path / f"{name}.mat"], tmp_path / f"{name}.h5").path)[0]
+        for name in ("plain", "a")
+    )
+    for m in MODALITIES:
+        assert torch.equal(plain[m].x, done[m].x)
+    for name in {"y", "train_mask", "query_mask", "database_mask"} & {*plain["image"].keys()}:
+        assert torch.equal(plain["image"][name], done["image"][name])
+    assert ("y" in plain["image"]) == ("y" in done["image"])
+
+
+def test_splits_that_are_told_twice_and_alike(tmp_path):
+    values = {"image": IMAGE, "text": TEXT, "labels": MULTI}
+    mask = np.isin(np.arange(N), np.arange(N)[TE])
+    twice = {"test_mask": mask, "query_mask": mask, "train_mask": ~mask, "train_idx": [0, 1, 2]}
+    np.savez(tmp_path / "a.npz", **values, **twice)
+    store = FeatureFile(import_files([tmp_path / "a.npz"], tmp_path / "x.h5").path)[0]["image"]
+    assert store.train_mask.nonzero().flatten().tolist() == [0, 1, 2]  # indices say more
+    assert torch.equal(store.query_mask, torch.from_numpy(mask))
+    wide = {"image": np.ones((N, 4)) * np.arange(N)[:, None], "class_names": np.array(list("abcd"))}
+    np.savez(tmp_path / "a.npz", **wide, text=np.eye(N, 4), label=np.eye(4)[np.arange(N) % 4])
+    assert (
+        len(FeatureFile(import_files([tmp_path / "a.npz"], tmp_path / "x.h5").path)[0]["image"].x)
+        == N
+    )
 
 
 @pytest.mark.parametrize("kind", ["hdf5", "matlab5", "npz"])
