@@ -329,8 +329,9 @@ class Column:
         self._kind, self._values, self._null, self._known = kind, values, null, known
         self._made: dict[str, tuple[Array, int, Any]] = {}
         self._asked: Any = None  # rows and assignments when somebody asked for texts of lists
-        self._tagged: Any = (0, 0), None, None  # the same of what _tags made, and that
+        self._tagged: Any = (0, 0), None  # the same of what _tags made, and that
         self._assigned = 0  # times
+        self._last = np.empty(0, np.int32)  # of the first lists: the assignment that changed each
 
     @classmethod
     def of(cls, kind: type, values: Sequence[Any]) -> Column:
@@ -375,6 +376,10 @@ class Column:
     def assign(self, rows: Array, other: Column) -> None:
         self._values.assign(rows, self._adopted(other))
         self._null.assign(rows, other._null)
+        if self._kind is list:
+            if more := len(self) - len(self._last):
+                self._last = np.append(self._last, np.zeros(more, np.int32))
+            self._last[rows] = self._assigned + 1
         self._assigned += 1
 
     def take(self, rows: Array) -> Column:
@@ -424,25 +429,30 @@ class Column:
 
         None: nobody asked for texts twice since the last change, or prints do not tell them apart.
         """
-        whole, data, now = self._values.joined(), self._known.data, (len(self), self._assigned)
+        now, data = (len(self), self._assigned), self._known.data
         again, self._asked = self._asked == now, now
-        if again and self._tagged[0] != now:
-            (n, assigned), texts, rows = self._tagged
-            if texts is None or assigned != now[1] or _MANY * (len(self) - n) > len(self):
-                n, texts, rows = 0, *np.empty((2, 0), np.int32)
-            with damaged(self._known.path):
-                prints, (starts, ends) = data.prints(), self._known._spans(whole[n:])
-                late = ranges(starts, ends - starts)
-                by = np.argsort(prints[late], kind="stable")
-                late, whose = late[by], np.arange(n, len(self)).repeat(ends - starts)[by]
-                at = _after(texts, prints[late].tolist(), prints.item)
-                texts, rows = np.insert(texts, at, late), np.insert(rows, at, whose)
-                new = at + np.arange(len(late))
-                new = new[new > 0]
-                new = new[prints[texts[new]] == prints[texts[new - 1]]]
-                alike = data.alike(texts[new - 1], texts[new])
-            self._tagged = (now, texts, rows) if alike else (now, None, None)
-        return self._tagged[1:] if again and self._tagged[1] is not None else None
+        (n, assigned), tags = self._tagged
+        if not again or (n, assigned) == now:
+            return tags if again else None
+        changed = (self._last[:n] > assigned).nonzero()[0]
+        new = np.append(changed, np.arange(n, now[0]))
+        if tags is None or _MANY * len(new) > now[0]:
+            changed, new, tags = new[:0], np.arange(now[0]), np.empty((2, 0), np.int32)
+        with damaged(self._known.path):
+            prints, (starts, ends) = data.prints(), self._known._spans(self._values.at(new))
+            late = ranges(starts, ends - starts)
+            by = np.argsort(prints[late], kind="stable")
+            late, whose = late[by], new.repeat(ends - starts)[by]
+            kept = np.isin(tags[1], changed, invert=True) if len(changed) else slice(None)
+            texts, rows = tags[0][kept], tags[1][kept]
+            at = _after(texts, prints[late].tolist(), prints.item)
+            texts, rows = np.insert(texts, at, late), np.insert(rows, at, whose)
+            at = at + np.arange(len(late))
+            at = at[at > 0]
+            at = at[prints[texts[at]] == prints[texts[at - 1]]]
+            tags = (texts, rows) if data.alike(texts[at - 1], texts[at]) else None
+        self._tagged = now, tags
+        return tags
 
     def hits(self, op: str, values: Sequence[Any]) -> NDArray[np.bool_]:
         """For each row whether it compares so: ``=`` or ``has`` to any value, ``<`` ... to one.
