@@ -32,8 +32,10 @@ __all__ = [
 def check_codes(codes: Tensor, name: str, *, num_bits: int | None = None) -> None:
     """Check codes: int8 ``[n, K]`` with every entry -1 or +1."""
     if not isinstance(codes, Tensor) or codes.dtype != torch.int8:
+        bits = isinstance(codes, Tensor) and codes.dtype == torch.bool
+        remedy = "2 * bits.to(torch.int8) - 1 makes codes" if bits else "use binarize()"
         raise TypeError(
-            f"{name}: expected int8 codes in {{-1, +1}}, got {kind_of(codes)}; use binarize()"
+            f"{name}: expected int8 codes in {{-1, +1}}, got {kind_of(codes)}; {remedy}"
         )
     if codes.dim() != 2 or codes.size(1) == 0:
         raise ValueError(f"{name}: expected shape [n, num_bits], got {list(codes.shape)}")

@@ -63,10 +63,10 @@ class HashOutput:
 
 def kind_of(x: object) -> str:
     """The dtype of a tensor, the type of what is none, and how an array of NumPy becomes one."""
-    if isinstance(x, Tensor):
-        return str(x.dtype)
-    remedy = " (torch.from_numpy makes it a tensor)" if isinstance(x, np.ndarray) else ""
-    return type(x).__name__ + remedy
+    if not isinstance(x, np.ndarray):
+        return str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
+    known = x.dtype.kind in "biufc" and x.dtype.char not in "gG"  # torch has no longdouble
+    return "ndarray" + (" (torch.from_numpy makes it a tensor)" if known else f" of {x.dtype}")
 
 
 def binarize(x: Tensor) -> Tensor:

@@ -605,8 +605,8 @@ def _whole(value: Any, name: str) -> int:
 
 def _tensor(codes: Any) -> Any:
     """An array of numbers of NumPy as a tensor; others as they are, for the checks to refuse."""
-    if not isinstance(codes, np.ndarray) or codes.dtype.kind not in "iuf":
-        return codes
+    if not isinstance(codes, np.ndarray) or codes.dtype.char not in "?bBhHiIlLqQefd":
+        return codes  # torch has no longdouble
     return torch.from_numpy(np.require(codes, codes.dtype.newbyteorder("="), ["C", "W"]))
 
 

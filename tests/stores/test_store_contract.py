@@ -228,6 +228,16 @@ def test_bad_arguments_leave_the_store_unchanged(case: Case, folder: Path) -> No
             ),
             (lambda: store.add(codes.numpy() * 0, [4, 5, 6]), ValueError, "codes: entries must be"),
             (lambda: store.add(codes.numpy().astype(str), [4, 5, 6]), TypeError, "codes: expected"),
+            (
+                lambda: store.add(codes.numpy().astype(np.longdouble), [4, 5, 6]),
+                TypeError,
+                f"codes: expected .*, got ndarray of {np.dtype(np.longdouble)}; use",
+            ),
+            (
+                lambda: store.add(codes.numpy() > 0, [4, 5, 6]),
+                TypeError,
+                r"codes: expected .*; 2 \* bits.to\(torch.int8\) - 1 makes codes",
+            ),
             (lambda: store.search(codes.tolist(), 1), TypeError, "codes: expected int8"),
         ]
         for call, error, message in calls:
