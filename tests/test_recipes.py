@@ -608,6 +608,11 @@ class Mine(EncoderHashModel):
         return settings["k"]
 class Wrong(Mine):
     recipe_defaults = {**Mine.recipe_defaults, "taus": 0.5}
+class Handing(Mine):
+    recipe_defaults = {"epochs": 1, "lr": 0.1, "tau": 0.7, "width": 3}
+    def __init__(self, num_features, num_bits, **more):
+        self.width = more.pop("width")
+        super().__init__(num_features, num_bits, **more)
 class Whole(Mine):
     recipe_defaults = {"epochs": 1, "lr": 0.1}
     def __init__(self, num_features, num_bits=32):
@@ -642,7 +647,10 @@ def test_defaults_of_ones_own_mean_the_same_everywhere(tmp_path, monkeypatch):
         **{"num_features": None, "num_bits": 8, "tau": 0.3, "k": 8, "batch_size": 9}
     }
     assert changed.settings["k"] == 7 and changed.loader(changed.model(data), data) is None
+    handing = recipe("own_defaults:Handing", width=4).model(data)  # what a parent takes, or it
+    assert handing.width == 4 and handing.config["tau"] == 0.7
     for name, settings, message in (
+        ("Handing", {"taus": 1}, "taus: Handing has no such setting"),
         ("Wrong", {}, "recipe_defaults: 'taus' is neither a setting nor a keyword of Wrong; .*tau"),
         ("Mine", {"taus": 1}, "taus: Mine has no such setting"),
         ("Mine", {"label_rate": 0.3}, "label_rate: Mine has no such setting"),

@@ -59,12 +59,13 @@ def contrastive_loss(
     """
     check_choice(reduction, ("mean", "sum"), "reduction")
     check_positive(temperature, "temperature")
+    given = b
     a, b = check_codes(a, b)
     check_same_rows(a, b, "a", "b")
     if (others is None) != (own is None):
         raise ValueError("others and own: give both, the bank and where in it b is, or neither")
     if others is not None and own is not None:
-        others, b = check_codes(others, b, "others", "b")
+        others, _ = check_codes(others, given, "others", "b")
         if own.dtype != torch.int64:
             raise TypeError(f"own: expected row numbers, int64 [n], got {own.dtype}")
         if own.shape != b.shape[:1]:
@@ -82,11 +83,11 @@ def check_codes(a: Tensor, b: Tensor, name_a: str = "a", name_b: str = "b") -> l
     check_floats(a, name_a)
     check_floats(b, name_b)
     both = f"{name_a} and {name_b}"
+    dtypes = f"{a.dtype} and {b.dtype}"
     a, b = (x.float() if x.dtype.itemsize == 2 else x for x in (a, b))
     if a.dtype != b.dtype or a.dtype not in (torch.float32, torch.float64):
         raise TypeError(
-            f"{both}: expected both float32 or both float64, got {a.dtype} and {b.dtype}; "
-            "convert them"
+            f"{both}: expected both float32 or both float64, got {dtypes}; convert them"
         )
     if a.size(1) != b.size(1):
         raise ValueError(f"{both}: {a.size(1)} and {b.size(1)} bits; codes must be equally long")

@@ -47,13 +47,16 @@ def expected_pairwise_nll(
     check_likelihood(factor, 1.0)
     for name, codes, p in (("a_p", a, a_p), ("b_p", b, b_p)):
         check_floats(p, name)
-        if p.dtype != a.dtype or len(p) != len(codes) or p.size(1) != a_p.size(1):
+        widths = p.dtype.itemsize, a.dtype.itemsize
+        other = p.dtype != a.dtype and widths != (2, 4)  # half precision becomes float32
+        if other or len(p) != len(codes) or p.size(1) != a_p.size(1):
             raise ValueError(
                 f"{name}: expected {a.dtype} [{len(codes)}, {a_p.size(1)}], got {p.dtype} "
                 f"{list(p.shape)}"
             )
         if p.numel() and not bool(((p >= 0) & (p <= 1)).all()):
             raise ValueError(f"{name}: holds numbers outside [0, 1]; give probabilities")
+    a_p, b_p = a_p.to(a.dtype), b_p.to(a.dtype)
     similarity = _one_class_in_common if exclusive else _any_class_in_common
     return mean_of_pairs((a, b, a_p, b_p), None, factor, (similarity, 1.0, False), reduction)
 

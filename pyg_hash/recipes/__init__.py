@@ -286,6 +286,9 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
     foreign_class = not kind.__module__.startswith("pyg_hash.")
     options = {*keywords_of(kind)} - taken - {*defaults} if foreign_class else set[str]()
     stated = getattr(kind, "recipe_defaults", {})
+    more = inspect.signature(init := kind.__init__).parameters.values()
+    if any(p.kind == p.VAR_KEYWORD for p in more) and not init.__module__.startswith("pyg_hash."):
+        options |= {*stated} - SETTINGS - taken  # only the constructor knows what it takes
     if unknown := sorted({*stated} - SETTINGS - options):
         raise SettingError(
             f"recipe_defaults: {unknown[0]!r} is neither a setting nor a keyword of "
@@ -320,7 +323,8 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
             f"{missing[0]}: {kind.__name__} has no default; give one, or name it in the class: "
             "recipe_defaults = {'epochs': 50, 'lr': 1e-3}"
         )
-    check_options(kind, made.settings["model_options"], "model_options", taken)
+    others = {*made.settings["model_options"]} - options
+    check_options(kind, others, "model_options", taken)
     return made
 
 

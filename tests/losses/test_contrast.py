@@ -236,7 +236,7 @@ ONE, ROWS = torch.ones(3, 2), torch.arange(3)
         (ONE.long(), ONE, {}, TypeError, "a: .*int64"),
         (ONE, ONE[0], {}, ValueError, r"b: .*\[2\]"),
         (ONE, ONE.double(), {}, TypeError, "a and b: .*float64"),
-        (ONE.half(), ONE.double(), {}, TypeError, "a and b: .*float32 and torch.float64"),
+        (ONE.half(), ONE.double(), {}, TypeError, "a and b: .*float16 and torch.float64"),
         (ONE, torch.ones(3, 4), {}, ValueError, "a and b: 2 and 4 bits"),
         (ONE, torch.ones(4, 2), {}, ValueError, "a and b: 3 and 4 rows"),
         (ONE, ONE, {"reduction": "none"}, ValueError, "reduction.*'none'"),
@@ -270,6 +270,11 @@ def test_errors_of_the_contrast(options, error, message):
         contrastive_loss(ONE, ONE, **options)
 
 
+def test_an_error_names_the_types_that_were_given():
+    with pytest.raises(TypeError, match=r"others and b: .*float64 and torch\.float16"):
+        contrastive_loss(ONE, ONE.half(), others=ONE.double(), own=ROWS)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"margin": -0.1}, "margin"), ({"kappa": 0.0}, "kappa"), ({"shift": math.inf}, "shift")],
@@ -291,6 +296,7 @@ def test_half_precision_is_taken_as_float32(dtype):
         lambda a, b: pairwise_nll(a, b, y, y),
         lambda a, b: linear_similarity_loss(a, b, y, y),
         lambda a, b: expected_pairwise_nll(a, b, p, p),
+        lambda a, b: expected_pairwise_nll(a, b, p.to(dtype), p.to(dtype)),
     ):
         value = loss(a, b)
         assert value.dtype == torch.float32 and torch.equal(value, loss(a.float(), b.float()))
