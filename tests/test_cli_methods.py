@@ -371,6 +371,7 @@ def test_a_class_of_ones_own(shapes_root, tmp_path, monkeypatch, capsys):
     for name, options, status, message in (
         ("Whole", ["--precision=bf16"], 0, ""),
         ("Whole", ["--accumulate=2"], 2, "Whole takes all data at once"),
+        ("Whole", ["--label_rate=7"], 2, "label_rate: expected a fraction between 0 and 1"),
         ("Whole", ["--batch_size=9"], 2, "or name it in recipe_defaults"),
         ("Batches", ["--accumulate=2"], 2, "Batches.objectives: does not share out its batches"),
         ("Function", [], 1, "act: no file can hold this keyword of the model"),
