@@ -12,7 +12,7 @@ from pyg_hash.datasets import CrossModalDataset, Items, build_hetero
 
 
 class Pairs(CrossModalDataset):
-    """The rows of `FOLDER/pairs.npz`; every tenth, or `--dataset_options.every`, asks."""
+    """`image`, `text`, `label` of `FOLDER/pairs.npz`; every tenth row, or `every`-th, asks."""
 
     def __init__(self, root, every=10, **more):  # more: transform, pre_transform, force_reload
         self.every, self.file = every, Path(root) / "pairs.npz"
