@@ -509,8 +509,8 @@ def _mask(variable: Variable, num_rows: int, notes: list[str]) -> Array:
     values = np.ravel(as_array(values, variable.name) if sp.issparse(values) else values)
     if len(values) == num_rows and set(np.unique(values).tolist()) <= {0, 1}:
         return values.astype(bool)
-    if values.dtype.kind == "b" or len(np.unique(values)) < len(values):
-        raise ValueError(f"{variable}: neither a mask of {num_rows} rows nor row numbers, each once")
+    if values.dtype.kind == "b" or (len(values) > 2 and {*np.unique(values).tolist()} <= {0, 1}):
+        raise ValueError(f"{variable}: a mask of other rows than the {num_rows} that there are")
     if values.dtype.kind not in "biuf" or (values % 1 != 0).any():
         raise ValueError(f"{variable}: expected row numbers or a mask, got {values.dtype}")
     low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
