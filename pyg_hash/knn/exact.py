@@ -186,7 +186,7 @@ def _by_onednn(x: Tensor, y: Tensor) -> Tensor:
 
 @cache
 def _onednn_is_faster() -> bool:
-    """Whether it clearly beats BLAS at ``x @ y.T``, measured once: on AMD with AVX-512, twofold."""
+    """Whether it clearly beats BLAS at ``x @ y.T``, measured once a process."""
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):  # torch was built without oneDNN
         return False
     x = torch.ones(256, 256, dtype=torch.float32, device="cpu")

@@ -394,16 +394,6 @@ def bank(kind, data, epochs, **kwargs):
     return model, [str(one.message) for one in said if "training changes" in str(one.message)]
 
 
-@pytest.mark.parametrize("kind", [Bank, Lazy])
-def test_buffers_that_are_not_persistent_are_kept(kind, file):
-    data = toy_data()
-    whole, said = bank(kind, data, 4)
-    bank(kind, data, 2, checkpoint=file)
-    resumed, also = bank(kind, data, 4, checkpoint=file, resume=True)
-    assert_same_state(whole, resumed)
-    assert torch.equal(whole.bank, resumed.bank) and not said + also
-
-
 @pytest.mark.parametrize(("kind", "name"), [(InDict, "held"), (InPlace, "bank")])
 def test_attributes_that_a_checkpoint_does_not_hold_are_named(kind, name, file):
     said = bank(kind, toy_data(), 2, checkpoint=file)[1]
@@ -459,8 +449,8 @@ class Renaming(Growing):
             state["of." + name[8:]] = state.pop(name)
 
 
-@pytest.mark.parametrize("kind", [Held, Derived, Renaming])
-def test_models_with_ways_of_their_own_resume_in_silence(kind, file):
+@pytest.mark.parametrize("kind", [Bank, Lazy, Held, Derived, Renaming])
+def test_buffers_and_ways_of_their_own_are_kept_in_silence(kind, file):
     data = toy_data()
     whole, said = bank(kind, data, 4)
     bank(kind, data, 2, checkpoint=file)
