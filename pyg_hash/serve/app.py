@@ -74,6 +74,7 @@ class Refused(TypedDict):
     detail: str
 
 
+_TOGETHER = 64  # new items that are coded in one call
 _LARGE = 8 << 20  # bytes of a decoded picture, whose memory goes back to the system at once
 _REFUSED = (400, 401, 403, 404, 408, 409, 413, 415, 421, 429, 503, 507)
 REFUSALS: dict[int | str, dict[str, Any]] = {status: {"model": Refused} for status in _REFUSED}
@@ -172,12 +173,9 @@ class Work:
         self.worker, self.pictures = guard.Worker(limits), guard.Pictures(limits)
         # one at a time, and no search waits with one that waits for another process
         self.changes = guard.Worker(limits, threads=1)
-
-        def crowded() -> bool:
-            return self.worker.pending > limits.threads
-
         self.batches = {
-            m: guard.Batches(partial(engine.answers, m), limits, more=crowded) for m in MODALITIES
+            m: guard.Worker(limits, 1, call=partial(engine.answers, m), most=_TOGETHER)
+            for m in MODALITIES
         }
         self.server: Any = None  # uvicorn's, which knows whether it stops
         self._small: OrderedDict[str, bytes] = OrderedDict()
@@ -198,12 +196,14 @@ class Work:
     async def by_text(self, text: str, wanted: Wanted) -> Answers:
         """Features of each new item in the threads, codes of all that wait in one call."""
         question = await self.worker.run(self.engine.ask_text, text, wanted)
-        return await self.batches[TEXT].ask(question)
+        found: Answers = await self.batches[TEXT].ask(question)
+        return found
 
     async def by_image(self, content: bytes, wanted: Wanted) -> Answers:
         """Items nearest to a picture."""
         features, _ = await self.image_features(content)
-        return await self.batches[IMAGE].ask(Question(features, wanted))
+        found: Answers = await self.batches[IMAGE].ask(Question(features, wanted))
+        return found
 
     async def image_features(self, content: bytes, *, keep: bool = False) -> tuple[Tensor, Any]:
         """Features of a picture, and itself as a JPEG to ``keep``."""

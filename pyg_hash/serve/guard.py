@@ -19,12 +19,12 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache, partial
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from pyg_hash.utils.checks import check_number, check_positive_int
@@ -60,12 +60,7 @@ _SECONDS = "pyg_hash_request_seconds"
 _TIMES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # formats from outside: Pillow knows dozens, and each is code that a stranger's file would run
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-_MOST = 64  # questions in a call
-_ENOUGH = 8  # questions that share a call well
-_TURN, _TURNS = 0.01, 20  # how often, in seconds, and how many times it is looked for more
-
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -98,9 +93,9 @@ class Limits:
     drain: float = 10.0  #: that requests under way get when the server is told to stop
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            name, value = field.name, getattr(self, field.name)
-            if field.type == "int":
+        for each in fields(self):
+            name, value = each.name, getattr(self, each.name)
+            if each.type == "int":
                 check_positive_int(value, name)
             elif not (0 < check_number(value, name) < 1e9 or (name, value) == ("rate", 0)):
                 raise ValueError(f"{name}: expected more than 0, got {value!r}")
@@ -119,28 +114,21 @@ class QueryError(ValueError):
         self.headers = headers or ({"Retry-After": "1"} if status == 503 else {})
 
 
+@dataclass(frozen=True)
 class Visit:
-    """A request: who asks, and what waits for it in pools, which who hangs up gives up.
+    """Who asks, and the end of the connection, with which what waits in pools is given up.
 
     What runs by then goes on to its end, so that a change is made or not, and told as it is.
     """
 
-    def __init__(self, client: str = "") -> None:
-        self.client, self.gone = client, False
-        self.waits: dict[asyncio.Future[Any], Worker] = {}
+    client: str = ""
+    gone: asyncio.Future[None] = field(default_factory=asyncio.Future)
 
     async def watch(self, receive: Receive) -> None:
-        """Wait for the end of the connection, and give up what has not begun."""
+        """Wait for the end of the connection."""
         while (await receive())["type"] != "http.disconnect":
             pass
-        self.gone = True
-        for answer, worker in list(self.waits.items()):
-            if worker.dropped(self.client, answer) and not answer.done():
-                answer.set_exception(_left())
-
-
-def _left() -> QueryError:
-    return QueryError("the connection ended before the answer", 400)
+        self.gone.set_result(None)
 
 
 VISIT: ContextVar[Visit] = ContextVar("VISIT")
@@ -406,21 +394,33 @@ def _client(scope: Scope) -> str:
     return host
 
 
+def _each(calls: list[Callable[[], T]]) -> list[T]:
+    """What each call gives: the work of a pool whose questions are calls, one at a time."""
+    return [call() for call in calls]
+
+
 class Worker:
     """Calls in threads, for clients in turns; what one gave up in time never begins.
 
-    Who asks for much makes itself wait, and nobody else: the next call is the oldest of the client
-    that has had the least time, a new one starting level with the others; where too many wait, the
-    newest of the client with the most waiting is refused.
+    ``call`` answers questions in order, at most ``most`` that wait at a time, with exceptions for
+    those without answer; else a question is itself what is called.
+
+    Who asks for much makes itself wait, and nobody else: the next question is the oldest of the
+    client that has had the least time, a new one starting level with the others; where too many
+    wait, the newest of the client with the most waiting is refused.
     """
 
-    def __init__(self, limits: Limits, threads: int | None = None) -> None:
-        self.threads, self.limits = threads or limits.threads, limits
+    def __init__(
+        self,
+        limits: Limits,
+        threads: int | None = None,
+        *,
+        call: Callable[[list[Any]], list[Any]] = _each,
+        most: int = 1,
+    ) -> None:
+        self.limits, self.threads, self.pending = limits, threads or limits.threads, 0
         self.pool = ThreadPoolExecutor(self.threads, thread_name_prefix="pyg_hash-search")
-        self.pending = 0
-        self._call: Callable[[list[Any]], list[Any]] = lambda calls: [call() for call in calls]
-        self._most = 1
-        self._more: Callable[[], bool] = bool
+        self._call, self._most = call, most
         self._waiting: dict[str, dict[asyncio.Future[Any], Any]] = {}  # by client, oldest first
         self._used: dict[str, float] = {}  # seconds, by client
         self._level = 0.0  # of who was served last
@@ -438,17 +438,17 @@ class Worker:
     def _longest(self) -> dict[asyncio.Future[Any], Any]:
         return max(self._waiting.values(), key=len, default={})
 
-    async def run(self, call: Callable[..., R], *args: Any) -> R:
-        """The result of a call, or what it raises; ``QueryError`` if that would take too long."""
-        result: R = await self._answer(partial(call, *args))
+    async def run(self, call: Callable[..., T], *args: Any) -> T:
+        """The result of a call, or what it raises; ``QueryError`` as of :meth:`ask`."""
+        result: T = await self.ask(partial(call, *args))
         return result
 
-    async def _answer(self, question: Any) -> Any:
-        """What the pool's call makes of it; ``QueryError``: too many wait, or it took too long."""
-        visit, loop = VISIT.get(Visit()), asyncio.get_running_loop()
-        client = visit.client
-        if visit.gone:
-            raise _left()
+    async def ask(self, question: Any) -> Any:
+        """The answer, or its exception; ``QueryError``: too many wait, or it took too long."""
+        visit, answer = VISIT.get(None) or Visit(), asyncio.Future[Any]()
+        client, left = visit.client, QueryError("the connection ended before the answer", 400)
+        if visit.gone.done():
+            raise left
         if self.pending >= self.limits.waiting:
             message = f"busy: {self.pending} requests are waiting; try again in a moment"
             most = self._longest()
@@ -457,15 +457,19 @@ class Worker:
             newest, _ = most.popitem()
             if not newest.done():  # its caller gives up just now
                 newest.set_exception(QueryError(message, 503))
-        answer: asyncio.Future[Any] = loop.create_future()
         if client not in self._waiting:
             self._waiting[client] = {}
             self._charge(client, max(0.0, self._level - self._used.get(client, 0.0)))
         self._waiting[client][answer] = question
-        visit.waits[answer] = self
+
+        def leave(_: object) -> None:
+            if self._drop(client, answer) and not answer.done():
+                answer.set_exception(left)
+
+        visit.gone.add_done_callback(leave)
         self.pending += 1
         if len(self._tasks) < self.threads:
-            self._tasks.add(loop.create_task(self._work()))
+            self._tasks.add(asyncio.create_task(self._work()))
         try:
             async with asyncio.timeout(self.limits.timeout):
                 return await answer
@@ -474,11 +478,11 @@ class Worker:
             raise QueryError(message, 503) from error
         finally:  # who gave up makes room at once
             self.pending -= 1
-            del visit.waits[answer]
-            self.dropped(client, answer)
+            visit.gone.remove_done_callback(leave)
+            self._drop(client, answer)
 
-    def dropped(self, client: str, answer: asyncio.Future[Any]) -> bool:
-        """Give up a call; False: it has begun, or is no longer there."""
+    def _drop(self, client: str, answer: asyncio.Future[Any]) -> bool:
+        """Give up a question; False: it has begun, or is no longer there."""
         own = self._waiting.get(client, {})
         found = own.pop(answer, None) is not None
         if found and not own:
@@ -503,19 +507,13 @@ class Worker:
 
     async def _work(self) -> None:
         """Calls until nobody waits."""
-        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                for _ in range(_TURNS):
-                    if sum(map(len, self._waiting.values())) >= _ENOUGH or not self._more():
-                        break
-                    await asyncio.sleep(_TURN)
                 asked: list[tuple[str, asyncio.Future[Any], Any]] = []
                 while self._waiting and len(asked) < self._most:
                     asked.append(self._next())
-                if not asked:  # all have left meanwhile
-                    continue
                 questions, start = [question for *_, question in asked], time.perf_counter()
+                loop = asyncio.get_running_loop()
                 try:
                     answers = await loop.run_in_executor(self.pool, self._call, questions)
                 except Exception as error:
@@ -578,27 +576,3 @@ class Pictures(Worker):
         finally:
             self._free.put(helper)
         return target
-
-
-class Batches(Worker, Generic[T, R]):
-    """Collects what is asked while a call runs, and makes one call of it, in one thread of its own.
-
-    ``call`` answers at most ``most`` questions in order, with exceptions for those without answer.
-    A lone question waits for others, not for long, only where ``more`` says that they are coming.
-    """
-
-    def __init__(
-        self,
-        call: Callable[[list[T]], list[R | Exception]],
-        limits: Limits,
-        *,
-        most: int = _MOST,
-        more: Callable[[], bool] = lambda: False,
-    ) -> None:
-        super().__init__(limits, 1)
-        self._call, self._most, self._more = call, most, more
-
-    async def ask(self, question: T) -> R:
-        """The answer to a question, or its exception; ``QueryError``: that would take too long."""
-        answer: R = await self._answer(question)
-        return answer

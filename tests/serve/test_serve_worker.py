@@ -13,11 +13,11 @@ from small import relaxed_of_new
 
 from pyg_hash.serve import Limits
 from pyg_hash.serve.engine import Question, Wanted
-from pyg_hash.serve.guard import VISIT, Batches, QueryError, Visit, Worker
+from pyg_hash.serve.guard import VISIT, QueryError, Visit, Worker
 
 
 def batches(call, most=64, waiting=100, timeout=20.0):
-    return Batches(call, Limits(waiting=waiting, timeout=timeout), most=most)
+    return Worker(Limits(waiting=waiting, timeout=timeout), 1, call=call, most=most)
 
 
 def test_what_comes_during_a_call_goes_into_the_next_one():
@@ -43,30 +43,6 @@ def test_what_comes_during_a_call_goes_into_the_next_one():
 
     assert asyncio.run(ask()) == [0, 10, 20, 30, 40, 50]
     assert calls == [[0], [1, 2, 3], [4, 5], [7]]
-
-
-@pytest.mark.parametrize(("still", "sizes"), [(4, [4]), (0, [1, 3]), (10**9, [4])])
-def test_it_waits_for_others_only_while_they_are_on_their_way(still, sizes, monkeypatch):
-    """``more`` says yes so many times; in the end nobody waits for ever."""
-    monkeypatch.setattr("pyg_hash.serve.guard._TURN", 0.005)
-    calls, looks = [], []
-
-    def more():
-        looks.append(None)
-        return len(looks) <= still
-
-    async def ask():
-        several = Batches(
-            lambda asked: calls.append(len(asked)) or asked,
-            Limits(),
-            more=more,
-        )
-        first = asyncio.create_task(several.ask(0))
-        await asyncio.sleep(0.001)
-        return await asyncio.gather(first, *map(several.ask, range(1, 4)))
-
-    assert asyncio.run(ask()) == [0, 1, 2, 3]
-    assert calls == sizes
 
 
 def test_errors_reach_those_they_are_for():
