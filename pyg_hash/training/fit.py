@@ -141,7 +141,8 @@ def fit(
     if patience is not None and "val_mask" not in data[IMAGE]:
         raise ValueError("patience: the data has no val_mask; add ValidationSplit(0.1) first")
     data = as_pairs(data, "train_mask")
-    _check_loader(model, data, loader, accumulate * ranks.size)
+    rows = data_rows(data)
+    _check_loader(model, rows, loader, accumulate * ranks.size)
     if not bool(data[IMAGE].train_mask.any()):
         raise ValueError("train_mask: no training node")
     if resume and checkpoint is None:
@@ -165,8 +166,7 @@ def fit(
     if ranks.is_main:
         say_odd_data(data)
     model.intake = None  # what an earlier fit cached is of other parameters
-    state = TrainingState(model, optimizers, schedulers, callbacks)
-    state.rows = data_rows(data)
+    state = TrainingState(model, optimizers, rows, schedulers, callbacks)
     if resume and checkpoint is not None:
         with ranks.file_of_main(checkpoint) as file:
             if file is not None:
@@ -214,7 +214,7 @@ def fit(
     ranks.copy_state(model)  # machines may round otherwise
     model.attach(data)
     if model.intake is not None:
-        model.intake.trained = state.rows
+        model.intake.trained = rows
     return state.history
 
 
@@ -268,8 +268,12 @@ def _names(kind: type, method: str, wanted: str, seen: set[str]) -> bool:
 
 
 def _check_loader(
-    model: HashModel, data: HeteroData, loader: Iterable[HeteroData] | None, batches: int
+    model: HashModel,
+    rows: Mapping[str, Tensor],
+    loader: Iterable[HeteroData] | None,
+    batches: int,
 ) -> None:
+    """Raise unless a loader gives what is needed, of these rows (:func:`data_rows`) of data."""
     name = type(model).__name__
     if loader is not None and model.makes_batches:
         raise ValueError(
@@ -295,9 +299,8 @@ def _check_loader(
         m: torch.cat([row_prints(x[m].x) for x in graphs]) for m in MODALITIES
     }
     own[f"{IMAGE}.query"] = torch.cat([x[IMAGE].train_mask.bool().cpu() for x in graphs])
-    every: dict[str, Tensor] = {m: row_prints(data[m].x) for m in MODALITIES}
-    train = data[IMAGE].train_mask.cpu()
-    ours, others = (trained_queries({**every, f"{IMAGE}.train": x}, own) for x in (train, ~train))
+    train = f"{IMAGE}.train"
+    ours, others = (trained_queries({**rows, train: x}, own) for x in (rows[train], ~rows[train]))
     if leaks := int((others & ~ours).sum()):
         raise ValueError(
             f"loader: trains on {leaks:,} pairs of data that are no training pairs; make it of "
@@ -473,9 +476,6 @@ class _RunningStatistics:
             if isinstance(layer, _BATCH_NORMS) and steps.count > 1
             for buffer in layer.buffers()
         ]
-        self._begin()
-
-    def _begin(self) -> None:
         self._start = [now.clone() for now in self._now]
         self._reached: list[list[Tensor]] = []
 
@@ -492,9 +492,9 @@ class _RunningStatistics:
         """At the end of a step."""
         means = [torch.stack(r).double().mean(dim=0) for r in zip(*self._reached, strict=True)]
         self._ranks.average(means)
-        for now, mean in zip(self._now, means, strict=True):
-            now.copy_(mean)
-        self._begin()
+        for now, start, mean in zip(self._now, self._start, means, strict=True):
+            start.copy_(now.copy_(mean))
+        self._reached.clear()
 
 
 class _Means:

@@ -16,7 +16,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pyg_hash.models.base import HashModel
 from pyg_hash.models.files import stored_config, stored_tensors
-from pyg_hash.utils.checksums import say_once
 from pyg_hash.utils.files import (
     CorruptFileError,
     as_json,
@@ -57,6 +56,7 @@ class TrainingState:
 
     model: HashModel
     optimizers: Mapping[str, torch.optim.Optimizer]
+    rows: Mapping[str, Tensor]  # of data_rows: what is trained on
     schedulers: Sequence[LRScheduler] = ()
     callbacks: Sequence[Any] = ()  # of which some have a state, as schedulers do
     epoch: int = 0
@@ -66,7 +66,6 @@ class TrainingState:
     best_score: float = float("-inf")
     since_best: int = 0
     saved_epoch: int = -1
-    rows: Mapping[str, Tensor] = field(default_factory=dict)  # of data_rows: what is trained on
 
     def __post_init__(self) -> None:
         self._shapes, self._plain = _buffer_shapes(self.model), _plain_tensors(self.model)
@@ -176,13 +175,7 @@ class TrainingState:
                     "use the same settings or start anew without resume"
                 )
         parts = _split(tensors)
-        if "rows" not in parts:
-            say_once(
-                "rows",
-                f"{path}: does not say itself what data it is of, as an earlier version wrote it; "
-                "a run compares them by its record, fit alone does not",
-            )
-        elif others := differences(parts["rows"], self.rows):
+        if others := differences(parts.get("rows", {}), self.rows):
             raise ValueError(
                 f"checkpoint: {path} is of a training on other data ({'; '.join(others)}); give "
                 "those, or start anew without resume"
