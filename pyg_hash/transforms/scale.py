@@ -23,11 +23,10 @@ from pyg_hash.utils.checks import (
 from pyg_hash.utils.oddities import (
     odd_columns,
     odd_features,
-    odd_rows,
-    out_of_range,
     outlying,
     row_lengths,
     say_odd,
+    unusable,
 )
 from pyg_hash.utils.scaling import apply_scaling
 
@@ -50,8 +49,8 @@ def _usual(x: Tensor, modality: str) -> Tensor:
     """The training rows without outlying ones."""
     name = f"{modality}: training rows"
     lengths = row_lengths(x)
-    if (wrong := out_of_range(lengths, name)) or not bool((lengths > 0).any()):
-        raise ValueError(wrong or odd_rows(lengths, name)[0])
+    if wrong := unusable(lengths, name):
+        raise ValueError(wrong)
     if bool((far := outlying(lengths)).any()):
         x = x[~far]
     if len(x) > 1 and bool((x == x[0]).all()):

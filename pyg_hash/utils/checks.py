@@ -99,8 +99,7 @@ def check_number(value: object, name: str) -> float:
 
 def check_weight(value: object, name: str) -> None:
     """Raise unless ``value`` is a finite number of at least 0."""
-    number = check_number(value, name)
-    if not (math.isfinite(number) and number >= 0):
+    if not 0.0 <= check_number(value, name) < math.inf:
         raise ValueError(f"{name}: expected a finite weight of at least 0, got {value!r}")
 
 
@@ -112,8 +111,7 @@ def check_positive(value: object, name: str) -> None:
 
 def check_fraction(value: float, name: str) -> None:
     """Raise unless ``0 <= value <= 1``."""
-    check_number(value, name)
-    if not 0.0 <= value <= 1.0:
+    if not 0.0 <= check_number(value, name) <= 1.0:
         raise ValueError(f"{name}: expected a fraction between 0 and 1, got {value!r}")
 
 
@@ -170,23 +168,19 @@ def _check_finite_rows(x: Tensor, name: str) -> None:
     if not x.is_floating_point() or bool(torch.isfinite(x.sum(dim=1)).all()):
         return
     bad = ~torch.isfinite(x).all(dim=1)
-    if bool(bad.any()):
-        first = int(bad.nonzero()[0])
-        raise ValueError(
-            f"{name}: {int(bad.sum())} of {x.size(0)} rows contain NaN or inf "
-            f"(first: row {first}); clean or drop them"
-        )
+    _refuse_rows(bad, name, "contain NaN or inf", "; clean or drop them")
 
 
 def check_nonzero_rows(x: Tensor, name: str) -> None:
     """Raise ``ValueError`` if a row is all zero: it has no direction, so no cosine."""
-    zero = x.abs().amax(dim=1) == 0
-    if bool(zero.any()):
-        first = int(zero.nonzero()[0])
-        raise ValueError(
-            f"{name}: {int(zero.sum())} of {x.size(0)} rows are zero vectors (first: row {first}), "
-            "which have no cosine; drop them or use metric='l2'"
-        )
+    remedy = ", which have no cosine; drop them or use metric='l2'"
+    _refuse_rows(x.abs().amax(dim=1) == 0, name, "are zero vectors", remedy)
+
+
+def _refuse_rows(bad: Tensor, name: str, what: str, remedy: str) -> None:
+    if bool(bad.any()):
+        told = f"{int(bad.sum())} of {len(bad)} rows {what} (first: row {int(bad.nonzero()[0])})"
+        raise ValueError(f"{name}: {told}{remedy}")
 
 
 def check_same_rows(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
@@ -224,13 +218,12 @@ def check_labels(
     if y.dim() == 1:
         if y.is_floating_point() or y.dtype == torch.bool:
             raise TypeError(f"{name}: class indices must be integers, got {y.dtype}")
-        if y.numel() and (
-            int(y.min()) < 0 or (num_classes is not None and int(y.max()) >= num_classes)
-        ):
+        low, high = (int(y.min()), int(y.max())) if y.numel() else (0, -1)
+        if low < 0 or (num_classes is not None and high >= num_classes):
             wrong = "below 0" if num_classes is None else f"outside 0..{num_classes - 1}"
             raise ValueError(
-                f"{name}: class indices run from {int(y.min())} to {int(y.max())}, {wrong}; "
-                "renumber them or raise num_classes"
+                f"{name}: class indices run from {low} to {high}, {wrong}; renumber them or raise "
+                "num_classes"
             )
         return
     if y.size(1) == 0:

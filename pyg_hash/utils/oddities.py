@@ -44,18 +44,16 @@ def outlying(sizes: Tensor) -> Tensor:
 
 def odd_rows(lengths: Tensor, name: str) -> list[str]:
     """What is odd about rows of these lengths."""
-    positive = lengths[lengths > 0]
-    if positive.numel() == 0:
-        return [f"{name}: all rows are zero vectors; check how the features were made"]
-    lines, middle = [], float(positive.median())
+    lines = []
     if (far := outlying(lengths)).any():
         first = int(far.nonzero()[0])
+        times = float(lengths[first] / lengths[lengths > 0].median())
         lines.append(
             f"{name}: {int(far.sum()):,} of {len(lengths):,} rows are over {OUTLYING:g} times as "
-            f"long as the median row (first: row {first}, {float(lengths[first]) / middle:.3g} "
-            "times); check or drop them"
+            f"long as the median row (first: row {first}, {times:.3g} times); check or drop them"
         )
-    lines += [line] if (line := out_of_range(lengths, name)) else []
+    if wrong := unusable(lengths, name):
+        lines.append(wrong)
     return lines
 
 
@@ -70,14 +68,16 @@ def zero_rows(lengths: Tensor, name: str) -> list[str]:
     ]
 
 
-def out_of_range(lengths: Tensor, name: str) -> str:
-    """What is wrong with rows that float32 cannot compute with; empty if nothing is."""
+def unusable(lengths: Tensor, name: str) -> str:
+    """What is wrong with rows that nothing can be computed of; empty if nothing is."""
     positive = lengths[lengths > 0]
-    if positive.numel() == 0 or _SMALLEST < float(positive.median()) < _LARGEST:
+    if positive.numel() == 0:
+        return f"{name}: all rows are zero vectors; check how the features were made"
+    if _SMALLEST < (middle := float(positive.median())) < _LARGEST:
         return ""
     return (
-        f"{name}: rows have lengths of about {float(positive.median()):.1g}, whose squares are "
-        "beyond float32; multiply all features by one number that brings them near 1"
+        f"{name}: rows have lengths of about {middle:.1g}, whose squares are beyond float32; "
+        "multiply all features by one number that brings them near 1"
     )
 
 
@@ -156,10 +156,10 @@ def odd_queries(count: int, num_queries: int, name: str = "labels") -> list[str]
     ]
 
 
-def odd_labels(y: Tensor, names: Sequence[str] = (), name: str = "labels") -> list[str]:
+def odd_labels(y: Tensor, names: Sequence[str] = ()) -> list[str]:
     """Classes that every row has: then every item is relevant to every query."""
     if y.dim() == 1:
-        everywhere = torch.unique(y)[: 1 if bool((y == y[0]).all()) else 0].tolist()
+        everywhere = y[:1].tolist() if bool((y == y[0]).all()) else []
     else:
         everywhere = (y > 0).all(dim=0).nonzero().flatten().tolist()
     if not everywhere:
@@ -168,6 +168,6 @@ def odd_labels(y: Tensor, names: Sequence[str] = (), name: str = "labels") -> li
     one = len(everywhere) == 1
     classes = f"the class {shown}" if one else f"the {len(everywhere)} classes {shown}"
     return [
-        f"{name}: every row has {classes}{', ...' * (len(everywhere) > 10)}, so that every item is "
+        f"labels: every row has {classes}{', ...' * (len(everywhere) > 10)}, so that every item is "
         f"relevant to every query; drop {'that class' if one else 'these classes'}"
     ]
