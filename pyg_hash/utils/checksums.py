@@ -111,16 +111,12 @@ def verify(path: str | os.PathLike[str], file: Any = None) -> bool:
         return verify_tensors(path, file)
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 96))
-    tail = file.read()
-    if ending == ".json":  # others write that too, and earlier versions 34
-        length, is_sealed = 65, 16 < len(tail) - len(tail.rstrip()) != 34
-        for at in range(len(tail) - 63 if not is_sealed else 0):  # damaged, or with more behind it
-            line = tail[at : at + 64]
-            is_sealed |= b"\n" not in line and sum(letter in b" \t" for letter in line) > 59
+    tail, length = file.read(), _LINE
+    if ending == ".json":  # others write that too; the line may be damaged, or have more behind it
+        lines = [(len(line), len(line.translate(None, b" \t"))) for line in tail.split(b"\n")]
+        length, is_sealed = 65, any(n - inked > (59 if inked else 16) for n, inked in lines)
     elif not (is_sealed := b"xxh3" in tail):
         _unchecked(path)
-    else:
-        length = _LINE
     if is_sealed and not tail.endswith(_line(file, size - length, ending)):
         raise _damaged(path, "its checksum is that of other bytes")
     return is_sealed
@@ -197,7 +193,7 @@ class Sums:
 
 def _damaged(path: object, why: str) -> CorruptFileError:
     remedy = "copy or write it again"
-    if os.fspath(path).endswith((".json", ".yaml")):  # type: ignore[call-overload]
+    if str(path).endswith((".json", ".yaml")):
         remedy += "; if it was edited on purpose, remove its last line"
     return CorruptFileError(f"{path}: truncated, damaged or changed since ({why}); {remedy}")
 

@@ -161,8 +161,7 @@ def sha256(*parts: str | bytes | Path) -> str:
     for part in parts:
         if isinstance(part, Path):
             with open(part, "rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
+                hashlib.file_digest(file, lambda: digest)
         else:
             digest.update(part.encode() if isinstance(part, str) else part)
     return digest.hexdigest()
