@@ -28,7 +28,7 @@ class Guarded:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._answers: Queue[str] = Queue()
-        self._owner, self._is_ready = 0, False
+        self._owner = 0
         atexit.register(self.stop)
 
     def ask(self, question: Any, limit_s: float) -> Any:
@@ -37,15 +37,13 @@ class Guarded:
         ``ChildProcessError``: no answer in so many seconds, or it ended; it is gone.
         """
         with self._lock:
-            if self._process is None or self._owner != os.getpid():  # or this one was forked
-                self._start()
-            assert self._process is not None and self._process.stdin is not None
             try:
-                if not self._is_ready:  # how long that takes is no fault of the file's
-                    self._is_ready = bool(self._answers.get(timeout=_START_S))
+                if self._process is None or self._owner != os.getpid():  # or this one was forked
+                    self._start()
+                assert self._process is not None and self._process.stdin is not None
                 self._process.stdin.write(json.dumps(question) + "\n")
                 self._process.stdin.flush()
-                answer = self._answers.get(timeout=limit_s) if self._is_ready else ""
+                answer = self._answers.get(timeout=limit_s)
             except Empty:
                 self.stop()
                 raise ChildProcessError(
@@ -62,7 +60,7 @@ class Guarded:
             return found
 
     def _start(self) -> None:
-        self._answers, self._owner, self._is_ready = Queue(), os.getpid(), False
+        self._answers, self._owner = Queue(), os.getpid()
         paths = [os.path.abspath(path) for path in sys.path]
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-c", _START.format(paths, self.code)],
@@ -75,6 +73,7 @@ class Guarded:
         threading.Thread(
             target=_hand_on, args=(self._process.stdout, self._answers), daemon=True
         ).start()
+        self._answers.get(timeout=_START_S)  # how long that takes is no fault of the file's
 
     def stop(self) -> None:
         """End the process, if it is ours."""

@@ -73,9 +73,7 @@ def foreign(file: Any, *, thorough: bool = False) -> str:
     """
     if thorough:
         _read_attributes(file)
-    links: list[tuple[bytes, int]] = []
-    file.id.links.visit(lambda name, info: links.append((name, info.type)), info=True)
-    for name, kind in links:
+    for name, kind in _links(file):
         shown = name.decode(errors="replace")
         if kind == h5py.h5l.TYPE_SOFT:
             continue
@@ -99,19 +97,11 @@ def foreign(file: Any, *, thorough: bool = False) -> str:
     return ""
 
 
-def _lost(file: Any) -> list[str]:
-    """The soft links in an open file that lead to nothing."""
-    lost = list[str]()
-
-    def look(name: bytes, info: Any) -> None:
-        if info.type == h5py.h5l.TYPE_SOFT:
-            try:
-                h5py.h5o.open(file.id, name)
-            except (KeyError, OSError, RuntimeError):
-                lost.append(name.decode(errors="replace"))
-
-    file.id.links.visit(look, info=True)
-    return lost
+def _links(file: Any) -> list[tuple[bytes, int]]:
+    """Name and kind of all links in an open file."""
+    links = list[tuple[bytes, int]]()
+    file.id.links.visit(lambda name, info: links.append((name, info.type)), info=True)
+    return links
 
 
 def _on_heap(node: Any) -> bool:
@@ -155,7 +145,9 @@ def open_hdf5(path: str | os.PathLike[str], *, sealed: bool = False) -> Iterator
                     f"{path}: {problem}; only files that hold all their values are read, so write "
                     "them into this one"
                 )
-            lost = _lost(file)
+            soft = [name for name, kind in _links(file) if kind == h5py.h5l.TYPE_SOFT]
+            gone = [name for name in soft if not h5py.h5o.exists_by_name(file.id, name)]
+            lost = [name.decode(errors="replace") for name in gone]
             yield file
     except BlockingIOError:
         raise

@@ -26,7 +26,7 @@ class Stopped(KeyboardInterrupt):
 def stoppable() -> Iterator[None]:
     """Let signals raise :class:`Stopped`, so that all that is open is put in order.
 
-    At the end it is raised again if the code that it met dropped it, or made another error of it.
+    It is so at the end, too, if the code that it met dropped it, or made another error of it.
     """
     told: list[int] = []
 
@@ -37,12 +37,9 @@ def stoppable() -> Iterator[None]:
     try:
         with handled(stop):
             yield
-    except Exception as error:
+    finally:
         if told:
-            raise Stopped(told[-1]) from error
-        raise
-    if told:
-        raise Stopped(told[-1])
+            raise Stopped(told[-1])
 
 
 @contextmanager
