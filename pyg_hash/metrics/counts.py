@@ -46,27 +46,22 @@ class Ranking:
         check_codes(query, "query")
         check_codes(database, "database", num_bits=query.size(1))
         check_sides(query=query, database=database)
-        self.num_levels = 1  #: numbers of shared labels that are told apart: 0, 1, ...
+        labeled = query_y is not None and database_y is not None
         if query_y is None or database_y is None:
             query_y, database_y = (codes.new_zeros(len(codes)) for codes in (query, database))
-        else:
-            check_labels(query_y, "query_y", num_rows=len(query))
-            check_labels(database_y, "database_y", num_rows=len(database))
-            if query_y.shape[1:] != database_y.shape[1:]:
-                raise ValueError(
-                    f"query_y, database_y: shapes {list(query_y.shape)} and "
-                    f"{list(database_y.shape)}; both must be class indices, or multi-hot over the "
-                    "same classes"
-                )
-            if query_y.dim() == 1 and query_y.device == database_y.device:
-                # as small numbers, which floats can compare
-                numbers = torch.unique(torch.cat([query_y, database_y]), return_inverse=True)[1]
-                query_y, database_y = numbers[: len(query_y)], numbers[len(query_y) :]
-            self.num_levels = 2
-            if graded and query_y.dim() == 2:
-                most = (int(y.sum(1).max()) for y in (query_y, database_y))
-                self.num_levels = 1 + min(most)
+        check_labels(query_y, "query_y", num_rows=len(query))
+        check_labels(database_y, "database_y", num_rows=len(database))
+        if query_y.shape[1:] != database_y.shape[1:]:
+            raise ValueError(
+                f"query_y, database_y: shapes {list(query_y.shape)} and {list(database_y.shape)}; "
+                "both must be class indices, or multi-hot over the same classes"
+            )
         check_sides(query=query, database=database, query_y=query_y, database_y=database_y)
+        self.num_levels = 1 + labeled  #: numbers of shared labels that are told apart: 0, 1, ...
+        if query_y.dim() == 2:  # what products take
+            query_y, database_y = query_y.float(), database_y.float()
+            if graded:
+                self.num_levels = 1 + int(min(y.sum(1).max() for y in (query_y, database_y)))
         self.query, self.query_y = query, query_y
         self.database, self.database_y = database, database_y
         self.num_bits = query.size(1)
@@ -81,7 +76,7 @@ class Ranking:
         height = max(1, min(_PART, _COUNTS // (self.num_levels * (self.num_bits + 1))))
         parts = (torch.split(x, height) for x in (self.query, self.query_y))
         for query, own in zip(*parts, strict=True):
-            yield self._count(query.float(), own.float()).double().cpu()
+            yield self._count(query.float(), own).double().cpu()
 
     def _count(self, query: Tensor, own: Tensor) -> Tensor:
         """Counts of some queries: ``[q, num_bits + 1, num_levels]``."""
@@ -90,9 +85,6 @@ class Ranking:
         cpu = query.device.type == "cpu"
         height, width = (_TILE_QUERIES, _TILE_DATABASE) if cpu else _GPU_TILE
         height = max(1, min(height, len(query), _EXACT // keys))
-        width = min(width, len(self.database))
-        buffer = query.new_empty(height * width)
-        numbers = torch.empty_like(buffer, dtype=torch.int32)
         # the key of a pair is num_levels * distance + shared, and 2 * distance = num_bits - q.d
         half = 0.5 * self.num_levels
         offset = torch.arange(height, device=query.device).unsqueeze(1) * keys
@@ -100,13 +92,11 @@ class Ranking:
         rows = list(zip(*(torch.split(x, height) for x in (query, own, counts)), strict=True))
         columns = (torch.split(x, width) for x in (self.database, self.database_y))
         for database, others in zip(*columns, strict=True):
-            codes, others = database.float().T.contiguous(), others.float()
+            codes = database.float().T.contiguous()
             for some, labels, found in rows:
-                shape = (len(some), codes.size(1))
-                tile, number = (x[: shape[0] * shape[1]] for x in (buffer, numbers))
-                key = fill_shared(labels, others, tile.view(shape), most=self.num_levels - 1)
+                key = shared(labels, others, most=self.num_levels - 1)
                 key.addmm_(some, codes, alpha=-half).add_(offset[: len(some)])
-                found += _histogram(number.copy_(tile), len(some) * keys).view(-1, keys)
+                found += _histogram(key.int().flatten(), len(some) * keys).view(-1, keys)
         return counts.view(-1, self.num_bits + 1, self.num_levels)
 
 
@@ -120,13 +110,14 @@ def check_sides(**sides: Tensor) -> None:
         raise ValueError(f"{', '.join(sides)}: on {sorted(devices)}; move them")
 
 
-def fill_shared(own: Tensor, others: Tensor, out: Tensor, *, most: int = 1) -> Tensor:
-    """Write how many labels query and item share, at most ``most``, into float ``out [q, n]``."""
-    if most == 0:
-        return out.zero_()
-    if own.dim() == 1:
-        return torch.sub(own.unsqueeze(1), others, out=out).abs_().clamp_(max=1).neg_().add_(1)
-    return torch.mm(own, others.T, out=out).clamp_(max=most)
+def shared(own: Tensor, others: Tensor, *, most: int = 1) -> Tensor:
+    """How many labels query and item share, at most ``most``: float32 ``[q, n]``."""
+    found = torch.empty(len(own), len(others), device=own.device)  # autocast leaves ``out`` alone
+    if own.dim() == 2:
+        torch.mm(own, others.T, out=found)
+    else:
+        torch.eq(own.unsqueeze(1), others, out=found)
+    return found.clamp_(max=most)
 
 
 def _histogram(number: Tensor, size: int) -> Tensor:

@@ -6,7 +6,6 @@ import math
 import warnings
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from pyg_hash.codes import bucket_sizes
 from pyg_hash.graph import protocol
 from pyg_hash.metrics.counts import Ranking, normalised_gain, tied_at
-from pyg_hash.metrics.mean_ap import Denominator, Ties, check_definition, mean_average_precision
+from pyg_hash.metrics.mean_ap import Denominator, Ties, average_precision, check_definition
 from pyg_hash.metrics.scored import expected_recall, pair_places
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils.checks import as_mask, check_choice, check_labels, is_mask
@@ -186,12 +185,10 @@ def evaluate(
     labels, gains = _labels(data, relevance)
     codes = {m: model.encode(data, m) for m in MODALITIES}
     if not _is_scaled_alike(model, data):
-        warnings.warn(
+        _warn(
             "data: features are scaled otherwise than those of the training, or data.scaling does "
             "not say how, so that codes may mean little; apply the same transforms, fitted on the "
-            "same rows",
-            OddDataWarning,
-            stacklevel=2,
+            "same rows"
         )
     for m, given in codes.items():
         shape = list(getattr(given, "shape", [type(given).__name__]))
@@ -201,14 +198,11 @@ def evaluate(
 
     named_protocol = name(data) if (name := getattr(model, "protocol", None)) else protocol(data)
     asks_anew = split == "query" and named_protocol == "inductive"
-    kind = type(getattr(model, "_orig_mod", model)).__name__  # or of a compiled one
     if asks_anew and (other_bits := _other_bits(model, data, codes, parts)) > _OTHER_BITS:
-        warnings.warn(
-            f"{kind}: {other_bits:.0%} of the bits of queries differ between encode, as "
-            "measured here, and encode_image and encode_text (relaxed_new), by which a search "
-            "asks; make the two agree",
-            OddDataWarning,
-            stacklevel=2,
+        _warn(
+            f"{_class_of(model).__name__}: {other_bits:.0%} of the bits of queries differ between "
+            "encode, as measured here, and encode_image and encode_text (relaxed_new), by which a "
+            "search asks; make the two agree"
         )
 
     # the rows of the queries (0) or of the database (1), where the codes are
@@ -217,24 +211,25 @@ def evaluate(
         for of in (codes, labels, gains)
     )
     told = {m: judged_rows(y) for m, y in own.items()}
-    measure = partial(mean_average_precision, topk=topk, ties=ties, denominator=denominator)
     maps: dict[str, Any] = dict.fromkeys(("i2t", "t2i", "i2i", "t2t"))
     paired = torch.equal(parts[IMAGE][0], parts[TEXT][0])
     recalls: dict[str, dict[int, float]] = {}
     graded: Scores = {}
     judged: dict[str, Scores] = {}
     for source, target in product(MODALITIES, repeat=2):
-        way = f"{source[0]}2{target[0]}"
-        ranked = query[source], database[target]
+        way, items = f"{source[0]}2{target[0]}", database[target]
         if labels:
             rows = told[source]
-            maps[way] = measure(query[source][rows], ranked[1], own[source][rows], others[target])
+            asking = query[source][rows], items, own[source][rows], others[target]
+            scores = average_precision(*asking, topk, ties, denominator)
+            maps[way] = float(scores.mean())
         if source == target:
             continue
         if paired:
             places = pair_places(query[source], query[target])
             recalls[way] = {k: expected_recall(*places, k) for k in RECALL_AT}
-        ranking = Ranking(*ranked, asked.get(source), offered.get(target), graded=True)
+        labeled = asked.get(source), offered.get(target)
+        ranking = Ranking(query[source], items, *labeled, graded=True)
         found = [
             (normalised_gain(counts, topk), tied_at(counts.sum(2), EDGE))
             for counts in ranking.counts_by_gain()
@@ -242,53 +237,30 @@ def evaluate(
         ndcg, edge = (torch.cat(x) for x in zip(*found, strict=True))
         if labels:
             graded[way] = float(ndcg[told[source].cpu()].mean())
-        sizes = bucket_sizes(database[target])
-        largest, size = int(sizes.max()), len(database[target])
+        sizes = bucket_sizes(items)
+        largest = int(sizes.max())
         judged[target] = {
             "distinct_codes": sizes.numel(),
             "largest_bucket": largest,
             "edge_ties": float(edge.mean()),
         }
-        if largest > max(1, size // 2):
-            warnings.warn(
-                f"{largest:,} of the {size:,} {target}s of the database have one and the same "
-                "code, so a search cannot tell them apart: training collapsed, or the features "
-                "hardly differ; look at them with pyg-hash data check, train longer or with a "
-                "lower lr",
+        if largest > max(1, len(items) // 2):
+            _warn(
+                f"{largest:,} of the {len(items):,} {target}s of the database have one and the "
+                "same code, so a search cannot tell them apart: training collapsed, or the "
+                "features hardly differ; look at them with pyg-hash data check, train longer or "
+                "with a lower lr",
                 CollapseWarning,
-                stacklevel=2,
             )
     missed = max((unanswered(own[m][told[m]], others[other(m)]) for m in own), default=0)
     unjudged = max((int((~rows).sum()) for rows in told.values()), default=0)
     num_judged, what = len(query[IMAGE]) - unjudged, "labels" if relevance == "y" else relevance
-    for line in odd_queries(missed, num_judged, what):
-        warnings.warn(line, OddDataWarning, stacklevel=2)
-    found_masks = (data[IMAGE].get(key) for key in ("train_mask", "labeled_mask"))
-    train, used = (mask.bool() if is_mask(mask) else None for mask in found_masks)
-    read = share = None
-    if train is not None and used is not None:
-        reads = getattr(model, "reads_labels", True) and "y" in data[IMAGE]
-        read = int((used & train).sum()) if reads else 0
-        share = read / max(int(train.sum()), 1)
-    sides = [data[m].get("x") for m in MODALITIES]
-    learnt = 0 if train is None else max(int(train[rows].sum()) for rows, _ in parts.values())
-    repeated = 0
-    if paired and all(isinstance(x, Tensor) and x.layout == torch.strided for x in sides):
-        now = data_rows(data)
-        again = _repeated(sides, [now[m] for m in MODALITIES], *parts[IMAGE])
-        repeated = int(again.sum()) if split == "query" else 0
-        then = getattr(getattr(model, "intake", None), "trained", None)
-        if then is not None and f"{IMAGE}.train" in then:
-            now[f"{IMAGE}.query"] = parts[IMAGE][0].cpu()
-            known = trained_queries(then, now)
-            learnt = max(learnt, int((known & ~again).sum() if repeated else known.sum()))
-    lines = [f"training rows among the queries: {learnt:,} of them"] * bool(learnt)
-    lines += [
-        f"{repeated:,} of {len(query[IMAGE]):,} queries repeat a pair of the database, in both "
-        "features, and find what the training saw; keep equal pairs in one split"
-    ] * bool(repeated)
-    for line in lines:
-        warnings.warn(line, OddDataWarning, stacklevel=2)
+    notes = _familiar(model, data, parts, split)
+    for line in odd_queries(missed, num_judged, what) + notes:
+        _warn(line)
+    if unjudged:
+        notes += [f"{unjudged} queries have no label: mAP and NDCG are of the other {num_judged}"]
+    read, share = _labels_read(model, data)
     named = "" if relevance == "y" else f", relevance={relevance}"
     return Evaluation(
         **maps,
@@ -305,15 +277,62 @@ def evaluate(
         pair_recall=recalls,
         ndcg=graded,
         codes={m: judged[m] for m in MODALITIES},
-        notes=lines
-        + [f"{unjudged} queries have no label: mAP and NDCG are of the other {num_judged}"]
-        * bool(unjudged),
+        notes=notes,
     )
+
+
+def _warn(line: str, kind: type[OddDataWarning] = OddDataWarning) -> None:
+    warnings.warn(line, kind, stacklevel=3)  # where evaluate was called
+
+
+def _class_of(model: Any) -> type:
+    return type(getattr(model, "_orig_mod", model))  # of a compiled one too
+
+
+def _mask(data: HeteroData, name: str) -> Tensor | None:
+    """A mask of the images, which hold those of both; None if there is none."""
+    mask = data[IMAGE].get(name)
+    return mask.bool() if is_mask(mask) else None
+
+
+def _labels_read(model: Any, data: HeteroData) -> tuple[int | None, float | None]:
+    """How many labels of training items the model read, and their share; None: not known."""
+    train, labeled = _mask(data, "train_mask"), _mask(data, "labeled_mask")
+    if train is None or labeled is None:
+        return None, None
+    reads = getattr(model, "reads_labels", True) and "y" in data[IMAGE]
+    read = int((labeled & train).sum()) if reads else 0
+    return read, read / max(int(train.sum()), 1)
+
+
+def _familiar(model: Any, data: HeteroData, parts: Any, split: str) -> list[str]:
+    """What the training saw of the queries, in lines."""
+    train, queries = _mask(data, "train_mask"), parts[IMAGE][0]
+    learnt = 0 if train is None else max(int(train[rows].sum()) for rows, _ in parts.values())
+    repeated = 0
+    sides = [data[m].get("x") for m in MODALITIES]
+    dense = all(isinstance(x, Tensor) and x.layout == torch.strided for x in sides)
+    if dense and torch.equal(queries, parts[TEXT][0]):
+        now = data_rows(data)
+        again = _repeated(sides, [now[m] for m in MODALITIES], *parts[IMAGE])
+        repeated = int(again.sum()) if split == "query" else 0
+        then = getattr(getattr(model, "intake", None), "trained", None)
+        if then is not None and f"{IMAGE}.train" in then:
+            now[f"{IMAGE}.query"] = queries.cpu()
+            known = trained_queries(then, now)
+            learnt = max(learnt, int((known & ~again).sum() if repeated else known.sum()))
+    lines = [f"training rows among the queries: {learnt:,} of them"] if learnt else []
+    if repeated:
+        lines.append(
+            f"{repeated:,} of {len(queries):,} queries repeat a pair of the database, in both "
+            "features, and find what the training saw; keep equal pairs in one split"
+        )
+    return lines
 
 
 def _other_bits(model: Any, data: HeteroData, codes: Any, parts: Any) -> float:
     """Share of the bits of some queries that differ if these come alone, as new items."""
-    kind = type(getattr(model, "_orig_mod", model))
+    kind = _class_of(model)
 
     def is_ours(*names: str) -> bool:
         ways = (getattr(kind, name, _other_bits) for name in names)
@@ -410,18 +429,16 @@ def _repeated(sides: list[Tensor], prints: list[Tensor], query: Tensor, database
 
 def _rows(data: HeteroData, modality: Modality, split: str) -> tuple[Tensor, Tensor]:
     """Row numbers of the queries and of the database of one modality."""
-    store = data[modality]
-    name = f"{split}_mask"
-    masks = []
-    for key in (name, "database_mask"):
-        if key not in store:
+    masks = {}
+    for key in (f"{split}_mask", "database_mask"):
+        if key not in data[modality]:
             hint = "; apply ValidationSplit" if key == "val_mask" else ""
             raise ValueError(f"data[{modality!r}]: has no {key}{hint}")
-        masks.append(as_mask(store[key], f"data[{modality!r}].{key}"))
-    query, database = masks
+        masks[key] = as_mask(data[modality][key], f"data[{modality!r}].{key}")
+    query, database = masks.values()
     if split == "val":
-        database = database & ~query
-    for mask, key in ((query, name), (database, "database_mask")):
+        masks["database_mask"] = database = database & ~query
+    for key, mask in masks.items():
         if not bool(mask.any()):
             raise ValueError(f"data[{modality!r}].{key}: selects no node; choose at least one")
     both = query & database

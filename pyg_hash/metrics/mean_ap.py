@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_hash.metrics.counts import Ranking, fill_shared, places_above
+from pyg_hash.metrics.counts import Ranking, places_above, shared
 from pyg_hash.utils.checks import check_choice, check_positive_int
 
 Ties = Literal["expected", "index", "optimistic", "pessimistic"]
@@ -144,18 +144,16 @@ def _divide(sums: Tensor, hits: Tensor, total: Tensor, cut: int, denominator: st
 
 def _in_index_order(ranking: Ranking, cut: int, denominator: str) -> list[Tensor]:
     """AP of each query where equal distances keep the order of the database."""
-    database, others = ranking.database.float().T.contiguous(), ranking.database_y.float()
+    database, others = ranking.database.float().T.contiguous(), ranking.database_y
     bits, n = database.shape
-    # numpy sorts small integers by radix
-    kind = torch.uint8 if bits < 256 else torch.int16 if bits < 2**15 else torch.int32
+    kind = torch.int16 if bits < 2**15 else torch.int32  # NumPy sorts the former by radix
     parts = []
     size = max(_SORTED_QUERIES, _ELEMENTS // n)
     rows = (torch.split(x, size) for x in (ranking.query, ranking.query_y))
     for some, own in zip(*rows, strict=True):
-        query = some.float()
-        product = query.new_empty(len(query), n)
-        distance = torch.mm(query, database, out=product).sub_(bits).div_(-2).to(kind)
-        relevance = fill_shared(own.float(), others, product)
+        product = database.new_empty(len(some), n)
+        distance = torch.mm(some.float(), database, out=product).sub_(bits).div_(-2).to(kind)
+        relevance = shared(own, others)
         if distance.device.type == "cpu":
             order = torch.from_numpy(np.argsort(distance.numpy(), axis=1, kind="stable"))
         else:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pyg_hash.codes import binarize, check_codes, check_relaxed, exact_queries
-from pyg_hash.metrics.counts import Ranking, check_sides
+from pyg_hash.metrics.counts import Ranking, check_sides, shared
 from pyg_hash.metrics.mean_ap import expected_sum
 from pyg_hash.utils.checks import check_positive_int, check_same_rows
 
@@ -76,11 +76,7 @@ def scored_average_precision(
     labels = Ranking(binarize(query), signs, query_y, database_y)
     total, own = 0.0, labels.query_y
     for start, scores in score_tiles(query, database):
-        y = own[start : start + len(scores)]
-        if y.dim() == 1:
-            relevance = y.unsqueeze(1) == labels.database_y
-        else:
-            relevance = y.float() @ labels.database_y.float().T > 0
+        relevance = shared(own[start : start + len(scores)], labels.database_y)
         total += float(_expected_sums(scores, relevance).sum())
     return total / len(query)
 
