@@ -84,8 +84,7 @@ class BagOfWords(StoredEncoder):
         del self.config["self"]
         check_choice(mode, ("count", "tfidf"), "mode")
         check_choice(stop_words, ("english", None), "stop_words")
-        if seed is not None:  # an earlier version kept that
-            check_seed(seed)
+        check_seed(seed)
         for name in ("min_df", "min_length", "max_features", "lsa"):
             if self.config[name] is not None or name.startswith("min"):
                 check_positive_int(self.config[name], name)
@@ -393,11 +392,6 @@ class StaticWords(StoredEncoder):
         starts = sizes.cumsum(0)[:-1]
         means = torch.nn.functional.embedding_bag(ids, self._vectors, starts, mode="mean")
         return torch.nn.functional.normalize(means)
-
-    @classmethod
-    def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
-        found = settings.get("sha256") or settings["weights_sha256"]  # earlier versions' name first
-        return super()._restored(folder, {"weights_sha256": found})
 
 
 def words_and_meaning(texts: Sequence[str], max_features: int = 2048) -> Concatenated:

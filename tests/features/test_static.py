@@ -73,12 +73,6 @@ def test_save_and_load_keep_the_digest_and_copy_nothing(static, tmp_path):
     save_json(path, {**load_json(path), "weights_sha256": "0" * 64})
     with pytest.raises(CorruptFileError, match="encode the data again"):
         load_encoder(tmp_path)
-    old = {"kind": "static_words", "package": "wordllama"}  # as earlier versions wrote it
-    save_json(path, {**old, "sha256": StaticWords.digest})
-    assert torch.equal(load_encoder(tmp_path)(["dog"]), static(["dog"]))
-    save_json(path, {**old, "sha256": "0" * 64})
-    with pytest.raises(CorruptFileError, match="encode the data again"):
-        load_encoder(tmp_path)
     save_json(path, {"kind": "static_words"})
     with pytest.raises(CorruptFileError, match="sha256"):
         load_encoder(tmp_path)
