@@ -50,12 +50,12 @@ def ready(x: Tensor, metric: str, name: str = "x", origin: Tensor | None = None)
     """Finite dense rows as the metric needs them; ``ValueError``: zero rows (cosine), overflow."""
     if metric == "cosine":
         x = x if x.dtype == torch.float64 else x.float()
-        norm = x.norm(dim=1, keepdim=True)
+        norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
         low, high = norm.aminmax()
         if float(low) < _SMALLEST or float(high) > _MAX_NORM:  # squares overflow or vanish
             check_nonzero_rows(x, name)
             x = x / x.abs().amax(1, keepdim=True)
-            norm = x.norm(dim=1, keepdim=True)
+            norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
         return PreparedRows((x / norm).float().contiguous(), metric)
     if metric == "ip":
         rows = x.float().contiguous()
@@ -123,9 +123,10 @@ def ranked(
     index = index.contiguous()
     score = scores.exact(rows, index, values).contiguous()
     ahead, behind = score[:, :-1], score[:, 1:]
-    ordered = (ahead < behind if scores.l2 else ahead > behind).all(1)
+    ordered = ahead < behind if scores.l2 else ahead > behind
     if not bool(ordered.all()):
-        wrong = (~ordered).nonzero().squeeze(1)  # few: those with ties, or mixed up by rounding
+        # few: those with ties, or mixed up by rounding
+        wrong = (~ordered.all(1)).nonzero().squeeze(1)
         by_index = index[wrong].argsort(dim=1)
         value = score[wrong].gather(1, by_index)
         value, order = value.sort(dim=1, descending=not scores.l2, stable=True)

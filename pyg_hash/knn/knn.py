@@ -158,8 +158,6 @@ def prepare(x: Tensor, metric: str = "cosine") -> PreparedRows:
 def _drop(scores: Tensor, index: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     """Remove entry ``own[i]`` from row i of ``[q, k + 1]``, or the last where it is not there."""
     out = index == own.unsqueeze(1)
-    if bool(out[:, 0].all()):  # the rule under cosine and L2, unless rows are equal
-        return scores[:, 1:].contiguous(), index[:, 1:].contiguous()
     out[:, -1] |= ~out.any(1)
     keep = (~out).nonzero()[:, 1].view(index.size(0), -1)
     return scores.gather(1, keep), index.gather(1, keep)
@@ -195,8 +193,6 @@ def _ready(
     origin: Tensor | None,
 ) -> tuple[PreparedRows, PreparedRows]:
     """Checked rows of both sides, prepared in the layout of the backend."""
-    if backend == "faiss":
-        _faiss.load()
     a, b = (x.x if isinstance(x, PreparedRows) else x for x in (query, database))
     if isinstance(database, PreparedRows):  # its layout is settled
         sparse = is_csr(b)

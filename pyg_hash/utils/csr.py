@@ -7,19 +7,21 @@ import warnings
 import torch
 from torch import Tensor
 
+with warnings.catch_warnings():  # torch says once a process that CSR is in beta
+    warnings.simplefilter("ignore")
+    torch.sparse_csr_tensor([0, 0], [], [], size=(1, 1), check_invariants=False)
+
 
 def csr_matrix(start: Tensor, column: Tensor, value: Tensor, num_columns: int) -> Tensor:
     """A ``torch.sparse_csr`` matrix; indices are int32 where these can count the entries."""
     kind = torch.int32 if value.numel() < 2**31 else torch.int64
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-        return torch.sparse_csr_tensor(
-            start.to(kind),
-            column.to(kind),
-            value,
-            size=(start.numel() - 1, num_columns),
-            check_invariants=False,
-        )
+    return torch.sparse_csr_tensor(
+        start.to(kind),
+        column.to(kind),
+        value,
+        size=(start.numel() - 1, num_columns),
+        check_invariants=False,
+    )
 
 
 def sorted_csr(
