@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from pyg_hash.losses.contrast import check_codes
-from pyg_hash.losses.pairs import check_likelihood, mean_of_pairs
+from pyg_hash.losses.pairs import Cost, check_likelihood, mean_of_pairs
 from pyg_hash.typing import Reduction
-from pyg_hash.utils.checks import check_choice, check_floats
+from pyg_hash.utils.checks import check_floats
 
 
 def expected_pairwise_nll(
@@ -30,19 +30,13 @@ def expected_pairwise_nll(
         \mathrm{E} J_{pq} = \sum_c P_{pc} P_{qc}
         \quad\text{or}\quad 1 - \prod_c (1 - P_{pc} P_{qc})
 
-    the first for classes that exclude each other. With zeros and ones it is ``pairwise_nll``. Ours;
-    as exact, and as cheap in memory.
+    the first for classes that exclude each other (``exclusive``). With zeros and ones it is
+    ``pairwise_nll``. Ours; as exact, and as cheap in memory.
 
     Codes are ``[n, num_bits]`` and ``[m, num_bits]``, probabilities of their classes, of the same
-    dtype, ``[n, C]`` and ``[m, C]``, and constants. ``exclusive``: an item has one class, else each
-    with its own probability.
-
-    ``TypeError``: codes that are not all float32 or all float64, probabilities that are no floats,
-    a ``factor`` that is no number. ``ValueError``: shapes or types that do not fit, probabilities
-    outside [0, 1], a ``factor`` that is not positive, an unknown ``reduction``. ``RuntimeError``: a
-    second derivative.
+    dtype, ``[n, C]`` and ``[m, C]``, and constants. ``ValueError``: probabilities outside [0, 1], a
+    ``factor`` that is not positive; other errors: see :mod:`pyg_hash.losses`.
     """
-    check_choice(reduction, ("mean", "sum"), "reduction")
     a, b = check_codes(a, b)
     check_likelihood(factor, 1.0)
     for name, codes, p in (("a_p", a, a_p), ("b_p", b, b_p)):
@@ -58,7 +52,7 @@ def expected_pairwise_nll(
             raise ValueError(f"{name}: holds numbers outside [0, 1]; give probabilities")
     a_p, b_p = a_p.to(a.dtype), b_p.to(a.dtype)
     similarity = _one_class_in_common if exclusive else _any_class_in_common
-    return mean_of_pairs((a, b, a_p, b_p), None, factor, (similarity, 1.0, False), reduction)
+    return mean_of_pairs(a, b, a_p, b_p, Cost(similarity, factor), reduction)
 
 
 def _one_class_in_common(a_p: Tensor, b_p: Tensor, out: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,8 +16,6 @@ from pyg_hash.utils.checks import check_choice, check_labels, check_number, chec
 from pyg_hash.utils.modes import exact
 
 PairLoss = Literal["nll", "squared_nll"]
-_Bounds = tuple[list[int], list[int]]
-_Cost = tuple[Callable[[Tensor, Tensor, Tensor], Tensor], float, bool]
 _CPU_TILE = 512  # two float32 buffers of this many rows and columns stay in a core's cache
 _GPU_TILE = 4096
 _FOLDS = 4
@@ -44,15 +42,14 @@ def pairwise_nll(
         \omega_{pq} = \tfrac{1}{2} \langle a_p, b_q \rangle
 
     where :math:`J_{pq} = 1` if the two are similar, else 0. GCH's released code descends the square
-    of each summand, without the factor 1/2 and with :math:`J_{pq} = 0.999`, which makes the optimum
-    finite (:math:`\omega \approx 6.9`): ``kind='squared_nll'``. Exact, in :math:`O(n m K)` time and
-    :math:`O((n + m) K)` memory: one pass over tiles makes the value and both gradients.
+    of each summand, ``kind='squared_nll'``. Exact, in :math:`O(n m K)` time and
+    :math:`O((n + m) K)` memory.
 
     Codes are float ``[n, num_bits]`` and ``[m, num_bits]``, labels class indices ``[n]`` and
     ``[m]``, or multi-hot with C columns: then two are similar if one label at least is
     ``'shared'``, or if all are ``'equal'``. ``factor`` multiplies the inner product (None: 1/2, or
-    1 of ``'squared_nll'``); ``similar``, in (0, 1], is :math:`J` of similar pairs (None: 1 or
-    0.999). ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
+    1 of ``'squared_nll'``); ``similar``, in (0, 1], is :math:`J` of similar pairs (None: 1, or
+    0.999, whose optimum is finite). ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
     ``ValueError``: class indices below 0, multi-hot ones but 0 and 1, a ``factor`` that is not
     positive, another ``similar``; other errors: see :mod:`pyg_hash.losses`.
     """
@@ -61,30 +58,32 @@ def pairwise_nll(
     factor = (1.0 if squared else 0.5) if factor is None else factor
     similar = (0.999 if squared else 1.0) if similar is None else similar
     check_likelihood(factor, similar)
-    a, b, a_y, b_y = comparable(a, b, a_y, b_y, match, reduction)
-    bounds = None
+    a, b, a_y, b_y = comparable(a, b, a_y, b_y, match)
+    cost = Cost(_same_label, factor, similar, squared)
     if a_y.dim() == 1 and similar == 1 and not squared:
         # in order of classes the similar pairs of a tile form few rectangles
-        bounds = _class_bounds(a_y, b_y)
+        cost = cost._replace(bounds=_class_bounds(a_y, b_y))
         a, b = a[a_y.argsort()], b[b_y.argsort()]
-    return mean_of_pairs(
-        (a, b, a_y, b_y), bounds, factor, (_same_label, similar, squared), reduction
-    )
+    return mean_of_pairs(a, b, a_y, b_y, cost, reduction)
+
+
+class Cost(NamedTuple):
+    """What a pair costs: the likelihood of ``t = factor <a, b>``, or its square."""
+
+    similarity: Callable[[Tensor, Tensor, Tensor], Tensor]  # of labels, written into the third
+    factor: float
+    similar: float = 1.0
+    squared: bool = False
+    bounds: tuple[list[int], list[int]] | None = None  # of classes that a and b are sorted by
 
 
 def mean_of_pairs(
-    sets: tuple[Tensor, Tensor, Tensor, Tensor],
-    bounds: _Bounds | None,
-    factor: float,
-    cost: _Cost,
-    reduction: Reduction,
+    a: Tensor, b: Tensor, a_y: Tensor, b_y: Tensor, cost: Cost, reduction: Reduction
 ) -> Tensor:
-    """The likelihood of codes and what ``cost`` compares of them, or its sum."""
-    a, b, *_ = sets
-    size = _CPU_TILE if a.device.type == "cpu" else _GPU_TILE
+    """The cost of all pairs of codes, mean or sum."""
     with exact(a):  # half precision would not be
         total: Tensor = _SumOfPairs.apply(  # type: ignore[no-untyped-call]
-            *sets, size, bounds, factor, cost, torch.is_grad_enabled()
+            a, b, a_y, b_y, cost, torch.is_grad_enabled()
         )
     return reduced(total, a.size(0) * b.size(0), reduction)
 
@@ -99,10 +98,9 @@ def check_likelihood(
 
 
 def comparable(
-    a: Tensor, b: Tensor, a_y: Tensor, b_y: Tensor, match: str, reduction: str
+    a: Tensor, b: Tensor, a_y: Tensor, b_y: Tensor, match: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Codes, checked; labels as numbers, equal where similar, or multi-hot, sharing one there."""
-    check_choice(reduction, ("mean", "sum"), "reduction")
     check_choice(match, ("shared", "equal"), "match")
     a, b = check_codes(a, b)
     check_labels(a_y, "a_y", num_rows=a.size(0))
@@ -147,19 +145,11 @@ class _SumOfPairs(MadeGradients):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        a: Tensor,
-        b: Tensor,
-        a_y: Tensor,
-        b_y: Tensor,
-        size: int,
-        bounds: _Bounds | None,
-        factor: float,
-        cost: _Cost,
-        grad_enabled: bool,
+        ctx: Any, a: Tensor, b: Tensor, a_y: Tensor, b_y: Tensor, cost: Cost, grad_enabled: bool
     ) -> Tensor:
-        similarity, similar, squared = cost
+        similarity, factor, similar, squared, bounds = cost
         hard = similarity is _same_label and similar == 1 and not squared
+        size = _CPU_TILE if a.device.type == "cpu" else _GPU_TILE
         # fresh memory for each tile would cost more than its sum
         largest = min(size, len(a)) * min(size, len(b))
         buffers = [a.new_empty(largest) for _ in range(2 if bounds else 3)]
@@ -229,14 +219,16 @@ def _softplus_sum(x: Tensor, scratch: Tensor) -> Tensor:
     return total + e.log1p_().sum()
 
 
-def _class_bounds(a_y: Tensor, b_y: Tensor) -> _Bounds:
+def _class_bounds(a_y: Tensor, b_y: Tensor) -> tuple[list[int], list[int]]:
     """Where the classes start among the sorted rows of both sets, and where the last one ends."""
     classes = num_classes(a_y, b_y)
     first, second = ([0, *y.bincount(minlength=classes).cumsum(0).tolist()] for y in (a_y, b_y))
     return first, second
 
 
-def _rectangles(tile: Tensor, bounds: _Bounds, rows: slice, columns: slice) -> list[Tensor]:
+def _rectangles(
+    tile: Tensor, bounds: tuple[list[int], list[int]], rows: slice, columns: slice
+) -> list[Tensor]:
     """Views of a tile's parts where rows and columns are of the same class."""
     own, others = bounds
     first = max(bisect_right(own, rows.start), bisect_right(others, columns.start)) - 1

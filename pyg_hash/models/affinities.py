@@ -32,8 +32,8 @@ class DJSRH(AffinityModel):
     r"""Deep joint-semantics reconstructing hashing; no label is read.
 
     Su, Zhong, Zhang, "Deep Joint-Semantics Reconstructing Hashing for Large-Scale Unsupervised
-    Cross-Modal Retrieval", ICCV 2019. In a mini-batch of m pairs with the cosines
-    of their features :math:`S_I, S_T`,
+    Cross-Modal Retrieval", ICCV 2019. In a mini-batch of m pairs with the cosines of their features
+    :math:`S_I, S_T`,
 
     .. math::
         \tilde S = \beta S_I + (1 - \beta) S_T, \qquad
@@ -45,8 +45,8 @@ class DJSRH(AffinityModel):
         \lambda_1 \lVert \mu S - \cos(B_I, B_I) \rVert^2 + \lVert \mu S - \cos(B_I, B_T) \rVert^2
         + \lambda_2 \lVert \mu S - \cos(B_T, B_T) \rVert^2
 
-    as means over the pairs of pairs, as in the authors' program. Codes are :math:`\tanh(\alpha Y)`
-    with :math:`\alpha = \sqrt{e + 1}` in epoch :math:`e` (from 0).
+    as means over the pairs of pairs. Codes are :math:`\tanh(\sqrt{e + 1}\, Y)` in epoch :math:`e`
+    (from 0).
 
     Args:
         num_features, num_bits, hidden_channels, dropout, batch_size: see :class:`HashModel` (paper:
@@ -54,15 +54,12 @@ class DJSRH(AffinityModel):
         beta: share of the images in :math:`\tilde S` (paper: 0.9 on MIRFlickr, 0.6 on NUS-WIDE, 0.3
             on Wikipedia).
         eta: share of the second-order affinity (paper: 0.4).
-        mu: factor of the affinity (paper: 1.5). A large one draws neighbours together where few
-            cosines are high. Where most are, as those of features of few dimensions, it would ask
-            for cosines above 1 of nearly all pairs, and all codes become the same. None is 9, or
-            with a warning what makes the mean of :math:`\mu S` one half where 9 makes it over 1.
-            No factor helps where texts hardly differ from their mean: centre them too.
+        mu: factor of the affinity (paper: 1.5). None is 9, or, with a warning, what makes the mean
+            of :math:`\mu S` one half where 9 makes it over 1, so that all codes would be the same.
         lambda1, lambda2: weight of images and of texts among themselves (paper: 0.1, Wikipedia
             0.3).
         rescale: make :math:`2 S - 1` of both cosines, as the paper does for features without
-            negative entries; those of :class:`~pyg_hash.transforms.ScaleFeatures` are centred.
+            negative entries.
     """
 
     def __init__(
@@ -102,23 +99,23 @@ class JDSH(AffinityModel):
     r"""Joint-modal distribution-based similarity hashing; no label is read.
 
     Liu, Qian, Guan, Zhan, Ying, "Joint-modal Distribution-based Similarity Hashing for Large-scale
-    Unsupervised Deep Cross-modal Retrieval", SIGIR 2020, in the form of the authors'
-    program. In a mini-batch with the cosines of the features :math:`S_I, S_T`,
+    Unsupervised Deep Cross-modal Retrieval", SIGIR 2020, in the form of the authors' program. In a
+    mini-batch with the cosines of the features :math:`S_I, S_T`,
 
     .. math::
         S = \alpha S_I + \beta S_T + \lambda\, \tfrac{1}{2} (H + H^\top), \qquad
         H = \cos(S_I, S_T),
 
-    rows of the two matrices being compared in :math:`H`. Then :func:`weigh_by_distribution` draws
-    apart what is clearly similar or clearly not, and training descends, with :math:`S' = \mu S`,
+    whose rows are compared in :math:`H`. Then :func:`weigh_by_distribution` draws apart what is
+    clearly similar or clearly not, and training descends, with :math:`S' = \mu S`,
 
     .. math::
         2 \lVert S' - \cos(B_I, B_T) \rVert^2 - \overline{\cos(b_I, b_T)}
         + \rho \left( \lVert S' - \cos(B_I, B_I) \rVert^2
         + \lVert S' - \cos(B_T, B_T) \rVert^2 \right)
 
-    as means over the pairs of pairs; the second term is the mean cosine of the two codes of a pair.
-    Codes are :math:`\tanh(\sqrt{e + 1}\, Y)` in epoch :math:`e` (from 0).
+    as means over the pairs of pairs. Codes are :math:`\tanh(\sqrt{e + 1}\, Y)` in epoch :math:`e`
+    (from 0).
 
     Args:
         num_features, num_bits, hidden_channels, dropout, batch_size: see :class:`HashModel`
@@ -175,13 +172,11 @@ class DGCPN(AffinityModel):
     r"""Deep graph-neighbor coherence preserving network; no label is read.
 
     Yu, Zhou, Zhan, Tao, "Deep Graph-neighbor Coherence Preserving Network for Unsupervised
-    Cross-modal Hashing", AAAI 2021, in the form of the authors' program. The features of a pair
-    have the affinity :math:`P = a_1 S_T + (1 - a_1) S_I` with others; the ``k`` nearest training
-    pairs of each make the rows of :math:`\hat P`, which sum to 1, and two pairs are alike as far as
-    these rows are:
+    Cross-modal Hashing", AAAI 2021, in the form of the authors' program. With the affinity
+    :math:`P = a_1 S_T + (1 - a_1) S_I` of pairs, and in the rows of :math:`\hat P`, which sum to 1,
+    that of each with its ``k`` nearest training pairs,
 
-    .. math::
-        S = (1 - a_2) P + a_2\, k\, \hat P \hat P^\top .
+    .. math:: S = (1 - a_2) P + a_2\, k\, \hat P \hat P^\top .
 
     (The authors have 4000 in place of k.) Training descends, as means over the pairs of pairs,
 
@@ -190,17 +185,14 @@ class DGCPN(AffinityModel):
         + \sum_{(x, y) \in \{II, IT, TT\}} \lVert \cos(B_x, B_y) - S \rVert_{\text{off}}^2
         + w \sum_{\{u, v\}} \lVert u - v \rVert^2
 
-    with the coexistence of a pair, the graph-neighbor coherence of different pairs, and the
-    consistency of :math:`\cos(B_I, B_T)` with :math:`\cos(B_I, B_I)`, with
-    :math:`\cos(B_T, B_T)` and with its own transpose, and of the latter two with each other.
-    Each mini-batch makes three steps ("half-real and half-binary"): with both codes relaxed, with
-    the texts' signs as constants, with the images' signs as constants.
+    the last over :math:`\cos(B_I, B_T)` with :math:`\cos(B_I, B_I)`, with :math:`\cos(B_T, B_T)`
+    and with its own transpose, and the latter two with each other. Each mini-batch makes three
+    steps: with both codes relaxed, with the texts' signs as constants, with the images'.
 
     Args:
         num_features, num_bits, hidden_channels, dropout, batch_size: see :class:`HashModel`
             (authors: batches of 32).
-        k: neighbours of a training pair; a third of all pairs at most, as those of nearly all would
-            ask for one code.
+        k: neighbours of a training pair; a third of all pairs at most.
         a1: share of the texts in P (code: 0.01).
         a2: share of the coherence in S (code: 0.3).
         kappa: aim of the cosine of a pair's two codes (code: 1.5).
@@ -270,13 +262,7 @@ def affinity_factor(
     weights: tuple[float, float],
     rescale: bool,
 ) -> float:
-    """The factor ``mu``, or one for these data.
-
-    None is the default, or less where it asks for cosines above 1 of most training pairs: if all
-    targets are 1 or more, equal codes for all items meet them best. The mean of the affinity of
-    different pairs, ``weights`` (of image and text) times their mean cosines, is exact; where the
-    default times it is above 1, the factor makes that one half.
-    """
+    """The factor ``mu``; for None the default, less where equal codes would meet most targets."""
     if mu is not None:
         return mu
     rows = data[IMAGE].train_mask.nonzero().flatten()
@@ -324,9 +310,9 @@ def weigh_by_distribution(affinity: Tensor, *, left: float = 0.1, right: float =
             s & \text{otherwise.}
         \end{cases}
 
-    The authors fit centre and scales to the training set of each data set and write them down;
-    here :math:`c` is the median and :math:`\sigma` the root mean square distance from it on either
-    side, both of this mini-batch. ``left`` is :math:`L_1`, ``right`` :math:`L_2`.
+    Here :math:`c` is the median and :math:`\sigma` the root mean square distance from it on either
+    side, of this mini-batch (code: numbers of each data set). ``left`` is :math:`L_1`, ``right``
+    :math:`L_2`.
     """
     different = affinity[~torch.eye(len(affinity), dtype=torch.bool, device=affinity.device)]
     if different.numel() == 0:
@@ -357,10 +343,7 @@ class NeighbourRows(NamedTuple):
 
 
 def neighbour_rows(data: HeteroData, *, k: int, text_share: float) -> NeighbourRows:
-    """The ``k`` nearest training pairs of each one, by the mixed cosine of both modalities.
-
-    A third of all pairs at most: neighbourhoods of nearly all ask for one code.
-    """
+    """The ``k`` nearest training pairs of each, a third of all at most, by the cosines P."""
     rows = data[IMAGE].train_mask.nonzero().flatten()
     shares = {IMAGE: 1.0 - text_share, TEXT: text_share}
     # the inner product of these is P

@@ -24,11 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Share:
-    """One of ``count`` shares of an epoch's mini-batches.
-
-    All shares of an epoch have the same number of batches; batch ``i`` of each makes one step
-    with batch ``i`` of the others.
-    """
+    """One of ``count`` equal shares of an epoch's batches; batch ``i`` of all makes one step."""
 
     place: int = 0  # which of them
     count: int = 1

@@ -68,9 +68,8 @@ class ITQ(CCA):
 
     Gong, Lazebnik, Gordo, Perronnin, "Iterative Quantization: A Procrustean Approach to Learning
     Binary Codes for Large-Scale Image Retrieval", *TPAMI* 35(12), 2013, Sec. 3.2, with CCA in place
-    of PCA (in the paper's own form with CCA the other view are labels). One rotation :math:`R` is
-    found on the training rows of both modalities together: a code is
-    :math:`\mathrm{sign}((x - \mu_m) W_m R)`.
+    of PCA. One rotation :math:`R` is found on the training rows of both modalities together: a code
+    is :math:`\mathrm{sign}((x - \mu_m) W_m R)`.
 
     Args:
         num_features, num_bits, ridge: see :class:`CCA`.
@@ -104,11 +103,9 @@ class ITQ(CCA):
 class LSH(CCA):
     r"""Random hyperplanes through the space of all canonical variates; no label is read.
 
-    Charikar, "Similarity Estimation Techniques from Rounding Algorithms", STOC 2002, Sec. 3: two
-    vectors fall on the same side of a random hyperplane with probability
-    :math:`1 - \theta / \pi`, so Hamming distances estimate angles. The space is that of
-    :class:`CCA`, with every variate multiplied by its correlation: the floor that a learned code
-    of the same space has to beat.
+    Charikar, "Similarity Estimation Techniques from Rounding Algorithms", STOC 2002, Sec. 3:
+    Hamming distances estimate angles. The space is that of :class:`CCA`, with every variate
+    multiplied by its correlation: the floor that a learned code of the same space has to beat.
 
     Args:
         num_features, num_bits: see :class:`HashModel`.
@@ -139,17 +136,15 @@ class SCM(LinearHashModel):
     labelled items is :math:`\tilde S = 2 \tilde L \tilde L^\top - 1 1^\top`. Their codes shall
     minimise
 
-    .. math::
-        \lVert \mathrm{sgn}(X W_x)\, \mathrm{sgn}(Y W_y)^\top - K \tilde S \rVert_F^2 .
+    .. math:: \lVert \mathrm{sgn}(X W_x)\, \mathrm{sgn}(Y W_y)^\top - K \tilde S \rVert_F^2 .
 
     ``'orthogonal'`` (Sec. "Orthogonal Projection Learning") drops the signs and asks for
     :math:`W_x^\top X^\top X W_x = n I` and the same of :math:`W_y`: a generalised eigenproblem of
-    :math:`C = X^\top \tilde S Y`. That has no more directions than there are classes; further ones
-    are all alike to it, and here they are ordered by their correlation. ``'sequential'`` (Algorithm
-    1) takes bit by bit the leading direction of what the bits before have left:
+    :math:`C = X^\top \tilde S Y`. Directions beyond as many as there are classes, all alike to it,
+    are ordered by their correlation here. ``'sequential'`` (Algorithm 1) takes bit by bit the
+    leading direction of what the bits before have left:
     :math:`C \leftarrow C - X^\top \mathrm{sgn}(X w_x)\, \mathrm{sgn}(Y w_y)^\top Y`, from
-    :math:`K C`. Both work on products with :math:`\tilde L`; no matrix of pairs is made. The ridge
-    is relative here (the authors' program adds 1e-6).
+    :math:`K C`. No matrix of pairs is made. The authors' program adds 1e-6 as ridge.
 
     Args:
         num_features, num_classes: see :class:`HashModel`.
@@ -185,7 +180,7 @@ class SCM(LinearHashModel):
 class Projection(NamedTuple):
     """Canonical directions of two views, the strongest correlation first."""
 
-    means: Views  # [d] of each view
+    means: Views  # [d] each
     weights: Views  # [d, k]
     correlations: Tensor  # [k]
 
@@ -203,7 +198,6 @@ def cca(x: Tensor, y: Tensor, count: int | None = None, *, ridge: float = 0.0) -
 
     With covariances :math:`C` of the centred views and :math:`C' = C + r\,\mathrm{tr}(C)/d\,I`,
     the singular values of :math:`C_{xx}'^{-1/2} C_{xy} C_{yy}'^{-1/2}` are the correlations.
-    Variates of the given rows have variance 1 for ``ridge=0``.
     """
     views, means = centred((x.double(), y.double()))
     whiteners = [whitener(view.T @ view / len(view), ridge) for view in views]

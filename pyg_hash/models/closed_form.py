@@ -42,14 +42,10 @@ class ClosedFormModel(EncoderHashModel):
     def solve(self, data: HeteroData) -> Self:
         """Fit the model to the training rows of ``data``, and attach it.
 
-        The result depends on the data and the constructor's arguments alone.
-
-        Raises:
-            TypeError: features that are not floating-point, or labels of a wrong kind.
-            ValueError: features of another width, NaN or inf in training rows, no training row,
-                labels that are missing, or more bits than the method can have on these features.
-
-        ``OddDataWarning``: as :func:`~pyg_hash.training.fit` says it.
+        ``TypeError``: features that are not floating-point, or labels of a wrong kind.
+        ``ValueError``: features of another width, NaN or inf in training rows, no training row, no
+        labels, or more bits than the method can have. ``OddDataWarning``: as of
+        :func:`~pyg_hash.training.fit`.
         """
         check_widths(data, self.num_features)
         say_odd_data(data)

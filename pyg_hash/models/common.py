@@ -44,8 +44,7 @@ def check_widths(
 ) -> None:
     """Raise ``ValueError`` unless the features of ``data`` have the widths of a model.
 
-    ``like`` is what they meet in products: ``TypeError`` unless they are of its type, or autocast
-    converts them.
+    ``TypeError`` unless they are of the type of ``like``, or autocast makes them so.
     """
     autocast = like is not None and torch.is_autocast_enabled(like.device.type)
     for modality, expected in num_features.items():
@@ -117,10 +116,9 @@ def weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[
 
 
 class GraphCache(Generic[Built]):
-    """Remember what ``build`` made of the last two graphs seen; mini-batches are not remembered.
+    """Remember what ``build`` made of the last two graphs, but not of mini-batches.
 
-    A graph is the same if its tensors, which are not kept, are the very same, unchanged in place
-    since.
+    A graph is the same if its tensors, which are not kept, are, and unchanged in place.
     """
 
     def __init__(self, build: Callable[[HeteroData], Built]) -> None:

@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
 
 class EncoderHashModel(HashModel):
-    """A model that encodes each item from its own features alone, so that it is inductive.
-
-    A graph may take part in the training; no code depends on one.
-    """
+    """A model that encodes each item from its own features alone, so that it is inductive."""
 
     @abstractmethod
     def relaxed(self, x: Tensor, modality: Modality) -> Tensor:

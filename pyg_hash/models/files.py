@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pyg_hash.models.base import HashModel, Model
+from pyg_hash.typing import PathLike
 from pyg_hash.utils.files import (
     CorruptFileError,
     as_json,
@@ -27,67 +27,58 @@ FORMAT_VERSION = 2
 CONFIG, MODEL, INTAKE = "config.json", "model.safetensors", "intake.safetensors"
 
 
-class ModelFolder:
-    """Writes models to files and reads them: a folder a model."""
+def save(model: HashModel, path: PathLike) -> None:
+    """Write a model's folder; ``FileExistsError``: it holds the configuration of something else."""
+    folder = Path(path)
+    config = folder / CONFIG
+    with suppress(CorruptFileError, FileNotFoundError):  # else it may be ours, cut short
+        if load_json(config, dict).get("format") != FORMAT:
+            raise FileExistsError(f"path: {config} is of something else; choose another folder")
+    written: dict[str, Any] = {MODEL: (stored_tensors(model),)}
+    if model.intake is not None:
+        written[INTAKE] = model.intake.tensors, model.intake.about
+    settings = stored_config(model.config)
+    for file, content in written.items():
+        save_tensors(folder / file, *content)
+    record = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "model": type(model).__name__,
+        "config": settings,
+        "sha256": {file: sha256(folder / file) for file in written},
+    }
+    save_json(folder / CONFIG, record)  # last: a folder cut short is noticed when it is read
 
-    def save(self, model: HashModel, path: str | os.PathLike[str]) -> None:
-        """Write the folder; ``FileExistsError``: it holds the configuration of something else."""
-        folder = Path(path)
-        config = folder / CONFIG
-        with suppress(CorruptFileError, FileNotFoundError):  # else it may be ours, cut short
-            if load_json(config, dict).get("format") != FORMAT:
-                raise FileExistsError(f"path: {config} is of something else; choose another folder")
-        written: dict[str, Any] = {MODEL: (stored_tensors(model),)}
-        if model.intake is not None:
-            written[INTAKE] = model.intake.tensors, model.intake.about
-        settings = stored_config(model.config)
-        for file, content in written.items():
-            save_tensors(folder / file, *content)
-        record = {
-            "format": FORMAT,
-            "version": FORMAT_VERSION,
-            "model": type(model).__name__,
-            "config": settings,
-            "sha256": {file: sha256(folder / file) for file in written},
-        }
-        save_json(folder / CONFIG, record)  # last: a folder cut short is noticed when it is read
 
-    def load(
-        self, kind: type[Model], path: str | os.PathLike[str], modules: Mapping[str, nn.Module]
-    ) -> Model:
-        """Read the folder."""
-        record, contents = load_model_files(path)
-        if record["model"] != kind.__name__:
-            raise ValueError(f"path: {path} holds a {record['model']}, not a {kind.__name__}")
-        config = record["config"]
-        needed = {
-            k: v["module"] for k, v in config.items() if isinstance(v, dict) and "module" in v
-        }
-        for name in sorted(set(needed) ^ set(modules)):
-            raise ValueError(
-                f"{name}: the model was built with a module of your own ({needed[name]}); "
-                f"pass {kind.__name__}.load(path, {name}=...)"
-                if name in needed
-                else f"{name}: the stored model has no module here; leave it out"
-            )
-        try:
-            model = kind(**(config | modules))
-            model.load_state_dict(contents[MODEL][0], assign=True)  # keeps float64 what it was
-            if INTAKE in contents:
-                model.intake = kind.intake_class(*contents[INTAKE])
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:
-            raise CorruptFileError(
-                f"{path}: settings and parameters do not belong together; if another version of "
-                f"pyg_hash saved it, train again ({error})"
-            ) from error
-        return model.eval()
+def load(kind: type[Model], path: PathLike, modules: Mapping[str, nn.Module]) -> Model:
+    """Read a model's folder."""
+    record, contents = load_model_files(path)
+    if record["model"] != kind.__name__:
+        raise ValueError(f"path: {path} holds a {record['model']}, not a {kind.__name__}")
+    config = record["config"]
+    needed = {k: v["module"] for k, v in config.items() if isinstance(v, dict) and "module" in v}
+    for name in sorted(set(needed) ^ set(modules)):
+        raise ValueError(
+            f"{name}: the model was built with a module of your own ({needed[name]}); "
+            f"pass {kind.__name__}.load(path, {name}=...)"
+            if name in needed
+            else f"{name}: the stored model has no module here; leave it out"
+        )
+    try:
+        model = kind(**(config | modules))
+        model.load_state_dict(contents[MODEL][0], assign=True)  # keeps float64 what it was
+        if INTAKE in contents:
+            model.intake = kind.intake_class(*contents[INTAKE])
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise CorruptFileError(
+            f"{path}: settings and parameters do not belong together; if another version of "
+            f"pyg_hash saved it, train again ({error})"
+        ) from error
+    return model.eval()
 
 
 def stored_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON values: a module of the user's own is stored by its class name.
-
-    ``TypeError`` names a keyword that JSON cannot hold.
-    """
+    """Settings as JSON; of a user's own module the class name. ``TypeError`` names others."""
     stored = {}
     for name, value in config.items():
         module = isinstance(value, nn.Module)
@@ -113,7 +104,7 @@ def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def load_model_files(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def load_model_files(path: PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
     """A model folder's record and its other files' contents; raises if one is missing or broken."""
     check_path(path)
     folder = Path(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any
@@ -34,18 +35,18 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 
+@dataclass(eq=False)
 class AnchorBank(Intake):
     """The anchors of a graph: features to find neighbours by, and what each anchor sends.
 
-    Its tensors too: ``x.image`` and ``x.text``, scaled features, float ``[n, d]``; ``joint``, bool
-    ``[n]``, anchors that take part in the cross-modal graph; of channel ``image``, ``text`` or
-    ``joint`` ``messages.CHANNEL.LAYER``, ``[n, channels]`` (on the joint graph ``[2n, channels]``,
-    images first); ``codes.image`` and ``codes.text``, relaxed ones, which anchors keep when they
-    come as new items. ``about['graph']``: settings of the kNN graph.
+    Further tensors: ``x.image`` and ``x.text``, scaled features, float ``[n, d]``; ``joint``, bool
+    ``[n]``, anchors in the cross-modal graph; ``messages.CHANNEL.LAYER``, ``[n, channels]``, of
+    channel ``image``, ``text`` or ``joint`` (``[2n, channels]``, images first); ``codes.image`` and
+    ``codes.text``, relaxed, for anchors that come as new items. ``about['graph']``: settings of
+    the kNN graph.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-        super().__init__(tensors, about)
+    def __post_init__(self) -> None:
         self.joint, self.graph = self.tensors["joint"], self.about["graph"]
         self._made: dict[Any, Any] = {}
 
@@ -121,9 +122,9 @@ class AnchorBank(Intake):
 class GraphHashModel(HashModel):
     """A model whose nodes exchange messages along the edges of a graph.
 
-    The network is written once, in :meth:`propagate`. Training runs it on the whole graph; encoding
-    without gradient in blocks of rows, which need no more memory beyond the codes than what all
-    nodes send in one layer of one channel; a new item as a node that no other node sees.
+    The network is written once, in :meth:`propagate`. Training runs it on the whole graph, encoding
+    in blocks of rows, whose memory beyond the codes is what all nodes send in one layer of one
+    channel; a new item is a node that no other node sees.
 
     Args:
         num_bits, num_features: see :class:`HashModel`.
@@ -144,7 +145,7 @@ class GraphHashModel(HashModel):
     def propagate(
         self, x: Mapping[Modality, Sequence[Tensor]], places: Mapping[str, Place]
     ) -> dict[str, Tensor]:
-        """The network, on nodes that may be a graph's or new.
+        """The network, on nodes of a graph or on new ones.
 
         Args:
             x: scaled features in consecutive parts of rows, of both modalities or of one.
@@ -170,17 +171,17 @@ class GraphHashModel(HashModel):
         """
         check_widths(data, self.num_features, next(self.parameters()))
         graphs = self._graphs(data)
+        views = graphs.views if self.training and self.learns_views else {}
         places: dict[str, Place] = {}
-        if self.is_whole:
-            x: dict[Modality, Sequence[Tensor]] = {m: [data[m].x] for m in MODALITIES}
-            views = graphs.views if self.training and self.learns_views else {}
-            for name, operator in graphs.operators.items():
+        for name, operator in graphs.operators.items():
+            if self.is_whole:
                 places[name] = WholeGraph(operator, views.get(name), constant=graphs.constant)
-        else:
-            x = {m: data[m].x.split(BLOCK) for m in MODALITIES}
-            for name, operator in graphs.operators.items():
+            else:
                 sent = None if messages is None else messages.setdefault(name, [])
                 places[name] = BlockedGraph(operator, sent)
+        x: dict[Modality, Sequence[Tensor]] = {
+            m: [data[m].x] if self.is_whole else data[m].x.split(BLOCK) for m in MODALITIES
+        }
         aux = self.propagate(x, places)
         return HashOutput(aux.pop(IMAGE), aux.pop(TEXT), aux)
 
@@ -200,8 +201,6 @@ class GraphHashModel(HashModel):
 
     def make_intake(self, data: HeteroData) -> Intake:
         """The anchors and what they send."""
-        if "anchor_mask" not in data[IMAGE]:
-            raise ValueError("data: has no anchors; apply IntraKNN first")
         messages: dict[str, list[Tensor]] = {}
         out = self(data, messages)
         return AnchorBank.from_graph(data, messages, {m: out[m] for m in MODALITIES})
@@ -215,6 +214,16 @@ def both(term: Callable[[Modality], Tensor]) -> Tensor:
 def selected(x: Tensor, mask: Tensor) -> Tensor:
     """The rows of ``x`` under a mask, and ``x`` itself, not a copy, if that is all of them."""
     return x if bool(mask.all()) else x[mask]
+
+
+def under(out: HashOutput, mask: Tensor) -> dict[Modality, Tensor]:
+    """The relaxed codes of the nodes under a mask."""
+    return {m: selected(out[m], mask) for m in MODALITIES}
+
+
+def views(out: HashOutput) -> dict[Modality, Tensor]:
+    """The relaxed codes of labelled nodes as new items; empty where these were not made."""
+    return {m: out.aux[f"{m}_view"] for m in MODALITIES if f"{m}_view" in out.aux}
 
 
 def view_terms(

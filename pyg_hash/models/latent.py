@@ -43,8 +43,8 @@ class CMFH(LinearHashModel):
 
     is descended in turns: :math:`U_m`, :math:`P_m` and :math:`V` are each the least-squares
     solution for the other two. A code is :math:`\mathrm{sign}(x P_m - \bar v)` with the mean
-    :math:`\bar v` of training items. In the paper an item of the database has the sign of its row
-    of :math:`V`, which both of its modalities made; here every item is encoded by its own map.
+    :math:`\bar v` of training items, those of the database too (paper: the sign of a row of
+    :math:`V`).
 
     Args:
         num_features, num_bits: see :class:`HashModel`.
@@ -121,10 +121,9 @@ class IMH(LinearHashModel):
     r"""Inter-media hashing; no label is read.
 
     Song, Yang, Yang, Huang, Shen, "Inter-Media Hashing for Large-Scale Retrieval from
-    Heterogeneous Data Sources", SIGMOD 2013. Pairs share one relaxed code, row by row in
-    :math:`F`; the paper reaches this by a very large weight of their difference. Neighbours in
-    either modality shall have similar codes, and a ridge regression on the features of either
-    modality shall give them:
+    Heterogeneous Data Sources", SIGMOD 2013. Pairs share one relaxed code, a row of :math:`F`.
+    Neighbours in either modality shall have similar codes, and a ridge regression on the features
+    of either modality shall give them:
 
     .. math::
         \min_{F^\top F = I} \sum_m \Big( \lambda\, \mathrm{tr}(F^\top L_m F)
@@ -135,11 +134,9 @@ class IMH(LinearHashModel):
     :math:`W_m = (X_m^\top X_m + \beta_m I)^{-1} X_m^\top F`, so :math:`F` are the eigenvectors of
     the smallest eigenvalues of
 
-    .. math::
-        \sum_m I - X_m (X_m^\top X_m + \beta_m I)^{-1} X_m^\top + \lambda L_m .
+    .. math:: \sum_m I - X_m (X_m^\top X_m + \beta_m I)^{-1} X_m^\top + \lambda L_m .
 
-    That matrix is only ever multiplied with: its parts are sparse or of low rank. A code is
-    :math:`\mathrm{sign}(x W_m - u)` with the median :math:`u` of the training items.
+    A code is :math:`\mathrm{sign}(x W_m - u)` with the median :math:`u` of the training items.
 
     Args:
         num_features: see :class:`HashModel`.

@@ -23,7 +23,7 @@ from pyg_hash.losses import (
 )
 from pyg_hash.models.base import Objective
 from pyg_hash.models.common import Widths, image_text_pair, known_labels, loss_weights, weighted
-from pyg_hash.models.graph import GraphHashModel, both, pair_terms, selected, view_terms
+from pyg_hash.models.graph import GraphHashModel, both, pair_terms, under, view_terms, views
 from pyg_hash.nn import GCNChannel, HashLayer, ModalityDiscriminator
 from pyg_hash.nn.heads import Activation
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
@@ -46,9 +46,8 @@ WEIGHTS |= {"contrast": 0.0}
 class SGCH(GraphHashModel):
     r"""Semi-supervised graph convolutional hashing.
 
-    Each modality has a two-layer GCN with tanh on its own graph (:class:`SGCHGraph`); one siamese
-    layer, the same for both, makes relaxed codes :math:`H^I, H^T` of what they give. Training
-    descends
+    Each modality has a two-layer GCN on its own graph (:class:`SGCHGraph`); one siamese layer, the
+    same for both, makes relaxed codes :math:`H^I, H^T` of what they give. Training descends
 
     .. math::
         L_s + \alpha \sum_m \lVert H^{m\top} \mathbf{1} \rVert^2
@@ -65,11 +64,10 @@ class SGCH(GraphHashModel):
         out_channels: width of the GCNs' second layer (code: 128).
         variant: ``'full'``, or ``'v1'`` without the adversary.
         similarity: ``'nll'``, the likelihood of the authors' code; ``'paper'``, the paper's
-            correlation, which draws similar pairs together and nothing apart; or ``'linear'``, the
-            same with -1 in place of 0 for pairs that are not similar.
-        adversary: ``'alternating'`` (code): a step of the discriminator, then a step of the codes
-            on the same loss with the two labels swapped; the parts ``'discriminator'`` and
-            ``'codes'`` of :meth:`parts`. ``'reversal'``: one step of all, through the
+            correlation, which draws nothing apart; or ``'linear'``, the same with -1 in place of 0
+            for pairs that are not similar.
+        adversary: ``'alternating'`` (code): a step of the discriminator, then one of the codes on
+            the same loss with the two labels swapped. ``'reversal'``: one step of all, through the
             gradient reversal of :class:`~pyg_hash.nn.ModalityDiscriminator`.
         adv_activation: between the discriminator's layers, ``'none'`` (code), ``'relu'`` or
             ``'leaky_relu'``.
@@ -86,12 +84,11 @@ class SGCH(GraphHashModel):
             ``contrast``      not in the paper   0        0      0
             ================  =================  =======  =====  ===================
 
-            ``pairing``, without which nothing ties images and texts that have no label, ``view``
-            (similarity and quantization) and ``contrast`` are as in :class:`MCGCN`.
-        reduction: ``'mean'`` divides every term by its number of summands, so that weights mean the
-            same for every data set; ``'sum'`` is the formula. The adversary is a mean in both.
-        match: multi-label pairs are similar if they have a ``'shared'`` label or ``'equal'``
-            label vectors.
+            ``pairing``, ``view`` (similarity and quantization) and ``contrast`` are as in
+            :class:`MCGCN`.
+        reduction: ``'mean'`` divides every term by its number of summands; ``'sum'`` is the
+            formula. The adversary is a mean in both.
+        match: see :class:`MCGCN`.
     """
 
     def __init__(
@@ -146,7 +143,7 @@ class SGCH(GraphHashModel):
         return {"codes": codes, "discriminator": list(self.discriminator.parameters())}
 
     def training_view(self, data: HeteroData) -> HeteroData:
-        """The anchors alone, with a labelled node of each class: only a mini-batch may lack one."""
+        """The anchors alone; ``ValueError`` unless each class has a labelled node."""
         view = super().training_view(data)
         known_labels(view, self.num_classes, require_all=True)
         return view
@@ -176,16 +173,13 @@ class SGCH(GraphHashModel):
         """The codes' objective: its terms, and their weighted sum.
 
         ``similarity`` runs over the labelled nodes, ``balance``, ``pairing`` and ``contrast`` over
-        the training nodes, ``quantization`` and ``adversarial`` over the anchors. When the
-        adversary alternates, ``adversarial`` is the loss with swapped labels and the discriminator
-        a constant.
+        the training nodes, ``quantization`` and ``adversarial`` over the anchors. An alternating
+        discriminator is a constant.
         """
         store = data[IMAGE]
         y = known_labels(data, self.num_classes)
-        known = {m: selected(out[m], store.labeled_mask) for m in MODALITIES}
-        codes = {m: selected(out[m], store.anchor_mask) for m in MODALITIES}
-        train = {m: selected(out[m], store.train_mask) for m in MODALITIES}
-
+        known, codes = under(out, store.labeled_mask), under(out, store.anchor_mask)
+        train = under(out, store.train_mask)
         similarity = partial(self._pair_loss, a_y=y, b_y=y)
         terms = {
             "similarity": similarity(known[IMAGE], known[TEXT]),
@@ -195,16 +189,14 @@ class SGCH(GraphHashModel):
         terms |= pair_terms(train, self.weights, self.reduction)
         if self.variant == "full":
             terms["adversarial"] = self._adversarial(codes)
-        if "image_view" in out.aux:
-            view = {m: out.aux[f"{m}_view"] for m in MODALITIES}
+        if view := views(out):
             terms["view"] = view_terms(similarity, view, known, self.weights, self.reduction)
         return weighted(terms, self.weights)
 
     def discriminator_loss(self, out: HashOutput, data: HeteroData) -> Tensor:
         """What the discriminator descends; the codes are constants."""
-        seen = data[IMAGE].anchor_mask
-        logits = {m: self.discriminator(selected(out[m], seen).detach()) for m in MODALITIES}
-        return adversarial_loss(logits[IMAGE], logits[TEXT])
+        codes = under(out, data[IMAGE].anchor_mask)
+        return adversarial_loss(*(self.discriminator(codes[m].detach()) for m in MODALITIES))
 
     def _adversarial(self, codes: Mapping[Modality, Tensor]) -> Tensor:
         if not self.alternates:

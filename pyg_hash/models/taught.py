@@ -63,32 +63,30 @@ DIRECTIONS = "directions"  # what the teacher says without labels
 class TaughtHash(TwoEncoders):
     r"""The library's own recommendation, for any share of labels from none to all.
 
-    Two encoders, and no graph: a new item costs two matrix products, and the model keeps nothing of
-    the training items. An epoch trains the images' encoder in up to 64 mini-batches against the
-    relaxed codes of the training texts, then the texts' against those of the images; each pass
-    draws its batches anew, so that an epoch costs no more on large data. It descends for a batch
-    :math:`f` of one modality and the other side :math:`G` of these pairs and of up to 2,048 more
+    Two encoders, and no graph: the model keeps nothing of the training items. An epoch trains the
+    images' encoder in up to 64 mini-batches against the relaxed codes of the training texts, then
+    the texts' against those of the images. It descends for a batch :math:`f` of one modality and
+    the other side :math:`G` of these pairs and of up to 2,048 more
 
     .. math:: L = L_p(f, G) + w_c L_c(f, G) + w_q L_q(f) + w_b L_b(f)
 
     * ``pairwise``, the category: :func:`~pyg_hash.losses.expected_pairwise_nll`, with the
-      probability that two items share a label. Those of a labelled item are known; a *teacher*
-      that sees both sides of a training pair at once tells those of the others: the weighted sum
-      of the logits of one logistic regression a side, whose weights are fitted on labelled pairs
-      that the regressions have not seen, so that its doubt is right too.
+      probability that two items share a label. Labels that are not known a *teacher* tells, which
+      sees both sides of a training pair at once: the weighted sum of the logits of one logistic
+      regression a side, whose weights are fitted on labelled pairs that the regressions have not
+      seen, so that its doubt is right too.
     * ``contrast``, the thing: :func:`~pyg_hash.losses.contrastive_loss`, which tells an item's own
       other side from those of all other items.
     * ``quantization`` and ``balance`` as in MCGCN, by which bits are used evenly and nearly binary.
 
-    Without any label ``pairwise`` is SGEH's: the teacher lets the features of both sides of each
-    training pair walk on the graph of its nearest pairs
-    (:func:`diffused_directions`), and their cosines :math:`A`, drawn apart, are what
-    the cosines of the codes are to repeat (:func:`~pyg_hash.losses.affinity_loss`),
+    Without any label ``pairwise`` is SGEH's: the features of both sides of each training pair walk
+    on the graph of its nearest pairs (:func:`diffused_directions`), and their cosines :math:`A`,
+    drawn apart, are what the cosines of the codes are to repeat:
     :math:`\lVert 3 A - \cos(f, G) \rVert^2 + 2\, \lVert 3 A - \cos(f, f) \rVert^2` as means.
     Then only cosines count, so relaxed codes are :math:`Y / \lVert Y \rVert` in place of
     :math:`\tanh Y` (times the length of signs in the last two terms), and at the end the last
-    layers are centred and take the rotation of :class:`~pyg_hash.models.ITQ`, which changes no
-    cosine and brings codes close to their signs.
+    layers are centred and take the rotation of :class:`~pyg_hash.models.ITQ`, which brings codes
+    close to their signs.
     What each part does was measured on held-out pairs: ``benchmarks/results/tuning/contrast.md``.
 
     Args:
@@ -129,11 +127,7 @@ class TaughtHash(TwoEncoders):
         return {m: list(self.encoders[m].parameters()) for m in MODALITIES}
 
     def training_view(self, data: HeteroData) -> HeteroData:
-        """``data`` with what the teacher says of its training pairs, in ``data['image']``.
-
-        Raises:
-            ValueError: features or labels that do not fit; less than two training pairs.
-        """
+        """``data`` with what the teacher says; ``ValueError``: data that do not fit."""
         check_widths(data, self.num_features, self.beta)
         view = copy.copy(data)
         view[IMAGE][POSTERIOR] = self.posterior(data)
@@ -142,8 +136,7 @@ class TaughtHash(TwoEncoders):
     def posterior(self, data: HeteroData) -> Tensor:
         """What the teacher says: probabilities of the classes, float ``[n_train, C]``.
 
-        Labels count under ``labeled_mask`` alone. Without any: directions ``[n_train, d]`` of
-        length 1, whose cosines say how alike the pairs are.
+        Without any label: directions ``[n_train, d]``, see :func:`diffused_directions`.
         """
         rows = training_rows(data)
         for m in MODALITIES:
@@ -178,7 +171,7 @@ class TaughtHash(TwoEncoders):
     def finish(self, data: HeteroData) -> None:
         """Without labels: centre and turn the last layers, so that codes are close to their signs.
 
-        The rotation is found on training rows of both modalities together, 50,000 at most. Encoders
+        The rotation is found on 50,000 training rows at most, of both modalities together. Encoders
         of a subclass that are no :class:`~pyg_hash.nn.HashMLP` stay as they are.
         """
         encoders = {m: x for m, x in self.encoders.items() if isinstance(x, HashMLP)}
@@ -198,12 +191,7 @@ class TaughtHash(TwoEncoders):
             last.weight.copy_(rotation.T @ last.weight.double())
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
-        """The objective over all training pairs at once, each half of a term one modality's.
-
-        Terms, unweighted: ``pairwise``, ``contrast``, ``quantization``, ``balance``; and their
-        weighted sum. What a batch is contrasted with is constant, as in :meth:`objectives`.
-        """
-        check_widths(data, self.num_features)
+        """The objective over all training pairs at once, each half of a term one modality's."""
         rows = training_rows(data)
         codes = {m: out[m][rows] for m in MODALITIES}
         taught = self._taught(data)
@@ -248,10 +236,7 @@ class TaughtHash(TwoEncoders):
     def _terms(
         self, live: Tensor, against: Tensor, told: Tensor, used: Tensor, kind: str
     ) -> dict[str, Tensor]:
-        """Terms of a batch's codes ``[b, num_bits]``, and of the other side of a bank of pairs.
-
-        The bank's codes ``[m, num_bits]``, posteriors and uses begin with those of the batch.
-        """
+        """Terms of a batch's codes, and of the other side of a bank that begins with it."""
         own = torch.arange(len(live), device=live.device)
         with exact(live):
             live, against = live.to(told), against.to(told)
@@ -280,8 +265,7 @@ class TaughtHash(TwoEncoders):
 def diffused_directions(image: Tensor, text: Tensor) -> Tensor:
     """Rows of length 1, whose cosines say how alike pairs are: SGEH's diffused A on nearest pairs.
 
-    Of features of both sides, float ``[N, d]``; what is wider than 512 is cut to its 256 leading
-    directions.
+    Of features of both sides, float ``[N, d]``; of more than 512 in all the 256 leading directions.
     """
     x = joint_directions(image, text, SHARE, torch.ones_like(image[:, :1]))
     if x.size(1) > WIDE:
@@ -302,6 +286,7 @@ def diffused_directions(image: Tensor, text: Tensor) -> Tensor:
 
 def _stacked(sides: list[Tensor], known: Tensor, labels: Tensor, exclusive: bool) -> Tensor:
     """Logits ``[n, C]`` of both sides' regressions, weighed by labels they were not fitted on."""
+    sides = [F.pad(x, (0, 1), value=1.0) for x in sides]  # the last weight is the bias
     own = [x[known] for x in sides]
     count = min(FOLDS, len(labels))
     fold = torch.arange(len(labels), device=labels.device) % count
@@ -309,7 +294,7 @@ def _stacked(sides: list[Tensor], known: Tensor, labels: Tensor, exclusive: bool
     apart = [x.new_zeros(len(labels), labels.size(1)) for x in own]
     for out, x in zip(apart, own, strict=True):
         for held in (fold == k for k in range(count if count > 1 else 0)):
-            out[held] = _logits(x[held], _regression(x[~held], labels[~held], exclusive))
+            out[held] = x[held] @ _regression(x[~held], labels[~held], exclusive)
     weights = labels.new_ones(len(sides), requires_grad=True)
     bias = labels.new_zeros(labels.size(1), requires_grad=True)
 
@@ -320,20 +305,14 @@ def _stacked(sides: list[Tensor], known: Tensor, labels: Tensor, exclusive: bool
         return _cost(mixed(apart), labels, exclusive, torch.cat([weights - 1, bias]), 1.0)
 
     _minimise([weights, bias], cost)
-    all_rows = [_logits(x, _regression(x[known], labels, exclusive)) for x in sides]
-    return mixed(all_rows).detach()
+    return mixed([x @ _regression(x[known], labels, exclusive) for x in sides]).detach()
 
 
 def _regression(x: Tensor, labels: Tensor, exclusive: bool) -> Tensor:
-    """Weights ``[d + 1, C]`` of a logistic regression; the last are the biases."""
-    x = F.pad(x, (0, 1), value=1.0)
+    """Weights ``[d + 1, C]`` of a logistic regression on ``[n, d + 1]``; the last are biases."""
     weight = x.new_zeros(x.size(1), labels.size(1), requires_grad=True)
     _minimise([weight], lambda: _cost(x @ weight, labels, exclusive, weight[:-1], PENALTY))
     return weight.detach()
-
-
-def _logits(x: Tensor, weight: Tensor) -> Tensor:
-    return F.pad(x, (0, 1), value=1.0) @ weight
 
 
 def _cost(logits: Tensor, labels: Tensor, exclusive: bool, small: Tensor, penalty: float) -> Tensor:

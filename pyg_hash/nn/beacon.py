@@ -25,21 +25,20 @@ class BeaconNetwork(Layer):
     Sec. 3.2 and 4.2 of Xu et al. (GCH), IJCAI 2019: the features of a batch are fused by
     :func:`reweighted_fusion`, and two convolutions on the :class:`LabelGraph` of the batch, with
     ReLU between them, make codes :math:`H^b` and labels :math:`\hat L^G` of them; the second has
-    one set of weights for either ("N equals to the length of hash code K or total class label c").
+    one set of weights for either.
 
     Args:
         in_channels, num_bits, num_classes: widths of features, codes and labels.
         hidden_channels: width of the first layer (paper: 1024).
         norm: of the fusion, see :func:`reweighted_fusion`.
-        standardised: bring the fused features to mean 0 and variance 1 over the batch, because
-            their size grows with that of the batch. Ours: neither paper nor program has it.
+        standardised: bring the fused features, whose size grows with that of the batch, to mean 0
+            and variance 1 over it. Ours: neither paper nor program has it.
         add_self_loops: of the graph, see :class:`LabelGraph`.
-        activation: of the codes: ``'tanh'``, the range of codes in {-1, +1}, or the ``'sigmoid'``
-            of the paper's Sec. 4.2, which reaches no -1.
+        activation: of the codes: ``'tanh'``, or the paper's ``'sigmoid'``, which reaches no -1.
         dense: GCH-A, the ablation of Table 2: dense layers, with biases, in place of the graph
             convolutions, which have none. No label enters then.
-        labels_of_codes: predict the labels by a dense layer from the codes, as the released program
-            does, not by a convolution.
+        labels_of_codes: predict the labels by a dense layer from the codes (program), not by a
+            convolution.
     """
 
     def __init__(
@@ -74,10 +73,8 @@ class BeaconNetwork(Layer):
     def forward(self, image: Tensor, text: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Relaxed codes ``[n, num_bits]`` and label logits ``[n, num_classes]``, both float.
 
-        Args:
-            image: image features, float ``[n, in_channels]``, n at least 2.
-            text: text features, float ``[n, in_channels]``.
-            labels: multi-hot, float ``[n, num_classes]``.
+        Of features ``[n, in_channels]``, n at least 2, and multi-hot labels ``[n, num_classes]``,
+        all float.
         """
         x = reweighted_fusion(image, text, norm=self.norm)
         if self.standardised:
@@ -133,16 +130,14 @@ class LabelGraph:
 def reweighted_fusion(image: Tensor, text: Tensor, *, norm: FusionNorm = "max") -> Tensor:
     r"""Fused features :math:`f_r`, float ``[N, d]``, each modality reweighted by the other.
 
-    GCH Eq. 6. As printed, the shapes do not multiply; this is what the released code computes, with
-    :math:`\tilde W = \mathrm{norm}(f^x f^{y\top})` and without any array of N x N:
+    GCH Eq. 6, whose printed shapes do not multiply, as the released code computes it, but without
+    any array of N x N. With :math:`\tilde W = \mathrm{norm}(f^x f^{y\top})`:
 
-    .. math::
-        f_r = \tfrac{1}{2} \left( \tilde W^\top f^x + \tilde W f^y \right)
+    .. math:: f_r = \tfrac{1}{2} \left( \tilde W^\top f^x + \tilde W f^y \right)
 
-    ``norm='max'`` (the program's; the paper does not say) divides by the largest entry, or by
-    nothing if none is positive: a negative divisor would turn every relation around. ``'softmax'``:
-    each row of both weight matrices is the softmax of its entries divided by :math:`\sqrt d`
-    (Vaswani et al., "Attention is all you need").
+    ``norm='max'`` (the program's; the paper does not say) divides by the largest entry, if it is
+    positive. ``'softmax'``: each row of both weight matrices is the softmax of its entries divided
+    by :math:`\sqrt d` (Vaswani et al., "Attention is all you need").
     """
     if image.shape != text.shape or image.dim() != 2:
         raise ValueError(

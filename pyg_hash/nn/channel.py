@@ -26,10 +26,7 @@ class _Convolution(Layer):
 
 
 class GCNChannel(Layer):
-    r"""Two graph convolutions, :math:`H_{l+1} = \tanh(\hat A H_l \Theta_l)` (MCGCN Eq. 3).
-
-    The weights multiply first: propagation costs less on the narrower side.
-    """
+    r"""Two graph convolutions, :math:`H_{l+1} = \tanh(\hat A H_l \Theta_l)` (MCGCN Eq. 3)."""
 
     def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
         super().__init__()

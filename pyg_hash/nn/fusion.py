@@ -42,11 +42,7 @@ class AttentionFusion(Head):
 
 
 class ConcatFusion(Head):
-    r"""Fusion by concatenation in place of attention: :math:`r = \tanh([z, z_S] W + b)`.
-
-    The paper does not say how the doubled width becomes ``num_channels`` again (MCGCN's variant A);
-    here one linear layer does it, with tanh like the GCN channels.
-    """
+    r"""Concatenation, a linear layer and tanh (variant A): :math:`r = \tanh([z, z_S] W + b)`."""
 
     def __init__(self, num_channels: int) -> None:
         check_size(num_channels, "num_channels")

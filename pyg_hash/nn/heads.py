@@ -59,14 +59,13 @@ class HashLayer(Head):
 class ModalityDiscriminator(Layer):
     r"""Tells image codes from text codes: ``num_channels -> 16 -> 8 -> 2``.
 
-    Sec. 3.5 and 4.2 of Wu et al. (MCGCN). ReLU follows every layer but the last, where it would
-    cut off the logits. The code of SGCH (Shen et al., ICIP 2020) has ``K -> K/2 -> K/4 -> 2`` and
-    no activation at all.
+    Sec. 3.5 and 4.2 of Wu et al. (MCGCN). The code of SGCH (Shen et al., ICIP 2020) has
+    ``K -> K/2 -> K/4 -> 2`` and no activation at all.
 
     In front stands a gradient reversal (Ganin and Lempitsky, "Unsupervised Domain Adaptation by
     Backpropagation", ICML 2015): the identity, whose gradient is multiplied by :math:`-\lambda`.
-    One descent step then solves the min-max game: of the codes, MCGCN Eq. 9; of the discriminator,
-    MCGCN Eq. 10.
+    One descent step then plays both sides: MCGCN Eq. 9 of the codes, MCGCN Eq. 10 of the
+    discriminator.
 
     Args:
         num_channels, hidden: widths of the input and of the hidden layers.

@@ -17,7 +17,7 @@ class SparseAffinity:
 
     No entry of ``edge_index`` (i, then j) comes twice; ``ValueError`` without a pair of two nodes.
     ``pairs``, int64 ``[M, 2]``, are those with an entry in either direction, i < j, once; on the
-    CPU, where batches are made of them: a GPU then never has to be waited for.
+    CPU, where batches are made of them without a GPU to wait for.
     """
 
     def __init__(self, edge_index: Tensor, value: Tensor, num_nodes: int) -> None:
@@ -78,16 +78,13 @@ class LocalAffinity:
     :func:`~pyg_hash.losses.hybrid_affinity` as A:
 
     * ``'induced'``: the entries between the batch's nodes; each row of Z divided by its maximum,
-      the result averaged with its transpose, the diagonal 1. The paper's sentence
-      :math:`A \leftarrow 2A - 1` would make an edge of weight 0.2 a distance of -0.6.
-    * ``'paper'``: that sentence: :math:`2 Z - 1` between the batch's nodes.
+      the result averaged with its transpose, the diagonal 1.
+    * ``'paper'``: :math:`2 Z - 1` between the batch's nodes, where an edge of 0.2 becomes -0.6.
     * ``'code'``: the authors' loader: ones, :math:`Z_{ij}` at the sampled edges (i < j) alone, and
       a diagonal of zeros.
-    * ``'diffused'`` (ours): the graph evolves to a dense one before the batch is cut: the features
-      of both modalities take ``steps`` steps of a lazy random walk on
-      :math:`(Z + Z^\top) / 2`, and A holds the cosines of the results, centred. A block of a few
-      nodes has next to no edges but those that were drawn; here all pairs of a cluster are alike,
-      and rows of different clusters point away from each other.
+    * ``'diffused'`` (ours): the features of both modalities take ``steps`` steps of a lazy random
+      walk on :math:`(Z + Z^\top) / 2`, and A holds the cosines of the results, centred. A block of
+      a few nodes has next to no edges; here all pairs of a cluster are alike.
 
     Args:
         edge_index: int64 ``[2, E]`` of Z, row 0 is i.

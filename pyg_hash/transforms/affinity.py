@@ -1,10 +1,9 @@
 """The unified sparse affinity graph of several views: SGEH's stage 1, of the GMC family.
 
-First its steps: S, the weights of the views, Z, and the embedding D. There, graphs are padded rows,
-float64 ``[m, w]``, of the columns that ``Candidates`` lists: ``z`` is the unified one, ``s`` that
-of a view. So are a view's squared distances b (inf where an entry is impossible) and those between
-embeddings, ``d``. ``order``, int64 ``[m, k + 1]``, has the places of a view's nearest neighbours,
-nearest first.
+In its steps graphs are padded rows, float64 ``[m, w]``, of the columns that ``Candidates`` lists:
+``z`` is the unified one, ``s`` that of a view. So are a view's squared distances b (inf where an
+entry is impossible) and those between embeddings, ``d``. ``order``, int64 ``[m, k + 1]``, has the
+places of a view's nearest neighbours, nearest first.
 """
 
 from __future__ import annotations
@@ -61,15 +60,12 @@ _MANY_ROWS = 4000  # above them the eigenvectors of so many clusters take hours
 def neighbour_weights(cost: Floats, k: int, order: Ints | None = None) -> Floats:
     r"""Row-wise weights of the ``k`` cheapest entries, SGEH Eq. 4, which solves SGEH Eq. 3.
 
-    .. math::
-        s_j = \frac{(e_{(k+1)} - e_j)_+}{\sum_{h \le k} (e_{(k+1)} - e_{(h)})}
+    .. math:: s_j = \frac{(e_{(k+1)} - e_j)_+}{\sum_{h \le k} (e_{(k+1)} - e_{(h)})}
 
     This minimises :math:`e^T s + g \lVert s \rVert_2^2` on the simplex, with the largest :math:`g`
     that keeps at most ``k`` entries of the row. Where all ``k + 1`` cheapest (finite in every row)
-    cost the same, the first ``k`` weigh ``1 / k``.
-
-    Ranked by another ``order``, it is SGEH Eq. 18 as printed, and as in GMC's code: rows need not
-    sum to 1.
+    cost the same, the first ``k`` weigh ``1 / k``. Ranked by another ``order``, it is SGEH Eq. 18
+    as printed, and as in GMC's code: rows need not sum to 1.
     """
     ranks = np.argsort(cost, axis=1, kind="stable")[:, : k + 1] if order is None else order
     ranked = np.take_along_axis(cost, ranks, axis=1)
@@ -91,9 +87,8 @@ def update_view(
     r"""The S-step: one view's graph given Z, SGEH Eq. 17 (SGEH Eq. 16 is the sum over the views).
 
     Each row minimises :math:`\sum_j b_j s_j + \lambda_1 \lVert s \rVert_2^2 +
-    w \lVert z - s \rVert_2^2` on the simplex, so that at most ``k`` entries stay. Expanded, the
-    cost of an entry is :math:`e_j = b_j - 2 w z_j`. ``rank='effective'`` ranks by e: the exact
-    solution; ``'gmc'`` by b.
+    w \lVert z - s \rVert_2^2` on the simplex, of at most ``k`` entries: the cost of one is
+    :math:`e_j = b_j - 2 w z_j`. ``rank='effective'`` ranks by e, which is exact; ``'gmc'`` by b.
     """
     k = order.shape[1] - 1
     return neighbour_weights(distance - 2.0 * weight * z, k, order if rank == "gmc" else None)
@@ -121,9 +116,8 @@ def update_unified(
     r"""The Z-step: the unified graph given everything else, SGEH Eq. 22.
 
     Each row minimises :math:`\sum_v w_v \lVert z - s_v \rVert_2^2 + \lambda d^T z` on the simplex
-    (for :math:`\lambda = 0` that is SGEH Eq. 5). The :math:`\lambda_1` that is printed is
-    :math:`\lambda_2`, and :math:`d_{ij}` is a squared distance between embeddings (GMC), not a
-    similarity. ``u_step='exact'`` projects
+    (for :math:`\lambda = 0` SGEH Eq. 5); :math:`\lambda` is :math:`\lambda_2`, not the printed
+    :math:`\lambda_1`, and :math:`d_{ij}` a squared distance (GMC). ``u_step='exact'`` projects
     :math:`(\sum_v w_v s_v - \frac{\lambda}{2} d) / \sum_v w_v`; ``'gmc'`` the mean of
     :math:`s_v - \frac{\lambda}{2 V w_v} d`, as printed, which solves the problem only if the
     weights are equal.
@@ -146,8 +140,8 @@ def project_rows(q: Floats, support: Bools) -> Floats:
         \quad \text{s.t.} \quad z \ge 0,\; \mathbf{1}^T z = 1,\;
         z_j = 0 \text{ outside the support}
 
-    The solution is :math:`z_j = (q_j - t)_+`, here with the exact :math:`t` from the sorted row,
-    not by Newton's method as in the paper. A row without support is a ``ValueError``.
+    The solution is :math:`z_j = (q_j - t)_+`, here with the exact :math:`t` from the sorted row
+    (paper: Newton's method). A row without support is a ``ValueError``.
     """
     if not support.any(axis=1).all():
         raise ValueError("support: a row has no entry; there is no simplex to project on")
@@ -203,8 +197,8 @@ def smallest_eigenvectors(
 ) -> Embedding:
     """The ``c`` smallest eigenpairs of a Laplacian, SGEH Eq. 6; ``count`` components, ``label``.
 
-    The null space is known; the rest is LAPACK's up to ``dense_rows`` rows, above Lanczos', with
-    residuals of ``tol`` times twice the largest degree at most, or a ``RuntimeError``.
+    By LAPACK up to ``dense_rows`` rows, above by Lanczos, with residuals of ``tol`` times twice the
+    largest degree at most, or a ``RuntimeError``.
     """
     m, wanted = lap.shape[0], c - count
     null = indicators(label, count)
@@ -254,8 +248,8 @@ class Neighbours:
 def nearest_neighbours(x: Tensor, k: int, name: str = "x") -> Neighbours:
     """The ``k + 1`` nearest rows: ``k`` neighbours and the one that bounds their weights.
 
-    ``TypeError`` or ``ValueError``: ``x`` (``name`` in messages) is not floating point, not finite,
-    or has fewer than ``k + 2`` rows; ``k`` is no positive integer.
+    ``TypeError`` or ``ValueError``: ``x`` is not floating point, not finite, or has fewer than
+    ``k + 2`` rows; ``k`` is no positive integer.
     """
     check_features(x, name)
     check_positive_int(k, "k")
@@ -324,9 +318,8 @@ def row_distances(x: Tensor, column: Ints) -> Floats:
 class AffinityGraph:
     r"""A unified affinity graph Z in CSR form, with its clusters. All tensors are on the CPU.
 
-    Each row of Z sums to 1; there is no diagonal. A row of ``history`` is an iteration; its
-    ``eigenvalue_sum`` (of the c smallest) and ``residual`` of the eigenvectors are None where none
-    were needed.
+    Each row of Z sums to 1; there is no diagonal. ``eigenvalue_sum`` and ``residual`` of an
+    iteration in ``history`` are None where no eigenvectors were needed.
     """
 
     indptr: Tensor  #: int64 ``[m + 1]``
@@ -372,14 +365,13 @@ def unified_affinity(
     Minimises SGEH Eq. 7 (Zhao et al., ACCV 2022; GMC, Wang et al., TKDE 2020) by turns: each
     view's graph S, the weights of the views, the unified graph Z, and the embedding D, the
     ``num_clusters`` smallest eigenvectors of Z's Laplacian.
-    After each turn the connected components of Z are counted: :math:`\lambda` doubles if there
-    are too few, halves (and D goes back) if there are too many, and exactly ``num_clusters`` of
-    them end the search. Everything is sparse: Z lives where the nearest-neighbour graphs do.
+    After each turn :math:`\lambda` doubles if Z has too few connected components, halves (and D
+    goes back) if too many; exactly ``num_clusters`` of them end the search. Everything is sparse: Z
+    lives where the nearest-neighbour graphs do.
 
     Where the paper is unclear: :math:`S_{ii} = 0` (1, as is printed too, would leave nothing for
-    others), and :func:`neighbour_weights` replaces the Gaussian kernel, which is never used. Rows
-    of equal length, as :class:`~pyg_hash.transforms.ScaleFeatures` makes them, put the distances of
-    all views on one scale.
+    others), and :func:`neighbour_weights` replaces the Gaussian kernel, which is never used. Give
+    rows of equal length, which put the distances of all views on one scale.
 
     Args:
         views: two or more; each the features, float ``[m, d]``, or what
@@ -398,9 +390,8 @@ def unified_affinity(
 
     ``UserWarning``: ``max_iter`` turns did not lead to ``num_clusters`` components; the last graph
     is returned with ``converged=False``. ``TypeError`` or ``ValueError``: views that do not fit,
-    unknown options, and a ``num_clusters`` that cannot be reached: more than half the rows (each
-    component has at least two), or fewer than the components that there are already.
-    ``RuntimeError``: eigenvectors that could not be found.
+    unknown options, and a ``num_clusters`` that cannot be reached. ``RuntimeError``: eigenvectors
+    that could not be found.
     """
     check_options(num_clusters, k, rank, weight_rule, u_step, lam, max_iter)
     check_positive(tol, "tol")
@@ -532,17 +523,13 @@ class UnifiedAffinity(BaseTransform):
     ``edge_weight`` (float32; the rows of Z sum to 1; Z is not symmetric); and the settings and
     the course of the search in ``data.affinity``.
 
-    The number of clusters is the paper's c, whose numbers (10,000 of NUS-WIDE's 20,000 pairs)
-    contradict its code (10 clusters and 5 neighbours on Wikipedia); the number of classes is meant.
-
     Args:
-        num_clusters: number of connected components of the graph; None takes the number of classes
-            that the data set names (``data.num_classes``), without a look at any label.
+        num_clusters: the paper's c, the number of connected components of the graph. Its 10,000 for
+            NUS-WIDE's 20,000 pairs contradict its code (10 on Wikipedia): the number of classes is
+            meant, which None takes from ``data.num_classes``, without a look at any label.
         k: neighbours of a pair in each modality, by squared Euclidean distance.
         rank, weight_rule, u_step, lam, max_iter, seed, progress: of ``unified_affinity``, which
             warns and raises, too.
-
-    ``ValueError``: training rows that are not finite or too few, or no number of clusters.
     """
 
     num_clusters: int | None = None

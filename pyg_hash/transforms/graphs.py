@@ -54,11 +54,9 @@ class IntraKNN(BaseTransform):
     r"""k-nearest-neighbour edges inside each modality: the kNN case of MCGCN Eq. 1.
 
     Two anchors are joined iff either is among the ``k`` nearest anchors of the other. A node
-    that is no anchor receives edges from its ``k`` nearest anchors and sends none, so that it
-    changes no other node's code.
-
-    The ``('image', 'nearest', 'image')`` edges (and those of texts) keep each node's own ``k``
-    nearest anchors, in one direction: what the node would receive as a new item.
+    that is no anchor receives edges from its ``k`` nearest anchors and sends none. The
+    ``('image', 'nearest', 'image')`` edges (and those of texts) lead to each node from its own
+    ``k`` nearest anchors alone, as they would to a new item.
 
     Args:
         k: number of neighbours, excluding the node itself (by index).
@@ -67,10 +65,10 @@ class IntraKNN(BaseTransform):
             (transductive, as in the papers).
         weight: ``'binary'`` (1, as in MCGCN) or ``'similarity'`` (the cosine itself, as in SGCH;
             a neighbour whose cosine is not positive is none). None is ``'similarity'`` under
-            cosine, which serves MCGCN better too, and ``'binary'`` under the others.
+            cosine, and ``'binary'`` under the others.
         neighbor_weight: a factor :math:`\omega` of all these weights, above 0; 1 in the papers.
         backend, approximate: of :func:`~pyg_hash.knn.knn`. Of approximate neighbours
-            ``data.graph['recall']`` says for each modality which part of the true ones was found,
+            ``data.graph['recall']`` has by modality the part of the true ones that was found,
             measured on 256 nodes. New items get their true neighbours.
 
     ``ValueError``: NaN or inf features, zero vectors under cosine, ``k`` not smaller than the
@@ -174,9 +172,8 @@ def merge_edges(
 class InterKNN(BaseTransform):
     r"""Edges across modalities: the off-diagonal blocks of MCGCN Eq. 2.
 
-    Between two anchors the weight is :math:`(G^I_{mn} + G^T_{mn}) / 2`: text *m* is a neighbour
-    of image *n* if *m* is among *n*'s image or text neighbours; the pair is the bridge. A node
-    that is no anchor takes the edges of **its own modality's graph** with weight
+    Between two anchors the weight is :math:`(G^I_{mn} + G^T_{mn}) / 2`; the pair is the bridge. A
+    node that is no anchor takes the edges of **its own modality's graph** with weight
     :math:`G^I_{mn}` alone, so that nothing of its other modality can choose them.
 
     The diagonal blocks are the intra edges; in the *strict* protocol alone edges of their own,
@@ -188,9 +185,8 @@ class InterKNN(BaseTransform):
             ``IntraKNN(anchors='all')`` with ``InterKNN(anchors='train')`` is the *strict*
             protocol.
         pair_edges: which images and texts of the same instance are joined, with weight 1:
-            ``'all'`` anchors (default), only ``'labeled'`` ones (the paper read literally:
-            a labelled node has the same label as itself), or ``'none'``. The pairs of
-            ``'labeled'`` come with :class:`LabelHub`; before it none is joined.
+            ``'all'`` anchors, ``'labeled'`` ones (the paper read literally, once
+            :class:`LabelHub` is applied), or ``'none'``.
     """
 
     anchors: str | None = None
@@ -296,9 +292,8 @@ class LabelHub(BaseTransform):
     across the modalities. The kNN edges between labelled nodes go.
 
     Args:
-        self_loops: ``'clean'`` (default): every node has itself once, as :math:`G + I` means for
-            a graph without self-loops. ``'literal'``: to the letter, where a labelled node has
-            the same label as itself, so that :math:`\tilde G_{mm} = 2`.
+        self_loops: ``'clean'``: every node has itself once. ``'literal'``: a labelled node has the
+            same label as itself, so that :math:`\tilde G_{mm} = 2`.
         match: multi-label nodes are joined if they have a ``'shared'`` label or ``'equal'``
             label vectors; ``'count'`` weighs them by the number of shared labels (SGCH), which
             makes one hub a class, with several for a node.
@@ -373,12 +368,7 @@ class SGCHGraph(BaseTransform):
 
     The model works with :math:`D^{-1/2} (W + I) D^{-1/2}`, where :math:`D` holds the row sums of
     :math:`W + I` (the authors' code; the paper's are those of :math:`W`, which are 0 for a node
-    without edges). It is :class:`IntraKNN` with ``LabelHub(match='count')``: hubs in place of
-    label edges, so that nothing of size N x N is stored.
-
-    :math:`\omega` (``neighbor_weight``) is 1 in the paper. A new item then is little more than the
-    mean of its neighbours, which helps features that say little by themselves; the smaller default
-    suits those that say much. Held-out labels tell (:class:`ValidationSplit`).
+    without edges). It is :class:`IntraKNN` with ``LabelHub(match='count')``.
 
     ``graph='code'`` is what the authors' program builds instead: cosines are 1 (labelled nodes
     are joined if they share a label), a node without label is joined to the ``k`` nearest
@@ -395,11 +385,9 @@ class SGCHGraph(BaseTransform):
         metric: ``'cosine'`` (paper), ``'ip'`` or ``'l2'``; neighbours under the latter two weigh 1.
         anchors: which nodes may be somebody's neighbour: ``'train'``, or ``'all'`` as in the paper.
         self_loops: see :class:`LabelHub`; ``'literal'`` adds :math:`W_{ii} = l_i^\top l_i`.
-        neighbor_weight: :math:`\omega`, above 0.
+        neighbor_weight: :math:`\omega`, above 0 (paper: 1, which suits features that say little by
+            themselves).
         backend, approximate: see :class:`IntraKNN`.
-
-    Raises:
-        ValueError: as :class:`IntraKNN` and :class:`LabelHub`.
     """
 
     k: int = 20

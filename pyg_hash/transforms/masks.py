@@ -55,13 +55,13 @@ def stratified_sample(
 class LabelRate(BaseTransform):
     r"""Keep a share of the labels that may be used, stratified by class.
 
-    Sets ``labeled_mask`` to a part of what it was: at least one node of every class that occurs in
-    it. A data set without a declaration of its own lets all training nodes be labelled. Labels stay
-    in ``y``; models read them only under ``labeled_mask``. Rate 0 needs no labels.
+    Sets ``labeled_mask`` to a part of what it was (all training nodes, if there is none): at least
+    one node of every class that occurs in it. Labels stay in ``y``; models read them only under
+    ``labeled_mask``. Rate 0 needs no labels.
 
     Args:
         rate: share of each class's labelled nodes that stays so, between 0 and 1.
-        seed: seed of the choice; the same seed gives the same nodes.
+        seed: seed of the choice.
 
     ``ValueError``: there are no labels, or no label may be used, at a rate above 0.
     """
@@ -167,8 +167,8 @@ def as_pairs(data: HeteroData, *needed: str, labels: bool = True) -> HeteroData:
     """A copy of ``data`` with bool masks; raise unless row i of both sides is a pair.
 
     ``x`` and what is ``needed`` is there, with as many rows; a needed mask of images alone becomes
-    that of texts. :data:`PAIR_MASKS` are bool or uint8 ``[N]`` and the same on both sides, as what
-    labels under ``labeled_mask`` mean. If ``labels`` are to be read, they are dense tensors.
+    that of texts. :data:`PAIR_MASKS` are bool or uint8 ``[N]`` and the same on both sides, as
+    labels under ``labeled_mask`` are; if ``labels`` are to be read, they are dense tensors.
     """
     data = copy.copy(data)
     if "num_classes" in needed:

@@ -62,14 +62,12 @@ def _usual(x: Tensor, modality: str) -> Tensor:
 class ScaleFeatures(BaseTransform):
     r"""Centre, project and normalise the features of each modality; fitted on ``train_mask``.
 
-    .. math::
-        x' = \sqrt{s}\,\frac{(x - \mu) V}{\lVert (x - \mu) V \rVert_2}
+    .. math:: x' = \sqrt{s}\,\frac{(x - \mu) V}{\lVert (x - \mu) V \rVert_2}
 
-    Images are centred (deep features share a large constant part that hides their differences),
-    texts are projected on their leading singular vectors (LSA), both are brought to the same
-    length. The fitted statistics go to ``data.scaling[modality]``, for models to scale new items.
-    Training rows over 20 times as long as the median one are left out of them, with a warning.
-    Features of other floating-point types become float32.
+    Images are centred, texts projected on their leading singular vectors (LSA), both brought to the
+    same length. The fitted statistics go to ``data.scaling[modality]``, for models to scale new
+    items. Training rows over 20 times as long as the median one are left out of them, with a
+    warning. Features of other floating-point types become float32.
 
     Args:
         center: modalities whose training mean is subtracted.
