@@ -537,7 +537,8 @@ class Pictures(Worker):
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self._folder = tempfile.TemporaryDirectory(prefix="pyg_hash-serve-")
-        code = f"from pyg_hash.utils.pictures import watch; watch({limits.decode_memory})"
+        memory = limits.decode_memory
+        code = f"from pyg_hash.utils.pictures import watch; answer_all(watch({memory}))"
         self.helpers = [Guarded(code, "image: decoding it") for _ in range(limits.threads)]
         self._free: SimpleQueue[Guarded] = SimpleQueue()
         for helper in self.helpers:

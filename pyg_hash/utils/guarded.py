@@ -12,14 +12,14 @@ from collections.abc import Callable
 from queue import Empty, Queue
 from typing import Any
 
-_START = "import sys; sys.path[:] = {!r}; {}"
+_START = "import sys; sys.path[:] = {!r}; from pyg_hash.utils.guarded import answer_all; {}"
 _START_S = 60.0
 
 
 class Guarded:
     """A process, started when first needed, that answers questions; both are JSON.
 
-    ``code``, without torch if it is to start fast, ends in :func:`answer_all`; ``what`` it does is
+    ``code``, without torch if it is to start fast, calls :func:`answer_all`; ``what`` it does is
     for messages.
     """
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import h5py
 
-from pyg_hash.utils.guarded import Guarded, answer_all
+from pyg_hash.utils.guarded import Guarded
 
 LIMIT_S = 60.0  # seconds that the second process may take to go through the structure of a file
 
@@ -167,17 +167,13 @@ def open_hdf5(path: str | os.PathLike[str], *, sealed: bool = False) -> Iterator
 # the second process --------------------------------------------------------------------------
 
 
-def watch() -> None:
-    """Go through the files that are named."""
-
-    def look(path: Any) -> None:
-        with suppress(BlockingIOError), h5py.File(path, "r") as file:  # else who asks will see it
-            foreign(file, thorough=True)
-
-    answer_all(look)
+def watch(path: Any) -> None:
+    """Go through the file of this path."""
+    with suppress(BlockingIOError), h5py.File(path, "r") as file:  # else who asks will see it
+        foreign(file, thorough=True)
 
 
-_WATCHER = Guarded("from pyg_hash.utils.hdf5 import watch; watch()", "going through it")
+_WATCHER = Guarded("from pyg_hash.utils.hdf5 import watch; answer_all(watch)", "going through it")
 
 
 @lru_cache(maxsize=64)

@@ -13,12 +13,12 @@ import scipy.sparse as sp
 from scipy.io import loadmat, whosmat
 from scipy.io.matlab import MatlabFunction, MatlabObject, MatlabOpaque
 
-from pyg_hash.utils.guarded import Guarded, answer_all
+from pyg_hash.utils.guarded import Guarded
 
 LIMIT_S = 60.0  # seconds that the second process may take, and as many for each gigabyte
 OBJECTS = ("opaque", "object", "function", "unknown")
 _OBJECTS = MatlabFunction, MatlabObject, MatlabOpaque  # what they come to
-_READER = Guarded("from pyg_hash.utils.matlab import watch; watch()", "reading it")
+_READER = Guarded("from pyg_hash.utils.matlab import watch; answer_all(watch)", "reading it")
 
 
 def read_matlab(path: str | os.PathLike[str], name: str | None = None) -> dict[str, Any]:
@@ -53,12 +53,9 @@ def read_matlab(path: str | os.PathLike[str], name: str | None = None) -> dict[s
 # the second process --------------------------------------------------------------------------
 
 
-def watch() -> None:
-    """Write the variables of files into folders, and answer with their kinds."""
-    answer_all(lambda question: _convert(*question))
-
-
-def _convert(path: str, folder: str, only: str | None) -> dict[str, str]:
+def watch(question: Any) -> dict[str, str]:
+    """Write the variables of a file into a folder, and answer with their kinds."""
+    path, folder, only = question
     try:
         listed: Sequence[tuple[str, Any, str]] = whosmat(path)
     except TypeError:  # an object has no shape

@@ -6,12 +6,11 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pyg_hash.utils.guarded import answer_all
 from pyg_hash.utils.optional import require
 
 MAX_PIXELS, MAX_SIDE = 25_000_000, 32_768  # a few kilobytes can stand for gigabytes of pixels
@@ -202,8 +201,8 @@ def decode(source: Any, formats: Sequence[str] = FORMATS, **limits: int) -> Any:
         ) from error
 
 
-def watch(memory: int) -> None:
-    """Answer lines ``[source, target, formats, limits]`` and ``[source, target, size]`` in JSON.
+def watch(memory: int) -> Callable[[Any], None]:
+    """What answers ``[source, target, formats, limits]`` and ``[source, target, size]``.
 
     The first writes a picture as RGB on white, the second a small square. The process gets
     ``memory`` bytes where systems have limits.
@@ -224,4 +223,4 @@ def watch(memory: int) -> None:
         except (MemoryError, OSError) as error:
             raise UnreadableImageError(f"image: {error or 'needs too much memory'}") from error
 
-    answer_all(answer)
+    return answer
