@@ -25,7 +25,7 @@ from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_fraction, keywords_of
 from pyg_hash.utils.checksums import say_once
-from pyg_hash.utils.files import CorruptFileError, bad_text, no_file, sha256
+from pyg_hash.utils.files import CorruptFileError, bad_text, check_file, sha256
 from pyg_hash.utils.optional import imported
 from pyg_hash.utils.pictures import PICTURE_SUFFIXES, not_taken
 from pyg_hash.utils.provenance import check_model, data_rows, differences, trained_queries
@@ -302,8 +302,7 @@ def _printable(path: str) -> str:
 
 def text_lines(path: str) -> NewItems:
     """The lines of a UTF-8 file; blank ones and those in another encoding are problems."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"texts: {path}: {no_file(path)}; give a text file, a text a line")
+    check_file(path, "texts", remedy="; give a text file, a text a line")
     content = Path(path).read_bytes()
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ValueError(f"texts: {path} is UTF-16; save it as UTF-8")
@@ -335,8 +334,7 @@ def feature_rows(path: str, source: Modality | None) -> list[NewItems]:
         found.append(NewItems(modality, x, ids or rows, where, bare=not ids, encoder=encoder))
 
     ending = Path(path).suffix.lower()
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"features: {path}: {no_file(path)}")
+    check_file(path, "features")
     if ending in (".npz", ".csv", ".tsv", ".txt", ".json", ".pkl", ".pt", ".mat", ".parquet"):
         raise UsageError(
             f"features: {path}: {ending} is not read; give .npy (numpy.save), or the .h5 that "

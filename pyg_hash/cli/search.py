@@ -18,7 +18,7 @@ from pyg_hash.serve.app import address_of, is_loopback, listen
 from pyg_hash.serve.engine import Answers, SearchEngine, Wanted
 from pyg_hash.serve.guard import Limits, check_proxy, log_access
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
-from pyg_hash.utils.files import json_text, no_file
+from pyg_hash.utils.files import check_file, json_text
 from pyg_hash.utils.optional import require
 
 _NAME_WIDTH = 48
@@ -73,8 +73,8 @@ class Search(SearchCommand, build.NewItemsCommand):
             raise UsageError("modality: says which codes of the run; a store has only its own")
         queries = self._queries()
         run = self.opened()
-        if self.image is not None and not Path(self.image).is_file():
-            raise FileNotFoundError(f"image: {self.image}: {no_file(self.image)}")
+        if self.image is not None:
+            check_file(self.image, "image")
         (coder,) = self.coders(run, [queries])
         target: Any = self.modality or other(queries.modality)
         index: CodeStore

@@ -19,7 +19,7 @@ from pyg_hash.index.columns import field_value
 from pyg_hash.runs import CATALOG, Run
 from pyg_hash.serve import SearchEngine
 from pyg_hash.typing import IMAGE, MODALITIES
-from pyg_hash.utils.files import json_text, no_file
+from pyg_hash.utils.files import check_file, json_text
 from pyg_hash.utils.locks import Lock
 
 _LONGEST = 1 << 26  # letters of a line: a file of holes is one without end
@@ -205,9 +205,8 @@ def printed(names: list[str], rows: list[list[str]], right: Collection[str] = ()
 def lines_of(path: str) -> list[str]:
     """The ids in a text file, or a pipe: other things may have no end."""
     given = Path(path)
-    if not given.is_file() and not given.is_fifo():
-        told = f"ids: {path}: {no_file(path)}; give a text file that has an id a line"
-        raise FileNotFoundError(told)
+    if not given.is_fifo():
+        check_file(path, "ids", remedy="; give a text file that has an id a line")
     try:
         return given.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
@@ -232,8 +231,7 @@ def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
     ending = Path(path).suffix.lower()
     if ending not in (".csv", ".jsonl"):
         raise UsageError(f"metadata: {path} ends with {ending!r}; use FILE.csv or FILE.jsonl")
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"metadata: {path}: {no_file(path)}")
+    check_file(path, "metadata")
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader: Any = None
         line, codes, tell = 1, {"code", "relaxed"} - {*store.fields}, cache(say)

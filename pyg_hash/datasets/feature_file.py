@@ -26,7 +26,7 @@ from pyg_hash.typing import MODALITIES, Modality, PathLike
 from pyg_hash.utils import oddities
 from pyg_hash.utils.checks import check_labels
 from pyg_hash.utils.checksums import form_of, sum_of, verify
-from pyg_hash.utils.files import CorruptFileError, check_path, digest_of_folder, no_file, sha256
+from pyg_hash.utils.files import CorruptFileError, check_file, check_path, digest_of_folder, sha256
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.locks import BusyError, set_aside
 from pyg_hash.utils.provenance import stored_files
@@ -46,9 +46,7 @@ def open_feature_file(path: PathLike) -> Iterator[Any]:
     or something in it leads into other files.
     """
     path = Path(path)
-    if not path.is_file():
-        told = no_file(path, "feature file")
-        raise FileNotFoundError(f"{path}: {told}; write it with write_feature_file")
+    check_file(path, kind="feature file", remedy="; write it with write_feature_file")
     state, problem = os.stat(path), None
     try:
         now = (state.st_size, state.st_mtime_ns, state.st_ctime_ns)

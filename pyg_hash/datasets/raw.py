@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pyg_hash.datasets.build import as_array, row_chunks
 from pyg_hash.typing import PathLike
-from pyg_hash.utils.files import CorruptFileError, no_file
+from pyg_hash.utils.files import CorruptFileError, check_file
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.matlab import read_matlab
 
@@ -102,8 +102,7 @@ def read_variables(path: Path, only: str | None = None) -> list[Variable]:
     ``FileNotFoundError``. ``ValueError``: a pickle, objects of MATLAB or Python, or of no known
     kind. ``CorruptFileError``: it is damaged, found now or when a variable is read.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: {no_file(path)}")
+    check_file(path)
     ending = path.suffix.lower()
     if ending in PICKLES:
         raise ContentError(f"{path}: is a pickle; {_NO_PICKLE}")

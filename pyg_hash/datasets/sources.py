@@ -31,7 +31,7 @@ from pyg_hash.datasets.feature_file import (
 from pyg_hash.datasets.imports import IDS, LABELS, PATHS, TEXTS, below, gather, kind_of
 from pyg_hash.datasets.raw import Array, coco_captions
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, PathLike
-from pyg_hash.utils.files import check_folder, no_file
+from pyg_hash.utils.files import check_file, check_folder
 from pyg_hash.utils.oddities import OddDataWarning
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import PICTURE_SUFFIXES, not_taken
@@ -134,8 +134,8 @@ def open_source(
     named = {role: name for role, name in (columns or {}).items() if name is not None}
     first = Path(paths[0])
     for path in map(Path, paths):
-        if not path.is_file() and not path.is_dir():
-            raise FileNotFoundError(f"source: {path}: {no_file(path, 'file or folder')}")
+        if not path.is_dir():
+            check_file(path, "source", kind="file or folder")
     check_folder(images_root, "images_root")
     if first.is_dir() or first.suffix.lower() in TABLES:
         if len(paths) > 1:

@@ -22,7 +22,7 @@ from pyg_hash.codes import num_bytes
 from pyg_hash.typing import PathLike
 from pyg_hash.utils.checksums import verify
 from pyg_hash.utils.faiss import load as load_faiss
-from pyg_hash.utils.files import CorruptFileError, atomic_path, no_file, save_json
+from pyg_hash.utils.files import CorruptFileError, atomic_path, check_file, save_json
 from pyg_hash.utils.hdf5 import new_hdf5, open_hdf5
 from pyg_hash.utils.optional import require
 
@@ -268,8 +268,7 @@ def read_codes(path: PathLike) -> ExportedCodes:
     ``ImportError``: Parquet without pyarrow; ``ValueError``: an unknown ending.
     """
     reader = _format(path, _READERS)
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: {no_file(path)}")
+    check_file(path)
     sealed = reader is not _read_parquet and verify(path)  # its pages have checksums of their own
     try:
         codes, ids, num_bits, model = reader(Path(path), sealed)

@@ -128,9 +128,13 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         pass
 
 
-def no_file(path: str | os.PathLike[str], kind: str = "file") -> str:
-    """Why ``path`` does not name a file that can be read: nothing is there, or another thing."""
-    return "no regular file" if os.path.exists(path) else f"no such {kind}"
+def check_file(
+    path: str | os.PathLike[str], name: str = "", *, kind: str = "file", remedy: str = ""
+) -> None:
+    """Raise ``FileNotFoundError`` unless ``path`` is a file; a pipe would be waited for."""
+    if not Path(path).is_file():
+        why = "no regular file" if os.path.exists(path) else f"no such {kind}"
+        raise FileNotFoundError(f"{name and f'{name}: '}{path}: {why}{remedy}")
 
 
 def check_path(value: object, name: str = "path") -> None:
@@ -215,8 +219,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
     """The text of a file in UTF-8, its checksum compared if it has one and left out."""
     path = Path(path)
     ending = path.suffix.lower()
-    if not path.is_file():  # a pipe would be waited for
-        raise FileNotFoundError(f"{path}: {no_file(path)}")
+    check_file(path)
     with open(path, encoding="utf-8") as file:
         text = file.read()
         if ending in (".json", ".yaml"):
@@ -299,8 +302,7 @@ def load_tensors(
     path: str | os.PathLike[str], *, check: bool = True
 ) -> tuple[dict[str, Tensor], Any]:
     """Read what :func:`save_tensors` wrote; ``check=False``: its digest is compared elsewhere."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: {no_file(path)}")
+    check_file(path)
     if check:
         verify_tensors(Path(path))
     try:
