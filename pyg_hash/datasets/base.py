@@ -7,7 +7,7 @@ import errno
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -331,15 +331,13 @@ def _changed_otherwise(some: Mapping[str, Tensor], base: HeteroData, data: Any) 
     """
     lines = []
     for m, x in some.items():
-        now = data[m].get("x") if isinstance(data, HeteroData) else None
-        if not isinstance(now, Tensor) or now.layout != torch.strided:
+        now: Any = data[m].get("x") if isinstance(data, HeteroData) else None
+        if not (_is_dense(now) and x.dim() == now.dim() == 2 and len(now)):
             continue
-        if not (x.dim() == now.dim() == 2 and x.is_floating_point() and now.is_floating_point()):
+        if not (x.is_floating_point() and now.is_floating_point()):
             continue
         scaling = data.get("scaling", {}).get(m)
         scaled, now = apply_scaling(x.to(now), scaling), now[: len(x)]
-        if len(now) == 0:
-            continue
         if scaled.shape == now.shape and torch.allclose(scaled, now, rtol=1e-3, atol=1e-4):
             continue
         if torch.equal(base[m].x[: len(x)], x) and scaled.size(1) == now.size(1):
@@ -413,14 +411,16 @@ def _is_dense(value: Any) -> bool:
     return isinstance(value, Tensor) and value.layout == torch.strided
 
 
+def _stores(data: HeteroData) -> Iterator[tuple[list[str], Mapping[str, Any]]]:
+    """The type of each store, and what it holds."""
+    for kind, content in data.to_dict().items():
+        yield [kind] if isinstance(kind, str) else list(kind), content
+
+
 def snapshot(data: HeteroData) -> dict[Version, list[Any]]:
     """The tensors of ``data``, to tell later which of them changed; keep ``data`` alive so long."""
-    return {
-        _version(value): [[kind] if isinstance(kind, str) else list(kind), name]
-        for kind, content in data.to_dict().items()
-        for name, value in content.items()
-        if _is_dense(value)
-    }
+    stores = ((kind, *item) for kind, content in _stores(data) for item in content.items())
+    return {_version(value): [kind, name] for kind, name, value in stores if _is_dense(value)}
 
 
 def save_hetero(
@@ -439,10 +439,7 @@ def save_hetero(
         if _is_dense(value):
             entry: dict[str, Any] = known.setdefault(_version(value), {"tensor": where})
             if entry == {"tensor": where}:
-                plain = value.detach().cpu().contiguous()
-                if plain.untyped_storage().nbytes() != plain.nbytes:
-                    plain = plain.clone()  # a view would drag its whole storage along
-                tensors[where] = plain
+                tensors[where] = value
             return entry
         if value is None or isinstance(value, bool | int | float | str):
             return {"value": value}
@@ -456,8 +453,7 @@ def save_hetero(
         )
 
     stores = []
-    for key, content in data.to_dict().items():
-        kind = [key] if isinstance(key, str) else list(key)
+    for kind, content in _stores(data):
         values = {name: encode(value, "/".join([*kind, name])) for name, value in content.items()}
         stores.append({"type": kind, "values": values})
     save_tensors(path, tensors, {"format": _FORMAT, "version": _VERSION, "stores": stores})
@@ -489,8 +485,8 @@ def load_hetero(path: PathLike, *, base: Callable[[], HeteroData] | None = None)
         return (list if kind == "list" else tuple)(map(decode, content))
 
     try:
-        values = {key_of(store["type"]): store["values"] for store in meta["stores"]}
-        return HeteroData.from_dict({key: decode({"dict": own}) for key, own in values.items()})
+        stores = {key_of(own["type"]): decode({"dict": own["values"]}) for own in meta["stores"]}
+        return HeteroData.from_dict(stores)
     except KeyError as error:
         raise CorruptFileError(f"{path}: entry {error} is missing; build it again") from error
     except (TypeError, ValueError, LookupError, AttributeError) as error:

@@ -31,10 +31,8 @@ def as_array(values: Any, name: str) -> np.ndarray[Any, Any]:
     if isinstance(values, Tensor):
         kind = f"{values.dtype}" + " on meta" * values.is_meta
         try:
-            values = values.detach().cpu()
-            values = values.float() if values.dtype == torch.bfloat16 else values
-            values = values if values.layout == torch.strided else values.to_dense()
-            return np.asarray(values.numpy())
+            values = values.detach().cpu().to_dense()
+            return np.asarray(values.float() if values.dtype == torch.bfloat16 else values)
         except (TypeError, RuntimeError) as error:
             raise TypeError(f"{name}: cannot read a tensor of {kind}; use float32") from error
     if values is None:

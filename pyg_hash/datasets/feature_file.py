@@ -26,7 +26,7 @@ from pyg_hash.typing import MODALITIES, Modality, PathLike
 from pyg_hash.utils import oddities
 from pyg_hash.utils.checks import check_labels
 from pyg_hash.utils.checksums import form_of, sum_of, verify
-from pyg_hash.utils.files import CorruptFileError, check_file, check_path, digest_of_folder, sha256
+from pyg_hash.utils.files import CorruptFileError, check_file, check_path, digest_of_folder
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.locks import BusyError, set_aside
 from pyg_hash.utils.provenance import stored_files
@@ -256,14 +256,7 @@ class FeatureFile(CrossModalDataset):
         force_reload: bool = False,
     ) -> None:
         check_path(path)
-        for name, given in (("transform", transform), ("pre_transform", pre_transform)):
-            if given is not None and not callable(given):
-                raise TypeError(f"{name}: expected a transform, got {given!r:.60}")
         self.path = Path(path).expanduser().absolute()
-        if not self.path.is_file():
-            raise FileNotFoundError(
-                f"path: {self.path} is no file; write it with pyg_hash.datasets.write_feature_file"
-            )
         folder = f"{self.path}.cache" if root is None else root
         super().__init__(folder, transform, pre_transform, force_reload=force_reload)
 
@@ -286,6 +279,10 @@ class FeatureFile(CrossModalDataset):
             return super()._base(rebuild=rebuild)
 
     def _version(self) -> list[Any]:
+        if not self.path.is_file():
+            raise FileNotFoundError(
+                f"path: {self.path} is no file; write it with pyg_hash.datasets.write_feature_file"
+            )
         now = self.path.stat()
         times = now.st_size, now.st_mtime_ns
         return [now.st_ino, *times, _sums(os.fspath(self.path), *times, now.st_ctime_ns)]
@@ -293,16 +290,14 @@ class FeatureFile(CrossModalDataset):
     @contextmanager
     def _same_file(self) -> Iterator[None]:
         """``BusyError``: what the block read may be of another version than the features."""
-        failed: Exception | None = None
         try:
             yield
-        except Exception as error:
-            failed = error
-        if self.path.is_file() and self._version() != self._state:
-            told = "was replaced while it was read, or since; open it again when nobody writes it"
-            raise BusyError(f"{self.path}: {told}") from failed
-        if failed is not None:
-            raise failed
+        finally:
+            if self.path.is_file() and self._version() != self._state:
+                raise BusyError(
+                    f"{self.path}: was replaced while it was read, or since; open it again when "
+                    "nobody writes it"
+                )
 
     def build(self) -> HeteroData:
         """Read and check everything that a model needs."""
@@ -339,13 +334,12 @@ def stored_encoder(path: Path, modality: Modality) -> Any:
     """
     with open_feature_file(path) as file:
         made_by = file.attrs.get(f"{modality}_encoder")
-    kept, new = Path(f"{path}.encoders"), Path(f"{path}.encoders.new")
-    # the others: of one who was killed while writing
-    earlier = Path(f"{path}.encoders.old")
-    folders = [folder / modality for folder in (kept, new, set_aside(kept), earlier)]
-    folders = [folder for folder in folders if made_by and (folder / ENCODER_FILE).is_file()]
-    for folder in folders:  # the settings alone: of a file of an earlier version
-        if made_by in (digest_of_folder(folder), sha256(folder / ENCODER_FILE)):
+    kept = Path(f"{path}.encoders")
+    places = kept, Path(f"{kept}.new"), set_aside(kept)  # the others: of one who was killed
+    folders = [place / modality for place in places if made_by]
+    folders = [folder for folder in folders if (folder / ENCODER_FILE).is_file()]
+    for folder in folders:
+        if made_by == digest_of_folder(folder):
             return load_encoder(folder)
     if folders:
         for file in stored_files(folders[0]):  # names one that is damaged

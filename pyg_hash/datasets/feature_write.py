@@ -105,7 +105,11 @@ def write_feature_file(
 
 def _encoders(path: Any, given: Mapping[Modality, Any]) -> dict[Modality, Any]:
     """Those that are given, as they can be kept beside a file that can be written."""
-    encoders = {m: _as_encoder(encoder, m) for m, encoder in given.items()}
+    encoders: dict[Modality, Any] = {}
+    for m, encoder in given.items():
+        if isinstance(encoder, type) or not callable(encoder):
+            raise TypeError(f"{m}_encoder: expected an encoder or a function, got {encoder!r:.60}")
+        encoders[m] = encoder if hasattr(encoder, "save") else OwnEncoder(encoder)
     check_path(path)
     check_writable(path)
     folder = Path(f"{path}.encoders")
@@ -118,13 +122,6 @@ def _encoders(path: Any, given: Mapping[Modality, Any]) -> dict[Modality, Any]:
                 "the file another name"
             )
     return encoders
-
-
-def _as_encoder(encoder: Any, modality: Modality) -> Any:
-    """An encoder that can be kept, of one or of a function."""
-    if not isinstance(encoder, type) and callable(encoder):
-        return encoder if hasattr(encoder, "save") else OwnEncoder(encoder)
-    raise TypeError(f"{modality}_encoder: expected an encoder or a function, got {encoder!r:.60}")
 
 
 def _checked(path: Any, given: dict[str, Any], num_rows: int | None = None) -> dict[str, Any]:
@@ -246,8 +243,7 @@ def encode_feature_file(
         near = difflib.get_close_matches(unknown[0], keywords, 1)
         hint = f"did you mean {near[0]}?" if near else f"use some of {', '.join(keywords)}"
         raise TypeError(f"{unknown[0]}: is no argument; {hint}")
-    given: dict[Modality, Any] = {IMAGE: image_encoder, TEXT: text_encoder}
-    encoders = _encoders(path, given)
+    encoders = _encoders(path, {IMAGE: image_encoder, TEXT: text_encoder})
     check_positive_int(batch_size, "batch_size")
     paths, words = as_strings(images, "image_paths"), as_strings(texts, "texts")
     if len(paths) != len(words):
