@@ -59,6 +59,16 @@ class EmojiEntry(NamedTuple):
     text: str
     path: Path
 
+    @property
+    def character(self) -> str:
+        """The emoji itself; a set of pictures may stand before its code points."""
+        return character(self.id.split("/")[-1])
+
+
+def character(code: str) -> str:
+    """The text of code points that are joined by ``-``."""
+    return "".join(chr(int(part, 16)) for part in code.split("-"))
+
 
 def package_versions() -> dict[str, str]:
     """The installed version of each package of the entries; ``ImportError`` names a missing one."""
@@ -72,14 +82,9 @@ def package_versions() -> dict[str, str]:
 
 def picture_path(folder: Path, unified: str, non_qualified: str | None) -> Path | None:
     """The Twemoji file of code points, often named without ``fe0f`` and leading zeros; or None."""
-    for code in filter(None, (unified, non_qualified)):
-        parts = code.lower().split("-")
-        for kept in (parts, [part for part in parts if part != "fe0f"]):
-            for names in (kept, [part.lstrip("0") for part in kept]):
-                path = folder / f"{'-'.join(names)}.png"
-                if path.is_file():
-                    return path
-    return None
+    codes = [code.lower() for code in (unified, non_qualified) if code]
+    paths = [folder / f"{name}.png" for code in codes for name in (code, _bare(code))]
+    return next(filter(Path.is_file, paths), None)
 
 
 def emoji_text(record: dict[str, Any], aliases: dict[str, Any]) -> str:
@@ -100,8 +105,7 @@ def read_entries() -> list[EmojiEntry]:
         unified, category = record["unified"], record["category"]
         path = picture_path(pictures, unified, record["non_qualified"])
         if category != "Component" and path is not None:
-            character = "".join(chr(int(part, 16)) for part in unified.split("-"))
-            text = emoji_text(record, aliases.get(character, {}))
+            text = emoji_text(record, aliases.get(character(unified), {}))
             names = category, record["subcategory"]
             entries.append(EmojiEntry(unified.lower(), *names, text, path))
     return entries
@@ -113,8 +117,7 @@ def names_in(language: str, entries: Sequence[EmojiEntry]) -> list[tuple[str, st
     package.config.load_language(language)
     pairs = []
     for entry in entries:
-        code = entry.id.split("/")[-1]  # a set of pictures may stand before it
-        names = package.EMOJI_DATA.get("".join(chr(int(p, 16)) for p in code.split("-")), {})
+        names = package.EMOJI_DATA.get(entry.character, {})
         if language in names and "en" in names:
             pairs.append((names[language].replace("_", " "), names["en"].replace("_", " ")))
     return pairs
@@ -281,6 +284,11 @@ def slug(name: str) -> str:
     return "-".join(re.findall("[a-z0-9]+", unicodedata.normalize("NFKD", plain).translate(_BARE)))
 
 
+def _bare(code: str) -> str:
+    """Code points as most name them: without ``fe0f`` and leading zeros."""
+    return "-".join(part.lstrip("0") for part in code.lower().split("-") if part != "fe0f")
+
+
 def match_icons(
     icons: Collection[str], chars: dict[str, str], entries: Sequence[EmojiEntry]
 ) -> dict[str, str]:
@@ -292,19 +300,15 @@ def match_icons(
     names = require("emoji", "emoji").EMOJI_DATA
     by_cldr: dict[str, set[str]] = defaultdict(set)
     by_any: dict[str, set[str]] = defaultdict(set)
-    ids = {}
+    ids = {_bare(entry.id): entry.id for entry in entries}
     for entry in entries:
-        parts = entry.id.split("-")
-        ids["-".join(part.lstrip("0") for part in parts if part != "fe0f")] = entry.id
-        character = "".join(chr(int(part, 16)) for part in parts)
-        by_cldr[slug(names.get(character, {}).get("en", ""))].add(entry.id)
+        by_cldr[slug(names.get(entry.character, {}).get("en", ""))].add(entry.id)
         for phrase in entry.text.split(", "):
             by_any[slug(phrase)].add(entry.id)
     found: dict[str, str] = {}
     for code, icon in chars.items():
-        bare = "-".join(part.lstrip("0") for part in code.lower().split("-") if part != "fe0f")
-        if bare in ids and icon in icons:
-            found.setdefault(ids[bare], icon)
+        if _bare(code) in ids and icon in icons:
+            found.setdefault(ids[_bare(code)], icon)
     for icon in icons:
         if meant := [known[icon] for known in (by_cldr, by_any) if len(known.get(icon, ())) == 1]:
             found.setdefault(min(meant[0]), icon)
@@ -351,11 +355,7 @@ class EmojiVendors(Emoji):
         sources: PathLike | Sequence[PathLike] | None = None,
         transform: Transform | None = None,
         pre_transform: Transform | None = None,
-        *,
-        texts: TextFeatures = "words",
-        languages: Sequence[str] = (),
-        force_reload: bool = False,
-        progress: bool = True,
+        **more: Any,
     ) -> None:
         check_choice(split, ("name", "picture", "vendor"), "split")
         check_path(root, "root")
@@ -377,8 +377,7 @@ class EmojiVendors(Emoji):
         if vendor is not None:
             check_choice(vendor, (TWEMOJI, *self.sets), "vendor")
         self.split, self.vendor = split, vendor
-        more: Any = {"texts": texts, "languages": languages, "progress": progress}
-        super().__init__(root, transform, pre_transform, force_reload=force_reload, **more)
+        super().__init__(root, transform, pre_transform, **more)
 
     def settings(self) -> dict[str, Any]:
         """Those of :class:`Emoji`, the split, and size and time of each set."""
@@ -390,31 +389,31 @@ class EmojiVendors(Emoji):
         """The pictures, set by set in the order of the manifest, and which of them are queries."""
         entries, is_query = split_entries()
         asking = {entry.id for entry, asks in zip(entries, is_query, strict=True) if asks}
-        drawn = [(TWEMOJI, entry) for entry in entries]
+        drawn = {TWEMOJI: {entry.id: entry for entry in entries}}
         for name, folder in self.sets.items():
             chars = load_json(folder / CHARS, dict) if (folder / CHARS).is_file() else {}
             with whole(folder / CHARS):
                 matched = match_icons(self._icons(name)["icons"], chars, entries)
             pictures = Path(self.root) / "pictures" / f"{name}-{sha256(folder / ICONS)[:12]}"
-            for entry in entries:
-                if icon := matched.get(entry.id):
-                    drawn.append((name, entry._replace(path=pictures / f"{icon}.png")))
-        vendors: dict[str, list[str]] = defaultdict(list)
-        for name, entry in drawn:
-            vendors[entry.id].append(name)
-        rows, queries = [], []
-        for name, entry in drawn:
-            row = entry._replace(id=f"{name}/{entry.id}")
-            of_one = [f"{other}/{entry.id}" for other in vendors[entry.id]]
-            if self.vendor == name and len(of_one) == 1:
-                continue
-            asks = {
-                "name": entry.id in asking,
-                "vendor": name == self.vendor,
-                "picture": len(of_one) > 1 and row.id == min(of_one, key=sha256),
+            found = {e.id: e for e in entries if e.id in matched}
+            drawn[name] = {
+                thing: entry._replace(path=pictures / f"{matched[thing]}.png")
+                for thing, entry in found.items()
             }
-            rows.append(row)
-            queries.append(asks[self.split])
+        rows, queries = [], []
+        for name, own in drawn.items():
+            for thing, entry in own.items():
+                row = entry._replace(id=f"{name}/{thing}")
+                of_one = [f"{other}/{thing}" for other in drawn if thing in drawn[other]]
+                if self.vendor == name and len(of_one) == 1:
+                    continue
+                asks = {
+                    "name": thing in asking,
+                    "vendor": name == self.vendor,
+                    "picture": len(of_one) > 1 and row.id == min(of_one, key=sha256),
+                }
+                rows.append(row)
+                queries.append(asks[self.split])
         return rows, queries
 
     def build(self) -> HeteroData:
