@@ -102,16 +102,16 @@ def published_protocols(name: str) -> dict[str, Protocol]:
 
 def draw_split(protocol: Protocol, y: Array, seed: int) -> tuple[Array, dict[str, Array]]:
     """Ascending rows ``[n]``, and masks of them, by multi-hot labels; ``ValueError``: too few."""
-    rows, num_rows = list(range(len(y))), len(y)
+    rows = list(range(len(y)))
     if protocol.rule in ("random", "per_label"):
         random.Random(seed).shuffle(rows)
     needed = protocol.query + protocol.held_out + (protocol.train or 1)
-    available = num_rows if protocol.items is None else protocol.items
-    if max(needed, available) > num_rows or needed > available:
-        both = f"{max(needed, available)} rows, the data have {num_rows}"
+    available = len(y) if protocol.items is None else protocol.items
+    if not needed <= available <= len(y):
+        both = f"{max(needed, available)} rows, the data have {len(y)}"
         raise ValueError(f"protocol: needs {both}; are the files complete?")
     order = np.array(rows[:available])
-    free = np.isin(np.arange(num_rows), order)
+    free = np.isin(np.arange(len(y)), order)
     balanced = y if protocol.rule == "per_label" else None
     asking = order[::-1] if protocol.rule == "last" else order
     query = _take(asking, protocol.query, free, balanced)
@@ -332,13 +332,14 @@ class PublishedDataset(CrossModalDataset):
         matrices = []
         for part in self._ready.get("parts", []) if "{}" in place else [""]:
             name, _, variable = place.format(part).partition(":")
-            matrices.append(open_matrix(self._raw / name, variable or None))
-            expected = self._counts.get(part) if part else size
-            self._count(matrices[-1].shape[0], expected, f"rows in {place.format(part)}")
-        if len(matrices) == 1:
-            return matrices[0]
-        values = np.concatenate([matrix.read().numpy() for matrix in matrices])
-        return Variable(place, matrices[0].file, values.shape, values)
+            matrix = open_matrix(self._raw / name, variable or None)
+            self._count(matrix.shape[0], self._counts.get(part), f"rows in {place.format(part)}")
+            matrices.append(matrix)
+        if len(matrices) > 1:
+            values = np.concatenate([matrix.read().numpy() for matrix in matrices])
+            matrix = Variable(place, matrix.file, values.shape, values)
+        self._count(matrix.shape[0], size, f"rows in {place}")
+        return matrix
 
     def _kept(self, used: Any, number: int = 0) -> Array:
         """The rows of a mask ``[N]``, if they are as many as the manifest's ``kept`` says."""
@@ -375,15 +376,14 @@ class PublishedDataset(CrossModalDataset):
         protocol, content = self._protocol, self._content
         usable: Array = np.arange(len(content.names)) if protocol.unlabeled else content.rows
         if protocol.pictures is not None:
-            of_them = [content.names[row].startswith(protocol.pictures) for row in usable]
-            usable = usable[of_them]
-        labels = content.labels[usable]
+            usable = usable[[content.names[i].startswith(protocol.pictures) for i in usable]]
         if protocol.own_parts and content.parts is not None:
             rows = np.flatnonzero(np.isin(content.parts, ("train", "test")))
             query = content.parts[rows] == "test"
             masks = {"train": ~query, "query": query, "database": ~query}
         else:
-            rows, masks = draw_split(protocol, labels, self.seed)
+            drawn, masks = draw_split(protocol, content.labels[usable], self.seed)
+            rows = usable[drawn]
         text = self._text_features(usable, rows, masks["train"])
         image = self._image_features(usable, rows)
         fitted = isinstance(self.text, str) and self.text in self.words
@@ -396,11 +396,11 @@ class PublishedDataset(CrossModalDataset):
             )
             image, text, rows = image[known], text[known], rows[known]
             masks = {name: mask[known] for name, mask in masks.items()}
-        y = torch.from_numpy(labels[rows])
+        y = torch.from_numpy(content.labels[rows])
         y = y.argmax(dim=1) if self.single_label else y.float()
         splits = {name: torch.from_numpy(mask) for name, mask in masks.items()}
-        data = build_hetero(image, text, y=y, num_classes=labels.shape[1], **splits)
-        save_tensors(self.base_dir / ROWS_FILE, {"rows": torch.from_numpy(usable[rows])})
+        data = build_hetero(image, text, y=y, num_classes=len(content.classes), **splits)
+        save_tensors(self.base_dir / ROWS_FILE, {"rows": torch.from_numpy(rows)})
         return data
 
     def read_items(self) -> Items:
@@ -424,43 +424,43 @@ class PublishedDataset(CrossModalDataset):
         tags, num_rows = self._content.tags, len(self._content.names)
         if choice not in self._ready[modality]:
             matrix = self._matrix(choice)
-            if matrix.shape[0] in (num_rows, len(usable)):
-                return matrix.read(usable[rows] if matrix.shape[0] == num_rows else rows)
+            if matrix.shape[0] == num_rows:
+                return matrix.read(rows)
+            if matrix.shape[0] == len(usable):
+                return matrix.read(np.searchsorted(usable, rows))
             raise ValueError(
                 f"{matrix.file}: {matrix.shape[0]} rows; give one for each of the {num_rows} "
                 f"rows of the published files, or for each of the {len(usable)} that are used, in "
                 "their order"
             )
-        rows, places = usable[rows], self._ready[modality][choice]
+        places = self._ready[modality][choice]
         if not places and tags is not None:
             return torch.from_numpy(tags[rows].toarray().astype(np.float32))
         columns = []
         for place, width in places.items():
             matrix = self._matrix(place, num_rows)
-            self._count(matrix.shape[0], num_rows, f"rows in {place}")
             self._count(matrix.shape[1], width, f"columns in {place}")
             columns.append(matrix.read(rows))
-        return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
+        return torch.cat(columns, dim=1)
 
     def _image_features(self, usable: Array, rows: Array) -> Tensor:
         raw, encoder = self._raw, self.image
         if isinstance(encoder, str):
             return self._ready_made("image", encoder, usable, rows)
-        names = self._picture_paths(usable[rows])
+        names = self._picture_paths(rows)
         if missing := [name for name in names if not (raw / name).is_file()]:
             raise FileNotFoundError(
                 f"image: these pictures are missing in {raw}:\n{self._wanted(missing)}"
             )
-        digest = sha256(_described(encoder), *self._stamps(names))
+        name = f"image-{sha256(_described(encoder), *self._stamps(names))[:12]}"
         paths = [str(raw / name) for name in names]
-        name = f"image-{digest[:12]}"
         return self.computed_once(name, lambda: encode_all(image=(encoder, paths))["image"])
 
     def _text_features(self, usable: Array, rows: Array, train: Array) -> Tensor:
         choice: Any = self.text
         if isinstance(choice, str) and choice not in self.words:
             return self._ready_made("text", choice, usable, rows)
-        texts = [self._content.words[row] for row in usable[rows]]
+        texts = [self._content.words[row] for row in rows]
         if not isinstance(choice, str):
             return encode_all(text=(choice, texts))["text"]
         encoder = BagOfWords(**self.words[choice]).fit(list(compress(texts, train)))
@@ -563,11 +563,9 @@ class NUSWIDE(_NusWide):
         pre_transform: Transform | None = None,
         *,
         drop_textless: bool = True,
-        seed: int = 0,
-        force_reload: bool = False,
+        **more: Any,
     ) -> None:
         check_choice(concepts, (21, 10), "concepts")
-        check_choice(layout, ("official", "features"), "layout")
         if layout == "features" and protocol == "ucch" and drop_textless:
             raise ValueError(
                 "drop_textless: the protocol 'ucch' takes the last rows of the file, whether they "
@@ -576,7 +574,7 @@ class NUSWIDE(_NusWide):
         self.concepts, self.drop_textless = concepts, drop_textless
         self.manifest = f"nuswide-{concepts}"
         choices = (layout, image, text, protocol, transform, pre_transform)
-        super().__init__(root, *choices, seed=seed, force_reload=force_reload)
+        super().__init__(root, *choices, **more)
 
     def settings(self) -> dict[str, Any]:
         """Those of every published set, the concepts, and whether textless rows stay."""
