@@ -20,7 +20,7 @@ from pyg_hash.datasets.build import as_array
 from pyg_hash.datasets.feature_file import is_feature_file
 from pyg_hash.datasets.feature_write import write_feature_file
 from pyg_hash.datasets.raw import Array, Variable, read_variables
-from pyg_hash.features import EfficientNetLite0, encode_each, words_and_meaning
+from pyg_hash.features import EfficientNetLite0, words_and_meaning
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, PathLike
 from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.optional import require
@@ -136,6 +136,11 @@ def kind_of(name: str) -> tuple[str, str, int]:
     return ROWS if alone else "", split, 2
 
 
+def _rows(values: Any, kept: Array) -> Any:
+    """Those of a list, an array or something sparse that a mask keeps."""
+    return [*compress(values, kept)] if isinstance(values, list) else values[kept]
+
+
 @dataclass
 class Gathered:
     """One row an item, of all files together; ``values`` may be pixels or raw texts."""
@@ -148,8 +153,8 @@ class Gathered:
     @property
     def features(self) -> dict[Any, Any]:
         """The matrices of features among the values."""
-        found = {m: self.values[m] for m in MODALITIES if m in self.values}
-        return {m: x for m, x in found.items() if len(x.shape) == 2}
+        found = {m: self.values.get(m) for m in MODALITIES}
+        return {m: x for m, x in found.items() if x is not None and len(x.shape) == 2}
 
     def leave_out(self, bare: Array) -> None:
         """Keep the rows that have a text, and say which have none; ``ValueError``: no row has."""
@@ -161,10 +166,8 @@ class Gathered:
         if bare.all():
             raise ValueError(f"text: {told}")
         self.notes.append(f"left out: {told}")
-        for kind, value in self.values.items():
-            if kind != NAMES:
-                rows = [*compress(value, kept)] if isinstance(value, list) else value[kept]
-                self.values[kind] = rows
+        of_rows = {kind: _rows(value, kept) for kind, value in self.values.items() if kind != NAMES}
+        self.values |= of_rows
         self.masks = {name: mask[kept] for name, mask in self.masks.items()}
         self.num_rows = int(kept.sum())
 
@@ -285,17 +288,14 @@ def gather(
         found.values[NAMES] = variable.load()
     for split in _SPLITS:
         if split in names and not _called(variables, names[split]):
-            first, _, last = names[split].partition(":")
-            if not (first + last).isdigit():
-                raise ValueError(f"{split}: {names[split]!r} is no variable, nor START:STOP")
-            start, stop = int(first or 0), int(last or found.num_rows)
-            if ":" not in names[split] or not start < stop <= found.num_rows:
+            span = re.fullmatch(r"(?=.*\d)(\d*):(\d*)", names[split])
+            start, stop = (int(span[1] or 0), int(span[2] or found.num_rows)) if span else (0, 0)
+            if not start < stop <= found.num_rows:
                 raise ValueError(
                     f"{split}: expected START:STOP within the {found.num_rows} rows, 0 the first, "
                     f"or a variable, got {names[split]!r}"
                 )
-            found.masks[split] = np.zeros(found.num_rows, bool)
-            found.masks[split][start:stop] = True
+            found.masks[split] = np.isin(np.arange(found.num_rows), np.arange(start, stop))
         elif split in rows:
             try:
                 mask = _mask(rows[split], found.num_rows, said := [f"{split} = {rows[split]}"])
@@ -353,11 +353,11 @@ def _chosen(
         if variable.problem:
             problems += [(kind, variable)] * (kind in (LABELS, *MODALITIES) and vague < 1)
             continue
-        flat = max(variable.shape, default=0) == np.prod(variable.shape)
         dims = len(variable.shape)
         kind = _OF_TEXTS.get(kind, kind) if variable.is_text else _OF_NUMBERS.get(kind, kind)
         is_told = id(variable) in told
-        is_rows = flat and not variable.is_text and max(variable.shape, default=0) > 1
+        flat = 1 < max(variable.shape, default=0) == np.prod(variable.shape)
+        is_rows = flat and not variable.is_text
         if kind == ROWS and not is_told and not (split and is_rows):
             continue
         if not kind or (kind in MODALITIES and dims < 2):
@@ -427,10 +427,7 @@ def _aligned(
             f"{source}: {', '.join(map(str, group.values()))} have different numbers of rows; if "
             "their columns are the items, save them transposed"
         )
-    on_side: dict[Path, list[bool]] = {}  # of matrices whose shapes tell
-    for v in group.values():
-        if len(v.shape) > 1 and min(v.shape) > 1 and v.shape.count(n) == 1:
-            on_side.setdefault(v.file, []).append(v.shape.index(n) > 0)
+    matrices = [v for v in group.values() if len(v.shape) > 1 and min(v.shape) > 1]
     values = {}
     for kind, variable in group.items():
         value = variable.load()
@@ -439,7 +436,8 @@ def _aligned(
         elif not variable.is_text:
             axis = variable.shape.index(n)
             if variable.shape == (n, n):  # lies as all others of its file do
-                axis = int(all(on_side.get(variable.file, [False])))
+                others = [v for v in matrices if v.file == variable.file and v.shape.count(n) == 1]
+                axis = int(bool(others) and all(v.shape.index(n) for v in others))
                 how = "columns" if axis else "rows"
                 notes.append(f"{variable}: is square; its {how} are taken for the items")
             elif axis and min(variable.shape) > 1:
@@ -479,14 +477,14 @@ def _stacked(parts: Mapping[str, tuple[dict[str, Any], int]], notes: list[str]) 
         start += own
     values = {}
     for kind in next(iter(kinds.values())):
-        pieces = [of[kind] for of, _ in parts.values()]
+        whole = [of[kind] for of, _ in parts.values()]
+        pieces = [*map(_rows, whole, kept.values())]
         if isinstance(pieces[0], list):
-            values[kind] = [*chain(*map(compress, pieces, kept.values()))]
+            values[kind] = [*chain(*pieces)]
         elif len({piece.shape[1:] for piece in pieces}) > 1:
-            listed = ", ".join(str(list(piece.shape)) for piece in pieces)
+            listed = ", ".join(str(list(piece.shape)) for piece in whole)
             raise ValueError(f"{kind}: the splits are of different widths: {listed}")
         else:
-            pieces = [piece[rows] for piece, rows in zip(pieces, kept.values(), strict=True)]
             values[kind] = (sp.vstack if sp.issparse(pieces[0]) else np.concatenate)(pieces)
     masks = {split: np.isin(np.arange(start), places[split]) for split in parts}
     return Gathered(values, masks, start, notes)
@@ -505,11 +503,11 @@ def _hashes(values: Mapping[str, Any]) -> list[int]:
 
 def _mask(variable: Variable, num_rows: int, notes: list[str]) -> Array:
     """The rows that a variable of numbers or of zeros and ones means."""
-    values = variable.load()
-    values = np.ravel(as_array(values, variable.name) if sp.issparse(values) else values)
-    if len(values) == num_rows and set(np.unique(values).tolist()) <= {0, 1}:
+    values = as_array(variable.load(), variable.name).ravel()
+    is_binary = {*np.unique(values).tolist()} <= {0, 1}
+    if is_binary and len(values) == num_rows:
         return values.astype(bool)
-    if values.dtype.kind == "b" or (len(values) > 2 and {*np.unique(values).tolist()} <= {0, 1}):
+    if values.dtype.kind == "b" or (is_binary and len(values) > 2):
         raise ValueError(f"{variable}: a mask of other rows than the {num_rows} that there are")
     if values.dtype.kind not in "biuf" or (values % 1 != 0).any():
         raise ValueError(f"{variable}: expected row numbers or a mask, got {values.dtype}")
@@ -554,9 +552,8 @@ def _encoded_pictures(values: dict[str, Any], root: Any) -> tuple[Any, Any, str]
                 make(np.array(np.broadcast_to(picture, (*picture.shape[:2], 3)))).save(file)
             return encoder(files)
 
-        rows = range(len(pixels))
-        found = encode_each(encode, rows, batch_size=64, progress="image features")
-    return found.values, encoder, f"{note}, from pixels {list(pixels.shape)}"
+        found = encode_all(image=(encode, range(len(pixels))))[IMAGE]
+    return found, encoder, f"{note}, from pixels {list(pixels.shape)}"
 
 
 def below(root: Any, path: str) -> str:

@@ -115,11 +115,11 @@ def read_variables(path: Path, only: str | None = None) -> list[Variable]:
             found = _in_numpy(path, only)
         elif ending == ".json":
             try:
-                names, captions = coco_captions(json.loads(path.read_text(encoding="utf-8")))
+                coco = coco_captions(json.loads(path.read_text(encoding="utf-8")))
             except (ValueError, KeyError, TypeError) as error:
                 layout = "MS-COCO's layout of images and annotations"
                 raise ContentError(f"{path}: not in {layout} ({error!s:.200})") from error
-            found = {"file_names": names, "captions": captions}
+            found = {"file_names": coco["file_name"], "captions": coco["caption"]}
         else:
             raise ContentError(f"{path}: not HDF5, and its ending none of {', '.join(SUFFIXES)}")
     variables = []
@@ -202,7 +202,10 @@ def _in_hdf5(path: Path, only: str | None) -> dict[str, Any]:
 def _texts(node: Any, file: Any) -> list[Any] | None:
     """Texts of a variable of MATLAB's, or of HDF5's own; None: it holds numbers."""
     if node.attrs.get("MATLAB_class", b"") == b"char":
-        return [_utf16(row) for row in np.atleast_2d(node[()].T)]
+        raw = ("".join(map(chr, row)) for row in np.atleast_2d(node[()].T))
+        # UTF-16; half a character is refused later
+        units = (text.encode("utf-16-le", "surrogatepass") for text in raw)
+        return [text.decode("utf-16-le", "surrogatepass").rstrip() for text in units]
     if h5py.check_ref_dtype(node.dtype) is not None:
         cells = [_texts(file[cell], file) for cell in node[()].T.ravel()]
         return [cell[0] if cell is not None and len(cell) == 1 else cell for cell in cells]
@@ -211,13 +214,8 @@ def _texts(node: Any, file: Any) -> list[Any] | None:
     return None
 
 
-def _utf16(units: Any) -> str:
-    raw = "".join(map(chr, units)).encode("utf-16-le", "surrogatepass")
-    return raw.decode("utf-16-le", "surrogatepass").rstrip()  # half a character is refused later
-
-
-def coco_captions(content: Any) -> tuple[list[str], list[list[str]]]:
-    """Picture names, and the captions of each; ``ValueError``: an entry is not as it has to be."""
+def coco_captions(content: Any) -> dict[str, list[Any]]:
+    """Columns of a picture a row; ``ValueError``: an entry is not as it has to be."""
     named = {"images": ("id", "file_name"), "annotations": ("image_id", "caption")}
     for part, keys in named.items():
         for number, entry in enumerate(content[part]):
@@ -233,7 +231,8 @@ def coco_captions(content: Any) -> tuple[list[str], list[list[str]]]:
             raise ValueError(f"annotations[{number}] is of an image {image}, which is not there")
         if annotation["caption"] is not None:
             by_image[image].append(str(annotation["caption"]).strip())
-    return [str(image["file_name"]) for image in content["images"]], list(by_image.values())
+    found = {key: [str(image[key]) for image in content["images"]] for key in named["images"]}
+    return {**found, "caption": [*by_image.values()]}
 
 
 # published matrices ---------------------------------------------------------------------------

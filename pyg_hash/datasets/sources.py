@@ -28,7 +28,7 @@ from pyg_hash.datasets.feature_file import (
     stored_encoder,
     stored_items,
 )
-from pyg_hash.datasets.imports import IDS, LABELS, PATHS, TEXTS, below, gather, kind_of
+from pyg_hash.datasets.imports import IDS, LABELS, NAMES, PATHS, TEXTS, below, gather, kind_of
 from pyg_hash.datasets.raw import Array, coco_captions
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, PathLike
 from pyg_hash.utils.files import check_file, check_folder
@@ -146,7 +146,7 @@ def open_source(
     elif len(paths) == 1 and is_feature_file(first):
         source = _feature_file(first)
     else:
-        source = _arrays(paths, {role: name for role, name in named.items() if name}, images_root)
+        source = _arrays(paths, named, images_root)
     source.files = [os.path.abspath(path) for path in paths]
     return source
 
@@ -157,14 +157,10 @@ def open_source(
 def _folder(root: Path) -> Source:
     """Pictures below a folder; texts from files beside them, else from names and sub-folders."""
     found, left = list[Path](), list[Path]()
-
-    def unread(error: OSError) -> None:
-        left.append(Path(error.filename))
-
-    for place, folders, names in os.walk(root, onerror=unread):
-        linked = [name for name in folders if os.path.islink(os.path.join(place, name))]
-        left += [Path(place, n) for n in folders if n in linked or n[0] == "."]
-        folders[:] = sorted(name for name in folders if name[0] != "." and name not in linked)
+    for place, folders, names in os.walk(root, onerror=lambda e: left.append(Path(e.filename))):
+        shut = {n for n in folders if n[0] == "." or os.path.islink(os.path.join(place, n))}
+        left.extend(Path(place, name) for name in shut)
+        folders[:] = sorted({*folders} - shut)
         for path in (Path(place, name) for name in sorted(names)):
             (found if _is_picture(path.name) and path.name[0] != "." else left).append(path)
     captions = {path.with_suffix(".txt") for path in found}
@@ -237,10 +233,9 @@ def _table(
     if total == 0:
         first = next((f"; {place}: {text}" for place, text in source.problems.items()), "")
         raise ValueError(f"source: {path} holds no row{first}")
-    roles = _roles(columns, named, path, separator, binary)
-    taken = {*roles.values()}
+    roles, vectors = _roles(columns, named, path, separator, binary)
     for modality in MODALITIES:
-        if (name := roles.pop(f"{modality} features", None)) is not None:
+        if name := vectors.get(modality):
             matrix = source.features[modality] = columns[name]
             source.lacking[modality] = np.asarray(np.isnan(matrix).all(axis=1))
             read_as[modality] = f"column {name!r}, features of {matrix.shape[1]}"
@@ -265,42 +260,37 @@ def _table(
     read_as["id"] = f"column {key!r}" if key else "numbers of the rows"
     ids = columns[key] if key else range(total)
     source.ids = ["" if value is None else str(value).strip() for value in ids]
-    listed: list[str] = []
-    left = (name for name in columns if name not in roles.values())
-    others = {name: columns[name] for name in left if isinstance(columns[name], list)}
     left_out += [
         f"column {name!r} (vectors of {columns[name].shape[1]}; what they are tells "
         "--image_column or --text_column)"
         for name in columns
-        if isinstance(columns[name], np.ndarray) and name not in taken
+        if isinstance(columns[name], np.ndarray) and name not in vectors.values()
     ]
-    decimal = any(_numbers_with(r",(?!\d{3}$)", values) for values in others.values())
-    for name, values in others.items():
-        values = [v.strip() or None if isinstance(v, str) else v for v in values]
-        values = [None if v != v else v for v in values]
-        if there := [v for v in values if v is not None]:
-            plain = field_name(name)
-            while plain in _EXTRAS or plain.lower() in _GRAMMAR or plain in source.fields:
-                plain += "_"
-            kind, convert = _type_of(there, typed)
-            mark = "commas" if not typed and _numbers_with(",", there) else ""
-            texts = decimal and kind is float and isinstance(there[0], str)
-            if texts and all(map(_THOUSANDS.fullmatch, there)):
-                kind, convert, mark = str, str, "points, and others decimal commas"
-            values = [None if v is None else convert(v) for v in values]
-            source.fields[plain] = kind, values
-            large = (_WHOLE.fullmatch(v or "") and not _fits(v, 53) for v in values)
-            more = ", as some of its integers are too large for numbers"
-            as_they_are = typed and all(isinstance(value, str) for value in there)
-            more = more if kind is str and not as_they_are and any(large) else ""
-            if mark:
-                more = f", as its numbers have {mark}; for numbers write 1371.40, not 1.371,40"
-            renamed = "" if plain == name else f"column {name!r} as "
-            listed.append(f"{renamed}{plain} ({kind.__name__}{more})")
-    read_as["fields"] = ", ".join(listed) or "none"
+    left = [name for name in columns if name not in roles.values()]
+    others = {name: columns[name] for name in left if isinstance(columns[name], list)}
+    read_as["fields"] = ", ".join(_add_fields(source, others, typed)) or "none"
     if left_out:
         read_as["not kept"] = ", ".join(left_out)
     return source
+
+
+def _add_fields(source: Source, columns: Mapping[str, list[Any]], typed: bool) -> list[str]:
+    """Give the source the columns that hold something, by names that filters know; told of each."""
+    values, there, told = dict[str, list[Any]](), dict[str, list[Any]](), list[str]()
+    for name, column in columns.items():
+        values[name] = [v.strip() or None if isinstance(v, str) else v for v in column]
+        there[name] = [v for v in values[name] if v is not None and v == v]
+    decimal = any(_numbers_with(r",(?!\d{3}$)", column) for column in there.values())
+    for name in filter(there.get, values):
+        plain = field_name(name)
+        while plain in _EXTRAS or plain.lower() in _GRAMMAR or plain in source.fields:
+            plain += "_"
+        kind, convert, why = _type_of(there[name], typed, decimal)
+        kept = [None if v is None or v != v else convert(v) for v in values[name]]
+        source.fields[plain] = kind, kept
+        renamed = "" if plain == name else f"column {name!r} as "
+        told.append(f"{renamed}{plain} ({kind.__name__}{why})")
+    return told
 
 
 def _separated(
@@ -402,9 +392,7 @@ def _json(path: Path, source: Source) -> dict[str, Any]:
         if path.suffix.lower() == ".json":
             content = json.loads(text)
             if isinstance(content, dict) and {"images", "annotations"} <= set(content):
-                names, captions = coco_captions(content)
-                ids = [str(image["id"]) for image in content["images"]]
-                return {"id": ids, "file_name": names, "caption": captions}
+                return coco_captions(content)
             rows = content if isinstance(content, list) else [content]
         else:
             for number, line in enumerate(text.split("\n"), 1):
@@ -414,9 +402,7 @@ def _json(path: Path, source: Source) -> dict[str, Any]:
                         source.lines.append(number)
                     except (ValueError, RecursionError) as error:
                         source.problems[f"{path.name}, line {number}"] = f"no JSON ({error})"
-    except (LookupError, TypeError, RecursionError) as error:
-        raise ValueError(f"source: {path}: {type(error).__name__}: {error}") from error
-    except ValueError as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"source: {path}: {error}") from error
     if odd := [number for number, row in enumerate(rows) if not isinstance(row, dict)]:
         raise ValueError(
@@ -483,24 +469,24 @@ def _roles(
     path: Path,
     separator: str | None,
     binary: Sequence[str],
-) -> dict[str, str]:
-    """The column of each role: as told, by its name, or by its values."""
-    roles: dict[str, str] = {}
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The column of each role, as told, by its name, or by its values; and those of features."""
     inside = (
         f"source: {path}: column {(*binary, '')[0]!r} holds pictures as bytes, which are not read; "
         "write each into a file and name these in a column, or leave them out: --image_column ''"
     )
     if named.get(IMAGE) in binary:
         raise ValueError(inside)
-    matrices = [name for name, values in columns.items() if isinstance(values, np.ndarray)]
     for role, name in named.items():
         if name and name not in columns:
             raise ValueError(f"{role}_column: {path} has none called {name!r}; {_named(columns)}")
-        roles[f"{role} features" if name in matrices else role] = name
+    matrices = [name for name, values in columns.items() if isinstance(values, np.ndarray)]
+    vectors = {role: name for role, name in named.items() if name in matrices}
+    roles = {role: name for role, name in named.items() if name not in matrices}
     for name in matrices:
         kind = kind_of(name)[0]
-        if kind in MODALITIES and name not in roles.values() and named.get(kind) != "":
-            roles.setdefault(f"{kind} features", name)
+        if kind in MODALITIES and name not in vectors.values() and named.get(kind) != "":
+            vectors.setdefault(kind, name)
     plain = {re.sub(r"\W+", "_", n).lower(): n for n in reversed([*columns]) if n not in matrices}
     for role, words in ROLES.items():
         free = [plain[w] for w in words.split() if w in plain and plain[w] not in roles.values()]
@@ -513,23 +499,24 @@ def _roles(
             del roles["label"]
     left = [n for n in columns if n not in roles.values() and n not in matrices]
     for role, test in ((IMAGE, _is_picture), (TEXT, lambda text: len(text.split()) > 2)):
+        if role in roles or (role == IMAGE and role in vectors):
+            continue
         shares = {"": 0.0}  # of the values of each column, that are texts and pass
         for name in (n for n in left if n not in roles.values()):
             there = [value for value in columns[name] if value is not None]
             passing = sum(isinstance(value, str) and test(value) for value in there)
             shares[name] = passing / max(1, len(there))
         best = max(shares, key=lambda n: shares[n])
-        is_known = role in roles or (role == IMAGE and "image features" in roles)
-        if not is_known and shares[best] > 0.5:
+        if shares[best] > 0.5:
             roles[role] = best
-    if binary and not {IMAGE, "image features"} & {*roles}:
+    if binary and IMAGE not in {**roles, **vectors}:
         raise ValueError(inside)
-    if not {IMAGE, TEXT, "image features", "text features"} & {r for r, n in roles.items() if n}:
+    if not (roles.get(IMAGE) or roles.get(TEXT) or {*MODALITIES} & {*vectors}):
         raise ValueError(
             f"source: {path}: nothing tells which column holds pictures or texts; give "
             f"--image_column or --text_column; {_named(columns)}"
         )
-    return roles
+    return roles, vectors
 
 
 def _named(columns: Iterable[str]) -> str:
@@ -580,9 +567,7 @@ def _labels(values: Sequence[Any], mark: str | None) -> tuple[list[list[str]], s
         texts = ["" if v is None or v != v else str(v) for v in values]
         if mark is None:
             mark = next((mark for mark in ";|," if any(mark in text for text in texts)), "")
-        if not mark:  # nothing to sort
-            return [[part] if (part := text.strip()) else [] for text in texts], ""
-        lists = [text.split(mark) for text in texts]
+        lists = [text.split(mark) if mark else [text] for text in texts]
     how = f", several a row apart by {mark!r}" if mark else ""
     given = [[str(part).strip() for part in own if part is not None] for own in lists]
     return [[*dict.fromkeys(filter(None, own))] for own in given], how
@@ -595,35 +580,44 @@ def _fits(value: Any, bits: int) -> bool:
 
 def _numbers_with(mark: str, values: Sequence[Any]) -> bool:
     """Whether the values are texts that look like numbers, some with this pattern in them."""
-    if not all(value is None or isinstance(value, str) for value in values):
-        return False
-    there = [value.strip() for value in values if value and value.strip()]
-    found = any("," in value and re.search(mark, value) for value in there)
-    return found and all(map(_MARKED.fullmatch, there))
+    are_numbers = all(isinstance(value, str) and _MARKED.fullmatch(value) for value in values)
+    return are_numbers and any(re.search(mark, value) for value in values)
 
 
-def _type_of(values: Sequence[Any], typed: bool) -> tuple[type, Callable[[Any], Any]]:
-    """The type of a column and what makes it of a value; integers that lose digits are texts.
+def _type_of(
+    values: Sequence[Any], typed: bool, decimal: bool
+) -> tuple[type, Callable[[Any], Any], str]:
+    """The type of a column, what makes it of a value, and why numbers are texts, if they are.
 
-    In a file that is ``typed`` a text is one, whatever it looks like.
+    Integers that would lose digits are. In a file that is ``typed`` a text is one, whatever it
+    looks like; ``decimal``: other columns have decimal commas.
     """
-    if not typed and all(isinstance(value, str) for value in values):
+    marked = ", as its numbers have {}; for numbers write 1371.40, not 1.371,40"
+    convert: Callable[[Any], Any] = _plain
+    if all(isinstance(value, str) for value in values):
+        if typed:
+            return str, str, ""
         if all(value.lower() in ("true", "false") for value in values):
-            return bool, lambda value: value.lower() == "true"
+            return bool, lambda value: value.lower() == "true", ""
         whole = [value for value in values if _WHOLE.fullmatch(value)]
         if len(whole) == len(values) and all(_fits(value, 63) for value in whole):
-            return int, int
+            return int, int, ""
         if all(_NUMBER.fullmatch(value) for value in values) and all(_fits(v, 53) for v in whole):
-            return float, float
-        return str, str
+            if decimal and all(map(_THOUSANDS.fullmatch, values)):
+                return str, str, marked.format("points, and others decimal commas")
+            return float, float, ""
+        if _numbers_with(",", values):
+            return str, str, marked.format("commas")
+        convert = str
     for kind in (bool, int):
         if all(type(value) is kind and _fits(value, 63) for value in values):
-            return kind, kind
+            return kind, kind, ""
     if all(type(v) is float or (type(v) is int and _fits(v, 53)) for v in values):
-        return float, float
+        return float, float, ""
     if all(isinstance(value, list) and all(isinstance(v, str) for v in value) for value in values):
-        return list, list
-    return str, _plain
+        return list, list, ""
+    large = any(_WHOLE.fullmatch(text) and not _fits(text, 53) for text in map(convert, values))
+    return str, convert, ", as some of its integers are too large for numbers" * large
 
 
 def _plain(value: Any) -> str:
@@ -681,21 +675,15 @@ def _arrays(paths: Sequence[PathLike], named: Mapping[str, str], images_root: An
         raise ValueError(
             f"source: {paths[0]} holds pixels; make features of them with: pyg-hash data import"
         )
-    ids = [str(value) for value in values.get("ids", range(n))]
-    root = images_root or Path(paths[0]).parent
-    names = [
-        below(root, name) if images_root and os.path.isabs(name) else os.path.join(root, name)
-        for name in values.get("image_paths", ())
-    ]
-    texts = [text or None for text in values.get("texts", ())]
-    images: list[str | None] = [os.path.abspath(name) for name in names]
-    source = Source(ids, images or [None] * n, texts or [None] * n, [])
+    none, first = [None] * n, Path(paths[0])
+    ids, texts = map(str, values.get(IDS, range(n))), values.get(TEXTS, none)
+    source = Source([*ids], [], [text or None for text in texts], [])
+    root, is_given = images_root or first.parent, images_root is not None
+    source.images = _places(values.get(PATHS, none), root, is_given, first, source)
     source.features, source.splits = found.features, found.masks
     y = found.labels()
-    if isinstance(y, list):
-        source.labels = [[own] if isinstance(own, str) else list(own) for own in y]
-    else:
-        source.labels = label_names(y, values.get("class_names") or [], n)
+    is_words = isinstance(y, list)
+    source.labels = _labels(y, "")[0] if is_words else label_names(y, values.get(NAMES, []), n)
     return _told(source, found.notes)
 
 
