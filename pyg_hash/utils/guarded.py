@@ -37,22 +37,26 @@ class Guarded:
         ``ChildProcessError``: no answer in so many seconds, or it ended; it is gone.
         """
         with self._lock:
+            is_new = self._process is None or self._owner != os.getpid()  # or this one was forked
+            if is_new:
+                self._start()
+            assert self._process is not None and self._process.stdin is not None
+            answer = ""
             try:
-                if self._process is None or self._owner != os.getpid():  # or this one was forked
-                    self._start()
-                assert self._process is not None and self._process.stdin is not None
-                self._process.stdin.write(json.dumps(question) + "\n")
-                self._process.stdin.flush()
-                answer = self._answers.get(timeout=limit_s)
+                # how long a start takes is no fault of the file's
+                if not is_new or self._answers.get(timeout=_START_S):
+                    self._process.stdin.write(json.dumps(question) + "\n")
+                    self._process.stdin.flush()
+                    answer = self._answers.get(timeout=limit_s)
             except Empty:
-                self.stop()
-                raise ChildProcessError(
-                    f"{self.what} takes more than {limit_s:g} seconds"
-                ) from None
+                told = f"{self.what} takes more than {limit_s:g} seconds"
+                raise ChildProcessError(told) from None
             except OSError:  # it ended: killed, or out of memory
-                answer = ""
+                pass
+            finally:
+                if not answer:  # one that comes later, as after an interrupt, is another's
+                    self.stop()
             if not answer:
-                self.stop()
                 raise ChildProcessError(f"{self.what}: the process for it ended without an answer")
             found, problem = json.loads(answer)
             if problem:
@@ -60,7 +64,6 @@ class Guarded:
             return found
 
     def _start(self) -> None:
-        self._answers, self._owner = Queue(), os.getpid()
         paths = [os.path.abspath(path) for path in sys.path]
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-c", _START.format(paths, self.code)],
@@ -70,10 +73,10 @@ class Guarded:
             text=True,
             start_new_session=True,  # an interrupt is for the one who asked
         )
+        self._answers, self._owner = Queue(), os.getpid()
         threading.Thread(
             target=_hand_on, args=(self._process.stdout, self._answers), daemon=True
         ).start()
-        self._answers.get(timeout=_START_S)  # how long that takes is no fault of the file's
 
     def stop(self) -> None:
         """End the process, if it is ours."""

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from pyg_hash.utils.guarded import answer_all
+from pyg_hash.utils.guarded import Guarded, answer_all
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,16 @@ def test_each_problem_is_said(monkeypatch, capsys, error, problem):
     answer_all(answer)
     ready, *answers = capsys.readouterr().out.splitlines()
     assert ready == "ready" and [json.loads(line) for line in answers] == [[None, problem], [2, ""]]
+
+
+def test_an_answer_that_comes_after_an_interrupt_is_no_other_questions(monkeypatch):
+    def interrupted(**_):
+        raise KeyboardInterrupt
+
+    helper = Guarded("answer_all(lambda question: question)", "it")
+    assert helper.ask(1, 9.0) == 1
+    monkeypatch.setattr(helper._answers, "get", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        helper.ask(2, 9.0)
+    assert helper.ask(3, 9.0) == 3
+    helper.stop()
