@@ -100,10 +100,6 @@ def to_svg(figure: Figure, *, name: str, label: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, dpi=_DOTS, metadata=nothing)
     # parsed, not searched and replaced: texts of the user's data stand in there too
     root = ElementTree.fromstring(buffer.getvalue())
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if _plain(child.tag) in ("metadata", "style"):
-                parent.remove(child)
     for element in root.iter():
         element.tag = _plain(element.tag)
         element.attrib = {

@@ -116,31 +116,23 @@ class Results:
         splits = self._labeled().items()
         return {name: precision_at_n(*split, topn=topn) for name, split in splits}, topn
 
-    def relevant(self, source: Modality, query: int, target: Modality, rows: Tensor) -> list[bool]:
-        """Whether items share a label with another; ``ValueError`` without labels."""
-        labels = self._known_labels()
-        own, others = labels[source][query], labels[target][rows]
-        shared: Tensor = others == own if others.dim() == 1 else (others * own).sum(1) > 0
-        return shared.tolist()
-
-    def labelled(self, modality: Modality, rows: Tensor) -> Tensor:
-        """Which items have a label, bool ``[n]``; ``ValueError`` without labels."""
-        y = self._known_labels()[modality][rows]
-        return y.any(dim=1) if y.dim() == 2 else torch.ones(len(y), dtype=torch.bool)
-
-    def sample(self, size: int, *, seed: int = 0) -> Tensor:
-        """At most ``size`` row numbers, drawn without replacement, ascending."""
-        generator = torch.Generator().manual_seed(seed)
-        return torch.randperm(len(self), generator=generator)[:size].sort().values
-
-    def _known_labels(self) -> Mapping[Modality, Tensor]:
+    def kind(self, source: Modality, query: int, target: Modality, row: int) -> str | None:
+        """What an item, by its row, is to a query: see :class:`Answer`."""
+        if query == row:
+            return "own"
         if self.labels is None:
-            raise ValueError("labels: the data have none, so nothing is right or wrong")
-        return self.labels
+            return None
+        own, other = self.labels[source][query], self.labels[target][row]
+        if own.dim() == 0:
+            return "same" if own == other else "other"
+        if not (own.any() and other.any()):
+            return "unknown"
+        return "same" if (own * other).any() else "other"
 
     def _labeled(self) -> dict[str, Any]:
         """:meth:`split` of each direction, by its name."""
-        self._known_labels()
+        if self.labels is None:
+            raise ValueError("labels: the data have none, so nothing is right or wrong")
         return {f"{source} to {target}": self.split(source, target) for source, target in _PAIRS}
 
 
@@ -188,28 +180,21 @@ def gallery(
     index.add(results.codes[target][database], ids=database, relaxed=relaxed)
     own = results.relaxed[source][queries]
     found = index.search(results.codes[source][queries], min(k, len(index)), rescore=own)
-    rows = []
-    for place, (query, ids) in enumerate(zip(queries.tolist(), found.ids, strict=True)):
-        kinds: list[str | None] = [None] * len(ids)
-        if results.labels is not None:
-            right = results.relevant(source, query, target, ids)
-            known = results.labelled(target, ids) & results.labelled(
-                source, queries[place : place + 1]
-            )
-            told = zip(right, known.tolist(), strict=True)
-            kinds = ["same" if same else "other" if both else "unknown" for same, both in told]
-        names = ids.tolist()
-        kinds = ["own" if row == query else kind for row, kind in zip(names, kinds, strict=True)]
-        columns = names, found.distances[place].tolist(), found.scores[place].tolist(), kinds
-        answers = [Answer(*values) for values in zip(*columns, strict=True)]
-        rows.append(Asked(query, notes[place] if notes else "", answers))
-    return rows
+    asked = []
+    for place, query in enumerate(queries.tolist()):
+        near = zip(*(column[place].tolist() for column in found), strict=True)
+        answers = [
+            Answer(row, far, score, results.kind(source, query, target, row))
+            for far, row, score in near
+        ]
+        asked.append(Asked(query, notes[place] if notes else "", answers))
+    return asked
 
 
-def drawn(results: Results, count: int, seed: int) -> Tensor:
-    """Row numbers of queries, drawn at random rather than for their looks; all if there are few."""
+def drawn(rows: Tensor, count: int, seed: int) -> Tensor:
+    """At most ``count`` of some row numbers, drawn at random rather than for their looks."""
     generator = torch.Generator().manual_seed(seed)
-    return results.query[torch.randperm(results.query.numel(), generator=generator)[:count]]
+    return rows[torch.randperm(rows.numel(), generator=generator)[:count]]
 
 
 def cases(results: Results, count: int, seed: int) -> list[Case]:
@@ -217,7 +202,8 @@ def cases(results: Results, count: int, seed: int) -> list[Case]:
     ways, found = ((TEXT, IMAGE), (IMAGE, TEXT)), []
     for way in ways:
         title = "{} to {}".format(*way).capitalize()
-        found.append(Case(title, *way, gallery(results, *way, drawn(results, count, seed))))
+        asked = gallery(results, *way, drawn(results.query, count, seed))
+        found.append(Case(title, *way, asked))
     for source, target in ways if results.labels is not None else ():
         split: Any = results.split(source, target)
         scores = average_precision(*split)
@@ -317,7 +303,7 @@ def report_page(
     if not about.history:
         notes.append("The run kept no history of its losses.")
     codes = {m: results.codes[m][results.database] for m in MODALITIES}
-    rows = results.sample(points, seed=seed)
+    rows = drawn(torch.arange(len(results)), points, seed).sort().values
     return render(
         "page.html",
         title=about.title or type(model).__name__,
