@@ -138,12 +138,10 @@ class SearchEngine:
         run: Run,
         model: HashModel,
         *,
-        title: str = "",
         own: Mapping[Modality, Any] | None = None,
-        oversample: int | None = 4,
         images_root: str | None = None,
         store: CodeStore | None = None,
-        force: bool = False,
+        **more: Any,
     ) -> SearchEngine:
         """Read what a search needs from a run folder; what the run lacks is noted, not an error.
 
@@ -152,20 +150,18 @@ class SearchEngine:
         Args:
             run: the folder.
             model: of the run.
-            title: what the run is called.
             own: encoders of your own by modality, in place of those of the run.
-            oversample: see the class.
             images_root: the folder of the pictures, if they have moved. Else relative paths, also
                 those of a store, are below that of the catalogue.
             store: an open store of codes of this model.
-            force: see the class.
+            **more: ``title``, ``oversample`` and ``force`` of the class.
 
         Raises:
             CorruptFileError: a file of the run is damaged.
             ValueError: what is searched has codes of another model.
         """
         added, lacks, text = None, list[str](), "text"
-        outside = store is not None and images_root is None  # its owner's own paths
+        more["outside"] = store is not None and images_root is None  # its owner's own paths
         indexes: Mapping[Modality, CodeStore]
         if store is not None:
             indexes = dict.fromkeys(MODALITIES, store)
@@ -180,9 +176,8 @@ class SearchEngine:
             indexes = {modality: run.searched(modality, items) for modality in MODALITIES}
             lacks, text = items.lacks(), next(filter(None, items.texts), text)
         encoders, notes = find_encoders(run, model, own or {}, text)
-        more: Any = {"title": title, "oversample": oversample, "images_root": images_root}
-        more |= {"outside": outside, "added": added, "force": force}
-        engine = cls(model, indexes, encoders, notes=notes + lacks, **more)
+        more |= {"notes": notes + lacks, "images_root": images_root, "added": added}
+        engine = cls(model, indexes, encoders, **more)
         try:
             engine.recover()
         except (OSError, QueryError) as error:
@@ -409,11 +404,9 @@ class SearchEngine:
         for item in new:
             if "image" in item.values:
                 raise QueryError(f"items: the image of {item.id!r} is not one that was kept here")
-            for modality in item.features or self.indexes:
-                fields = self.indexes[modality].fields
-                if unknown := set(item.values) - set(fields):
-                    kept = ", ".join(fields) or "nothing"
-                    raise QueryError(f"items: {min(unknown)!r} is not kept here, but {kept}")
+            if unknown := set(item.values) - set(self.fields):
+                kept = ", ".join(self.fields) or "nothing"
+                raise QueryError(f"items: {min(unknown)!r} is not kept here, but {kept}")
         of = {m: [item for item in new if m in item.features] for m in MODALITIES}
         if self.is_one:  # one code an item: that of its picture, if there is one
             kind = getattr(self.indexes[IMAGE], "modality", None)
@@ -441,7 +434,7 @@ class SearchEngine:
                 values[key] = {**known.get(key, {}), **dict.fromkeys(item.features), **values[key]}
             for modality, some in of.items():
                 index, ids = self.indexes[modality], [key_of[item.id] for item in some]
-                rest = [] if self.is_one else _present(index, [k for k in keys if k not in ids])
+                rest = _present(index, [key for key in keys if key not in ids])
                 if ids:
                     codes = [self._relax(modality, item.features[modality]) for item in some]
                     relaxed = torch.cat(codes)
@@ -456,10 +449,7 @@ class SearchEngine:
     def remove(self, ids: Sequence[str]) -> int:
         """Remove items, and save; how many. ``QueryError``: some are not there; none is removed."""
         with self._changing(list(dict.fromkeys(ids))) as (keys, _):
-            there = {index: _present(index, keys) for index in self._each()}
-            if gone := set(keys).difference(*there.values()):
-                raise QueryError(f"item: {min(gone)!r} is not in the database", 404)
-            for index, some in there.items():
+            for index, some in self._all_of(keys).items():
                 index.remove(some)
         return len(keys)
 
@@ -470,12 +460,16 @@ class SearchEngine:
         """
         with self._changing([*rows]) as (keys, _):
             new, names = dict(zip(keys, rows.values(), strict=True)), {*chain(*rows.values())}
-            there = {index: _present(index, keys) for index in self._each()}
-            if gone := set(keys).difference(*there.values()):
-                raise QueryError(f"item: {min(gone)!r} is not in the database", 404)
-            for index, some in there.items():
+            for index, some in self._all_of(keys).items():
                 values = {key: {**own, **new[key]} for key, own in _values(index, some).items()}
                 index.update(some, {n: [values[key].get(n) for key in some] for n in names})
+
+    def _all_of(self, keys: list[Any]) -> dict[Any, list[Any]]:
+        """Which of some items each store has; ``QueryError``: one is in none."""
+        there = {index: _present(index, keys) for index in self._each()}
+        if gone := set(keys).difference(*there.values()):
+            raise QueryError(f"item: {min(gone)!r} is not in the database", 404)
+        return there
 
     @contextmanager
     def _changing(
@@ -539,15 +533,15 @@ class SearchEngine:
                 index.lock()
 
     def _reopen(self) -> None:
-        """Open the stores again, as they were saved."""
-        old, opened = self._each(), dict[int, Any]()
-        for index in old:
-            if isinstance(index, HammingIndex) and index.path is not None:
-                opened[id(index)] = HammingIndex.open(index.path)
-        self.indexes = {m: opened.get(id(index), index) for m, index in self.indexes.items()}
-        for index in old:
-            if id(index) in opened:
-                index.close()
+        """Open the stores again, as they were saved, and not locked."""
+        opened: dict[Any, HammingIndex] = {
+            index: HammingIndex.open(index.path)
+            for index in self._each()
+            if isinstance(index, HammingIndex) and index.path is not None
+        }
+        self.indexes = {m: opened.get(index, index) for m, index in self.indexes.items()}
+        for index in opened:
+            index.close()
         self._about = None
 
     @contextmanager
@@ -622,7 +616,7 @@ class SearchEngine:
             return self._about
         with self._turns.reading():
             counts = {str(m): len(index) for m, index in self.indexes.items()}
-            first = self._some(IMAGE, 1) or self._some(TEXT, 1)
+            first = [*chain(*(index.list(limit=1).tolist() for index in self._each()))]
             self._about = {
                 "title": self.title,
                 "num_bits": self.model.num_bits,
@@ -638,14 +632,12 @@ class SearchEngine:
             }
         return self._about
 
-    def _some(self, modality: Modality, limit: int) -> list[Any]:
-        return list(self.indexes[modality].list(limit=limit).tolist())
-
     def _examples(self) -> list[str]:
         """Short names, best of one word, from all over the database; known words only."""
         if "text" not in self.indexes[TEXT].fields:
             return []
-        texts = self.indexes[TEXT].metadata(self._some(TEXT, _EXAMPLE_ITEMS))["text"]
+        some = self.indexes[TEXT].list(limit=_EXAMPLE_ITEMS)
+        texts = self.indexes[TEXT].metadata(some)["text"]
         names = [" ".join((text or "").split(",")[0].split()) for text in texts]
         short = [text for text in dict.fromkeys(names) if 0 < len(text) <= _EXAMPLE_LETTERS]
         words = [text for text in short if " " not in text]

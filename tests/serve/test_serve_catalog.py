@@ -161,7 +161,7 @@ def test_vectors_codes_and_several_at_once(client, engine):
     [
         ({"vector": [1.0] * 8, "by": "text"}, "8 features a row, expected 9"),
         ({"vector": [1.0] * 9}, "by: say whose"),
-        ({"code": [1] * 11, "by": "image"}, "expected 12 bits, got 11"),
+        ({"code": [1] * 11, "by": "image"}, "has 11 bits, expected 12"),
         ({"code": "zz", "by": "image"}, "no code of 12 bits"),
         ({"code": "ffffff", "by": "image"}, "no code of 12 bits"),
         ({"item": "set/0"}, "set/0 is not in"),
@@ -598,6 +598,10 @@ def test_one_store_of_integers(engine, tmp_path):
     new = {"id": "70", "text": "red", "metadata": {"label": "new"}}
     assert change(client, "POST", "/api/items", {"items": [new]}).status == 200
     assert change(client, "POST", "/api/items", {"items": [{**new, "id": "x"}]}).status == 404
+    only = {"id": "70", "metadata": {"label": "changed"}}
+    changed = change(client, "POST", "/api/items", {"items": [only], "replace": True})
+    assert changed.json == {"added": 0, "replaced": 1}
+    assert client.get("/api/item/70").json["metadata"] == {"label": "changed"}
     assert len(HammingIndex.open(tmp_path / "one.store")) == 5
     assert Path(tmp_path / "one.store").is_file()
 
