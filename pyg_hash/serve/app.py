@@ -25,9 +25,8 @@ from pyg_hash import __version__
 from pyg_hash.codes import unpack_bits
 from pyg_hash.serve import guard
 from pyg_hash.serve.engine import OWN, Answers, NewItem, Question, SearchEngine, Wanted
-from pyg_hash.serve.guard import Limits, QueryError
+from pyg_hash.serve.guard import Limits, QueryError, as_json
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
-from pyg_hash.utils.files import json_text
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import UnreadableImageError, jpeg
 from pyg_hash.utils.settings import SettingError
@@ -143,17 +142,11 @@ def create_app(
         lifespan=lifespan,
     )
 
-    @app.exception_handler(QueryError)
-    @app.exception_handler(UnreadableImageError)
-    async def refused(_: Request, error: Exception) -> Any:
-        status, headers = getattr(error, "status", 422), getattr(error, "headers", {})
-        return _json({"detail": str(error)}, status, headers)
-
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: Any) -> Any:
         """As the framework's own, without the input, which may be large and is known."""
         kept = ("type", "loc", "msg")
-        return _json({"detail": [{k: e[k] for k in kept} for e in error.errors()]}, 422)
+        return as_json({"detail": [{k: e[k] for k in kept} for e in error.errors()]}, 422)
 
     app.add_middleware(
         guard.Guard, hosts=hosts, limits=limits, token=token, private=private, metrics=metrics
@@ -360,17 +353,15 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
             if self.vector is not None:
                 question = Question(torch.tensor([self.vector], dtype=torch.float32), wanted)
                 return work.batches[self.by].ask(question)
-            num_bits = engine.model.num_bits
             if isinstance(self.code, list):
-                code = torch.tensor([self.code], dtype=torch.int8)
+                code = torch.tensor([self.code])
             else:
+                num_bits = engine.model.num_bits
                 try:
                     packed = torch.tensor([list(bytes.fromhex(self.code or ""))], dtype=torch.uint8)
                     code = unpack_bits(packed, num_bits)
                 except ValueError as error:
                     raise QueryError(f"code: no code of {num_bits} bits ({error})") from error
-            if code.size(1) != num_bits:
-                raise QueryError(f"code: expected {num_bits} bits, got {code.size(1)}")
             return work.worker.run(lambda: engine.nearest(code.float(), wanted)[0])
 
     class ManyQueries(BaseModel, extra="forbid"):
@@ -387,7 +378,7 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
 
     @app.get("/api/search", summary="Items nearest to words", **answers)
     async def search_text(page: Annotated[WordsPage, Query()]) -> Any:
-        return _json(await work.found(work.by_text(page.text, page.wanted(TEXT)), page.offset))
+        return as_json(await work.found(work.by_text(page.text, page.wanted(TEXT)), page.offset))
 
     picture = {"schema": {"type": "string", "format": "binary"}}
 
@@ -403,7 +394,7 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
         content = await request.body()
         if not content:
             raise QueryError("image: the body is empty; send a picture in it", 400)
-        return _json(await work.found(work.by_image(content, page.wanted(IMAGE)), page.offset))
+        return as_json(await work.found(work.by_image(content, page.wanted(IMAGE)), page.offset))
 
     @app.post(
         "/api/search/batch",
@@ -418,11 +409,11 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
             except QueryError as error:
                 return {"detail": str(error)}
 
-        return _json({"results": await asyncio.gather(*map(one, many.queries))})
+        return as_json({"results": await asyncio.gather(*map(one, many.queries))})
 
     @app.get("/api/item/{key:path}/similar", summary="Items nearest to an item", **answers)
     async def similar(key: str, page: Annotated[ItemPage, Query()]) -> Any:
-        return _json(await work.found(work.worker.run(by_item, key, page), page.offset))
+        return as_json(await work.found(work.worker.run(by_item, key, page), page.offset))
 
 
 def _add_items(app: "FastAPI", work: Work) -> None:
@@ -502,21 +493,21 @@ def _add_items(app: "FastAPI", work: Work) -> None:
 
     @app.get(item, summary="One item", response_model=Item, responses=REFUSALS)
     async def show(key: str) -> Any:
-        return _json(_addressed(await work.worker.run(lambda: engine.describe(engine.key(key)))))
+        return as_json(_addressed(await work.worker.run(lambda: engine.describe(engine.key(key)))))
 
     @app.post("/api/items", summary="Add items", **change)
     async def add(given: GivenItems) -> Any:
         new = [await one.made() for one in given.items]
         replaced = await work.changes.run(partial(engine.add, new, replace=given.replace))
-        return _json({"added": len(new) - replaced, "replaced": replaced})
+        return as_json({"added": len(new) - replaced, "replaced": replaced})
 
     @app.delete("/api/items", summary="Remove items", **change)
     async def remove(id: Annotated[list[str], Query(max_length=limits.batch)]) -> Any:
-        return _json({"removed": await work.changes.run(engine.remove, id)})
+        return as_json({"removed": await work.changes.run(engine.remove, id)})
 
     @app.delete(item, summary="Remove an item", **change)
     async def remove_one(key: str) -> Any:
-        return _json({"removed": await work.changes.run(engine.remove, [key])})
+        return as_json({"removed": await work.changes.run(engine.remove, [key])})
 
 
 def _address(row: Any) -> str:
@@ -531,14 +522,6 @@ def _addressed(item: dict[str, Any]) -> dict[str, Any]:
     labels = labels if isinstance(labels, list) else [str(labels)]
     rest = {name: value for name, value in item.items() if name != "image"}
     return {"item": address, **rest, "labels": labels, "picture": picture}
-
-
-def _json(value: Any, status: int = 200, headers: Any = None) -> Any:
-    """A value as JSON; only ASCII, so that any string of the data can be sent."""
-    from fastapi import Response
-
-    headers = {"Cache-Control": "no-store", **(headers or {})}
-    return Response(json_text(value, separators=(",", ":")), status, headers, "application/json")
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -24,16 +24,18 @@ from functools import cache, partial
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes
 
 from pyg_hash.utils.checks import check_number, check_positive_int
+from pyg_hash.utils.files import json_text
 from pyg_hash.utils.guarded import Guarded
 from pyg_hash.utils.pictures import MAX_PIXELS, MAX_SCANS, UnreadableImageError
 from pyg_hash.utils.settings import SettingError
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 access_log = logging.getLogger("pyg_hash.access")
@@ -161,10 +163,9 @@ class Guard:
             return
         from starlette.datastructures import MutableHeaders
         from starlette.requests import Request
-        from starlette.responses import JSONResponse
 
         start, request = time.perf_counter(), Request(scope, receive)
-        client = _client(scope)
+        visit, content = Visit(_client(scope)), cast(Any, bytearray())
         name = request.headers.get("x-request-id", "")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
             name = uuid.uuid4().hex
@@ -175,24 +176,23 @@ class Guard:
         async def guarded(message: Message) -> None:
             nonlocal status, sent
             if message["type"] == "http.response.start":
-                status = message["status"]
-                MutableHeaders(scope=message).update({**HEADERS, "X-Request-ID": name})
+                status, headers = message["status"], MutableHeaders(scope=message)
+                headers.update({**HEADERS, "X-Request-ID": name})
+                headers.setdefault("Cache-Control", "no-store")
             sent += len(message.get("body", b""))
             await send(message)
 
-        content: Any = bytearray()
         self.metrics.running += 1
         try:
-            self._admit(request)
+            self._admit(request, visit.client)
             if scope["method"] != "GET":
-                await self._read(request, content)
+                await self._read(request, visit.client, content)
             content = bytes(content)  # and no second copy
             body = [{"type": "http.request", "body": content, "more_body": False}]
 
             async def told() -> Message:
                 return body.pop() if body else await receive()
 
-            visit = Visit(client)
             VISIT.set(visit)
             leaving = asyncio.create_task(visit.watch(receive))
             try:
@@ -201,21 +201,12 @@ class Guard:
                 leaving.cancel()
         except (Exception, asyncio.CancelledError) as error:
             # here: the framework would send its own outside of the guard
-            if isinstance(error, asyncio.CancelledError):  # the time to stop in is over
-                error = QueryError("stopping: the server ends; try again", 503)
-            elif isinstance(error, OSError) and error.errno in _UNWRITTEN:
-                _log.error("%s %s (request %s): %s", scope["method"], scope["path"], name, error)
-                why = f"the server cannot write: {error.strerror}"
-                error = QueryError(why, _UNWRITTEN[error.errno])
-            elif not isinstance(error, QueryError):
-                _log.exception("%s %s (request %s)", scope["method"], scope["path"], name)
-                error = QueryError("the server failed; its log says why", 500)
+            refused = _refusal(error, f"{scope['method']} {scope['path']} (request {name})")
             if not status:
-                headers = {"Cache-Control": "no-store", **error.headers}
-                refusal = JSONResponse({"detail": str(error)}, error.status, headers)
-                await refusal(scope, receive, guarded)
+                answer = as_json({"detail": str(refused)}, refused.status, refused.headers)
+                await answer(scope, receive, guarded)
         finally:
-            self._uploading[client] -= len(content)
+            self._uploading[visit.client] -= len(content)
             self._uploading += Counter()  # which drops those with nothing
             self.metrics.running -= 1
             seconds = time.perf_counter() - start
@@ -224,7 +215,7 @@ class Guard:
             line = {
                 "time": time.time(),
                 "id": name,
-                "client": client,
+                "client": visit.client,
                 "method": scope["method"][:20],
                 "path": scope["path"][:500],
                 "status": status,
@@ -234,7 +225,7 @@ class Guard:
             }
             access_log.info(json.dumps(line))
 
-    def _admit(self, request: Request) -> None:
+    def _admit(self, request: Request, client: str) -> None:
         """Raise ``QueryError`` unless the request may be answered."""
         method, path = request.method, request.scope["path"]
         given = request.headers.getlist("host")
@@ -243,7 +234,7 @@ class Guard:
         if self.hosts is not None and (named is None or named[1] not in map(str.lower, self.hosts)):
             raise QueryError("host: this server does not answer to that name", 421)
         if self.limits.rate and path not in ("/healthz", "/readyz"):
-            self._count(_client(request.scope))
+            self._count(client)
         changes = method not in ("GET", "HEAD") and path.startswith("/api/item")
         if not changes and (not self.private or path in _OPEN):
             return
@@ -274,12 +265,11 @@ class Guard:
             wait = {"Retry-After": str(max(1, round((1 - left) / rate)))}
             raise QueryError(f"rate: more than {rate:g} requests a second; slow down", 429, wait)
 
-    async def _read(self, request: Request, content: bytearray) -> None:
+    async def _read(self, request: Request, client: str, content: bytearray) -> None:
         """The body, within the limits of size and time; ``QueryError``."""
         from starlette.requests import ClientDisconnect
 
         given, limits, close = request.headers, self.limits, {"Connection": "close"}
-        client = _client(request.scope)
         is_json = "json" in given.get("content-type", "").lower()
         limit = limits.json_bytes if is_json else limits.upload_bytes
 
@@ -308,6 +298,28 @@ class Guard:
             raise too_large
 
 
+def _refusal(error: BaseException, request: str) -> QueryError:
+    """What is told in place of an answer; what is a fault of the server's is in its log."""
+    if isinstance(error, QueryError):
+        return error
+    if isinstance(error, UnreadableImageError):
+        return QueryError(str(error))
+    if isinstance(error, asyncio.CancelledError):  # the time to stop in is over
+        return QueryError("stopping: the server ends; try again", 503)
+    if isinstance(error, OSError) and error.errno in _UNWRITTEN:
+        _log.error("%s: %s", request, error)
+        return QueryError(f"the server cannot write: {error.strerror}", _UNWRITTEN[error.errno])
+    _log.error("%s", request, exc_info=error)
+    return QueryError("the server failed; its log says why", 500)
+
+
+def as_json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A value as JSON; only ASCII, so that any string of the data can be sent."""
+    from starlette.responses import Response
+
+    return Response(json_text(value, separators=(",", ":")), status, headers, "application/json")
+
+
 class Metrics:
     """Counts for Prometheus; ``gauges`` gives further values when they are shown."""
 
@@ -329,9 +341,8 @@ class Metrics:
 
     def text(self) -> str:
         """All of it in Prometheus' text format."""
-        times = os.times()
         values = {**self._counts, "pyg_hash_requests_running": self.running, **self.gauges()}
-        values["process_cpu_seconds_total"] = times.user + times.system
+        values["process_cpu_seconds_total"] = time.process_time()
         with suppress(OSError, ValueError):  # where the system says
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             values["process_resident_memory_bytes"] = pages * os.sysconf("SC_PAGE_SIZE")
