@@ -117,7 +117,11 @@ class Results:
         return {name: precision_at_n(*split, topn=topn) for name, split in splits}, topn
 
     def kind(self, source: Modality, query: int, target: Modality, row: int) -> str | None:
-        """What an item, by its row, is to a query: see :class:`Answer`."""
+        """What an item is to a query, both by row.
+
+        ``'own'``: its other side; ``'same'``, ``'other'``: it shares a label or not; ``'unknown'``:
+        one of the two has no label; None: the data have none.
+        """
         if query == row:
             return "own"
         if self.labels is None:
@@ -142,9 +146,7 @@ class Answer(NamedTuple):
     row: int
     distance: int
     score: float
-    #: ``'own'``: the query's other side; ``'same'``, ``'other'``: it shares a label or not;
-    #: ``'unknown'``: one of the two has no label; None: the data have none
-    kind: str | None
+    kind: str | None  #: see :meth:`Results.kind`
 
 
 class Asked(NamedTuple):
