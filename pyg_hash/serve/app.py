@@ -76,7 +76,6 @@ class Refused(TypedDict):
 _TOGETHER = 64  # new items that are coded in one call
 _LARGE = 8 << 20  # bytes of a decoded picture, whose memory goes back to the system at once
 _REFUSED = (400, 401, 403, 404, 408, 409, 413, 415, 421, 429, 503, 507)
-REFUSALS: dict[int | str, dict[str, Any]] = {status: {"model": Refused} for status in _REFUSED}
 
 
 class Results(TypedDict):
@@ -139,6 +138,7 @@ def create_app(
         docs_url=None,  # these pages fetch scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,  # a redirect would repeat the Host header
+        responses={status: {"model": Refused} for status in _REFUSED},
         lifespan=lifespan,
     )
 
@@ -374,9 +374,7 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
         by = page.by or engine.coded(row)
         return engine.by_item(row, by, *page.wanted(by))
 
-    answers: dict[str, Any] = {"response_model": Found, "responses": REFUSALS}
-
-    @app.get("/api/search", summary="Items nearest to words", **answers)
+    @app.get("/api/search", summary="Items nearest to words", response_model=Found)
     async def search_text(page: Annotated[WordsPage, Query()]) -> Any:
         return as_json(await work.found(work.by_text(page.text, page.wanted(TEXT)), page.offset))
 
@@ -385,7 +383,7 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
     @app.post(
         "/api/search",
         summary="Items nearest to the picture in the body",
-        **answers,
+        response_model=Found,
         openapi_extra={"requestBody": {"required": True, "content": {"image/*": picture}}},
     )
     async def search_image(request: Request, page: Annotated[Page, Query()]) -> Any:
@@ -400,7 +398,6 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
         "/api/search/batch",
         summary="Several queries: words, items, vectors, codes",
         response_model=Results,
-        responses=REFUSALS,
     )
     async def search_batch(many: ManyQueries) -> Any:
         async def one(query: OneQuery) -> dict[str, Any]:
@@ -411,7 +408,9 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
 
         return as_json({"results": await asyncio.gather(*map(one, many.queries))})
 
-    @app.get("/api/item/{key:path}/similar", summary="Items nearest to an item", **answers)
+    @app.get(
+        "/api/item/{key:path}/similar", summary="Items nearest to an item", response_model=Found
+    )
     async def similar(key: str, page: Annotated[ItemPage, Query()]) -> Any:
         return as_json(await work.found(work.worker.run(by_item, key, page), page.offset))
 
@@ -467,7 +466,6 @@ def _add_items(app: "FastAPI", work: Work) -> None:
 
     change: dict[str, Any] = {
         "response_model": Changed,
-        "responses": REFUSALS,
         "dependencies": [Depends(HTTPBearer(auto_error=False))],  # the guard has looked at it
     }
 
@@ -475,7 +473,7 @@ def _add_items(app: "FastAPI", work: Work) -> None:
         "/api/item/{key:path}/picture",
         summary="Its picture, small",
         response_class=Response,
-        responses={200: {"content": {"image/jpeg": {}}}, 304: {}, 404: REFUSALS[404]},
+        responses={200: {"content": {"image/jpeg": {}}}, 304: {}},
     )
     async def picture(request: Request, key: str) -> Any:
         try:
@@ -491,7 +489,7 @@ def _add_items(app: "FastAPI", work: Work) -> None:
 
     item = "/api/item/{key:path}"
 
-    @app.get(item, summary="One item", response_model=Item, responses=REFUSALS)
+    @app.get(item, summary="One item", response_model=Item)
     async def show(key: str) -> Any:
         return as_json(_addressed(await work.worker.run(lambda: engine.describe(engine.key(key)))))
 

@@ -116,7 +116,6 @@ class SearchEngine:
         self.title, self.notes = self.title or type(self.model).__name__, [*self.notes]
         self.is_one = indexes[IMAGE] is indexes[TEXT]
         self._turns, self._changes = _Turns(), threading.Lock()
-        self._about: dict[str, Any] | None = None  # until items change
         path = getattr(indexes[IMAGE], "path", None)
         for modality, index in indexes.items():
             own = getattr(index, "modality", None) or modality
@@ -507,7 +506,6 @@ class SearchEngine:
                     index.save()
                 if self._before is not None:
                     self._before.unlink()
-                self._about = None
             except Exception as error:
                 self._reopen()
                 for path in pictures:
@@ -542,7 +540,6 @@ class SearchEngine:
         self.indexes = {m: opened.get(index, index) for m, index in self.indexes.items()}
         for index in opened:
             index.close()
-        self._about = None
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -606,18 +603,15 @@ class SearchEngine:
                 index.add(tensors[f"{modality}.codes"], ids, fields, relaxed=relaxed)
             index.save()
         self._before.unlink()
-        self._about = None
 
     # the whole -------------------------------------------------------------------------------
 
     def about(self) -> dict[str, Any]:
         """The run as JSON values."""
-        if self._about is not None:
-            return self._about
         with self._turns.reading():
             counts = {str(m): len(index) for m, index in self.indexes.items()}
             first = [*chain(*(index.list(limit=1).tolist() for index in self._each()))]
-            self._about = {
+            return {
                 "title": self.title,
                 "num_bits": self.model.num_bits,
                 "items": max(counts.values()),
@@ -630,7 +624,6 @@ class SearchEngine:
                 "one_store": self.is_one,
                 "similar": all(isinstance(index, HammingIndex) for index in self.indexes.values()),
             }
-        return self._about
 
     def _examples(self) -> list[str]:
         """Short names, best of one word, from all over the database; known words only."""
