@@ -10,8 +10,9 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from pyg_hash.utils.files import TEMPORARY, CorruptFileError, sync_folder, write
 
 Array = NDArray[Any]
 State = tuple[tuple[int, ...] | None, tuple[int, ...]]  # tells one content of a file from another
+T = TypeVar("T")
 VERSION = 3
 _LOG = "HammingIndex.log"
 _CHANGE = re.compile(rf"[0-9]{{6,}}\.store|{TEMPORARY.pattern}")
@@ -60,7 +62,7 @@ class Rows:
 
     def joined(self) -> Array:
         """All rows in one array."""
-        base, more = self._both()
+        base, more = self._checked()
         if len(more):
             base = np.concatenate([base, more]) if len(base) else more
             self._parts = base, []
@@ -68,7 +70,7 @@ class Rows:
 
     def at(self, rows: Array) -> Array:
         """Some rows, ``[*rows.shape, ...]``."""
-        base, more = self._both()
+        base, more = self._checked()
         if len(more) == 0:
             if base.ndim == 2 and base.flags.c_contiguous:  # bytes; whole rows are faster
                 whole = base.view(f"V{base.shape[1]}")[:, 0]
@@ -89,7 +91,7 @@ class Rows:
         whole[rows] = other.joined()
         self._parts = whole, []
 
-    def _both(self) -> tuple[Array, Array]:
+    def _checked(self) -> tuple[Array, Array]:
         if (check := self._check) is not None:
             check()
             self._check = None
@@ -113,22 +115,16 @@ def write_arrays(
 
 
 class StoredArrays(dict[str, Array]):
-    """Arrays of a file by name, whose bytes :meth:`check` compares with their checksums."""
+    """Arrays of a file by name.
+
+    ``check(name)`` compares bytes with their checksums, each block once: ``CorruptFileError``.
+    """
 
     def __init__(
-        self,
-        arrays: Mapping[str, Array],
-        spans: Mapping[str, Any] | None = None,
-        sums: Sums | None = None,
-        path: Any = None,
+        self, arrays: Mapping[str, Array], check: Callable[[str], None] = lambda name: None
     ) -> None:
         super().__init__(arrays)
-        self._spans, self._sums, self.path = spans or {}, sums, path
-
-    def check(self, name: str) -> None:
-        """Raise ``CorruptFileError`` if an array is damaged; each block is read once."""
-        if self._sums is not None:
-            self._sums.check(*self._spans[name])
+        self.check = check
 
     def rows(self, name: str, dtype: Any, length: int | None = None, *width: int) -> Rows:
         """An array ``[length, *width]``; ``KeyError`` or ``ValueError`` if it is another one."""
@@ -139,7 +135,7 @@ class StoredArrays(dict[str, Array]):
                 f"{name} do not fit: {array.dtype} {list(array.shape)} in place of "
                 f"{np.dtype(dtype)} {list(shape)}"
             )
-        return Rows(array, lambda: self.check(name))
+        return Rows(array, partial(self.check, name))
 
 
 def read_arrays(path: PathLike, owner: str, *, mapped: bool) -> tuple[StoredArrays, dict[str, Any]]:
@@ -163,7 +159,10 @@ def read_arrays(path: PathLike, owner: str, *, mapped: bool) -> tuple[StoredArra
             "remove it and build it again (of a catalogue, what was changed in it since is lost: "
             "the same pyg-hash build makes the file as of its source)"
         )
-    if (sums := Sums.of(whole, path)) is not None and not mapped:
+    if "xxh3" not in metadata:  # then it could say anything
+        raise CorruptFileError(f"{path}: has lost its checksums; copy it again, or build it again")
+    sums = cast(Sums, Sums.of(whole, path))
+    if not mapped:
         sums.check()
     with damaged(path):
         arrays, spans = dict[str, Array](), {}
@@ -173,7 +172,7 @@ def read_arrays(path: PathLike, owner: str, *, mapped: bool) -> tuple[StoredArra
                 raise ValueError("an array does not fit the file")
             whole = data[start:end].view(_NAMES[told["dtype"]]).reshape(told["shape"])
             arrays[name] = np.asarray(whole)  # a plain array: slices of np.memmap are slow
-    return StoredArrays(arrays, spans, sums, path), about
+    return StoredArrays(arrays, lambda name: sums.check(*spans[name])), about
 
 
 @contextmanager
@@ -214,18 +213,29 @@ def _last(changes: list[Path]) -> tuple[int, ...]:
     return ()
 
 
+def at_one_moment(path: Path, read: Callable[[], T]) -> tuple[T, State]:
+    """What is read of a file and its journal, both of one moment, and the state before."""
+    while True:
+        before = state(path)
+        try:
+            found = read()
+        except (FileNotFoundError, CorruptFileError):
+            if state(path)[0] == before[0]:
+                raise
+        else:
+            if state(path)[0] == before[0]:
+                return found, before
+
+
 def check_journal(path: Path) -> None:
     """Raise ``CorruptFileError`` if a change of a file is damaged or missing."""
-    while True:
-        before = state(path)[0]
-        try:
-            mark = read_arrays(path, "HammingIndex", mapped=True)[1]["mark"]
-            for _ in Journal(path, str(mark)).read():
-                pass
-            return
-        except (FileNotFoundError, CorruptFileError):
-            if state(path)[0] == before:
-                raise
+
+    def read() -> None:
+        mark = read_arrays(path, "HammingIndex", mapped=True)[1]["mark"]
+        for _ in Journal(path, str(mark)).read():
+            pass
+
+    at_one_moment(path, read)
 
 
 def check_log(path: PathLike) -> None:

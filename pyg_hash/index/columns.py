@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh3_64_intdigest
 
 from pyg_hash.codes import num_bytes
-from pyg_hash.index.arrays import Array, Rows, StoredArrays, damaged, ranges
-from pyg_hash.utils.files import CorruptFileError, bad_text
+from pyg_hash.index.arrays import Array, Rows, StoredArrays, ranges
+from pyg_hash.utils.files import bad_text
 
 FIELD_TYPES: tuple[type, ...] = (str, int, float, bool, list)
 _DTYPES: dict[type, Any] = {int: np.int64, float: np.float64, bool: np.uint8}
@@ -23,10 +24,9 @@ _COMPARE: dict[str, Any] = {
     ">": np.greater,
     ">=": np.greater_equal,
 }
-_ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 _FEW = 32  # values that are looked for one by one
 _MANY = 16  # known ones to a new one, so that it is put among them instead of all sorted anew
-_AT_ONCE = 1 << 16  # texts that are compared
+_AT_ONCE = 1 << 16  # texts that are read
 _COPIED = 1000  # texts of which a copy is made; of more it would take 16 bytes a letter
 
 
@@ -70,9 +70,8 @@ def field_value(value: Any, kind: type, name: str) -> Any:
 class Ragged:
     """Values one after the other, and where those of each place end, int64 ``[n]``."""
 
-    def __init__(self, data: Any, ends: Rows, path: Any = None) -> None:
+    def __init__(self, data: Any, ends: Rows) -> None:
         self.data, self.ends = data, ends
-        self.path = path  # of the file they are read from
 
     @classmethod
     def read(cls, stored: StoredArrays, name: str) -> Self:
@@ -82,7 +81,7 @@ class Ragged:
         ends = stored[f"{name}_ends"]
         if (int(ends[-1]) if len(ends) else 0) != len(data):
             raise ValueError(f"the text of {name} is not complete")
-        return cls(data, stored.rows(f"{name}_ends", np.int64), stored.path)
+        return cls(data, stored.rows(f"{name}_ends", np.int64))
 
     def arrays(self, name: str) -> dict[str, Array]:
         return {**self.data.arrays(f"{name}_data"), **self.ends.arrays(f"{name}_ends")}
@@ -96,22 +95,14 @@ class Ragged:
         self.ends.append(Rows(other.ends.joined() + before))
 
     def take(self, places: Array) -> Self:
-        starts, ends = self._spans(places)
-        lengths = ends - starts
-        where = ranges(starts, lengths)
-        return type(self)(self.data.take(where), Rows(np.cumsum(lengths)), self.path)
+        starts, ends = self.spans(places)
+        where = ranges(starts, ends - starts)
+        return type(self)(self.data.take(where), Rows(np.cumsum(ends - starts)))
 
-    def _spans(self, places: Array) -> tuple[Array, Array]:
+    def spans(self, places: Array) -> tuple[Array, Array]:
         """Where some begin and end."""
-        ends = self.ends.at(places)
         starts = np.where(places > 0, self.ends.at(np.maximum(places - 1, 0)), 0)
-        self._check_lengths(ends - starts)
-        return starts, ends
-
-    def _check_lengths(self, lengths: Array) -> None:
-        """Without checksums a file can say anything."""
-        if len(lengths) and int(lengths.astype(np.uint64).max()) > len(self.data):
-            raise CorruptFileError(f"{self.path}: its texts overlap; build it again")
+        return starts, self.ends.at(places)
 
 
 class Texts(Ragged):
@@ -129,17 +120,20 @@ class Texts(Ragged):
     def at(self, places: Array) -> NDArray[np.object_]:
         """Some texts, in the shape of ``places``."""
         result, some, flat = np.empty(places.shape, np.object_), self, places.reshape(-1)
-        with damaged(self.path):
-            if len(flat) < _COPIED:
-                some, flat = self.take(flat), np.arange(len(flat))
-            whole, spans = some.data.joined().data, [x.tolist() for x in some._spans(flat)]
-            texts = [str(whole[start:end], "utf-8") for start, end in zip(*spans, strict=True)]
-        result.reshape(-1)[:] = texts
+        if len(flat) < _COPIED:
+            some, flat = self.take(flat), np.arange(len(flat))
+        result.reshape(-1)[:] = [str(text, "utf-8") for text in some._bytes(flat)]
         return result
+
+    def _bytes(self, places: Array) -> Iterator[memoryview]:
+        whole = self.data.joined().data
+        for i in range(0, len(places), _AT_ONCE):
+            spans = [x.tolist() for x in self.spans(places[i : i + _AT_ONCE])]
+            yield from (whole[start:end] for start, end in zip(*spans, strict=True))
 
     def equal(self, value: str) -> NDArray[np.int64]:
         """Places of a text, without decoding the others."""
-        places = (self.prints() == Texts.of([value]).prints()[0]).nonzero()[0]
+        places = (self.prints() == _print(value.encode())).nonzero()[0]
         return np.asarray(places[self.at(places) == value], np.int64)
 
     def alike(self, some: Array, others: Array) -> bool:
@@ -157,8 +151,12 @@ class Texts(Ragged):
             start = len(order) if _MANY * (n - len(order)) < n else 0
             late = self.at(np.arange(start, n)).tolist()
             by = sorted(range(n - start), key=late.__getitem__)
-            at = _after(order[:start], map(late.__getitem__, by), self._reader())
-            self._order = order = np.insert(order[:start], at, np.array(by) + start)
+            if start == 0:
+                order = np.array(by, np.int32)
+            else:
+                at = [bisect_right(order, late[i], key=self._reader()) for i in by]
+                order = np.insert(order, at, np.array(by) + start)
+            self._order = order
         return order
 
     def _reader(self) -> Callable[[Any], str]:
@@ -172,28 +170,12 @@ class Texts(Ragged):
         return find(self.order(), value, key=self._reader())
 
     def prints(self) -> NDArray[np.int64]:
-        """64 bits of each text; those of equal texts are equal."""
-        old, ends = self._prints, self.ends.joined()  # read once: others may make more of them
-        start = len(old)
-        if start == len(ends):
-            return old
-        data = np.concatenate([self.data.joined(), np.zeros(8, np.uint8)])
-        words = np.ndarray(len(data) - 7, "<u8", data, strides=(1,))  # of any eight bytes
-        at = np.concatenate([[0], ends[:-1]])[start : len(ends)]
-        left = (ends[start:] - at).astype(np.uint64)
-        self._check_lengths(left)
-        prints, rows = left * _ODD, left.nonzero()[0]
-        at, left = at[rows], left[rows]
-        while len(rows):
-            word = words[at]
-            short = left < 8
-            word[short] &= (np.uint64(1) << (left[short] * 8)) - 1
-            mixed = (prints[rows] ^ word) * _ODD
-            prints[rows] = mixed ^ (mixed >> 29)
-            more = left > 8
-            rows, at, left = rows[more], at[more] + 8, left[more] - 8
-        self._prints = every = np.concatenate([old, prints.view(np.int64)])
-        return every
+        """63 bits of each text; those of equal texts are equal."""
+        known, n = self._prints, len(self)  # read once: others may make more of them
+        if len(known) < n:
+            late = map(_print, self._bytes(np.arange(len(known), n)))
+            self._prints = known = np.append(known, np.fromiter(late, np.int64, n - len(known)))
+        return known
 
     def places(self, values: Sequence[str]) -> NDArray[np.int64]:
         """Places of any of the values."""
@@ -202,6 +184,10 @@ class Texts(Ragged):
         known = {*values}
         every = self.at(np.arange(len(self)))
         return np.fromiter((text in known for text in every), bool, len(every)).nonzero()[0]
+
+
+def _print(text: bytes | memoryview) -> int:
+    return xxh3_64_intdigest(text) >> 1
 
 
 class Lists(Ragged):
@@ -214,8 +200,7 @@ class Lists(Ragged):
 
     def at(self, places: Array) -> NDArray[np.object_]:
         """Some lists, each a new one."""
-        with damaged(self.path):
-            some = self.take(places)
+        some = self.take(places)
         texts, ends = some.data.at(np.arange(len(some.data))).tolist(), some.ends.joined().tolist()
         result = np.empty(len(ends), np.object_)
         result[:] = [texts[start:end] for start, end in zip([0, *ends], ends, strict=False)]
@@ -225,50 +210,25 @@ class Lists(Ragged):
         """Places of lists that have one of the values."""
         found = np.zeros(len(self.data) + 1, np.int64)
         found[self.data.places(values) + 1] = 1
-        with damaged(self.path):
-            before = np.cumsum(found)[np.concatenate([[0], self.ends.joined()])]
+        before = np.cumsum(found)[np.concatenate([[0], self.ends.joined()])]
         return np.asarray(np.diff(before).nonzero()[0])
 
 
-class Ids:
-    """Ids by row, int64 or texts, and the last row of an id: found by it, or by 64 bits of it."""
+class Finder:
+    """The last row of an id, int64 or text: found by it, or by its print."""
 
-    def __init__(self, values: Rows | Texts) -> None:
-        self._values = values
+    def __init__(self, ids: Rows | Texts) -> None:
+        self._ids = ids
         self._order: tuple[Array | None, Array] = None, np.empty(0, np.int64)
         self._preparing = threading.Lock()
 
-    @classmethod
-    def of(cls, ids: Array) -> Ids:
-        texts = ids.dtype == np.object_
-        return cls(Texts.of(ids.tolist()) if texts else Rows(np.array(ids, np.int64)))
-
-    @classmethod
-    def read(cls, stored: StoredArrays, kind: type, name: str) -> Ids:
-        return cls(stored.rows(name, np.int64) if kind is int else Texts.read(stored, name))
-
-    def arrays(self, name: str) -> dict[str, Array]:
-        return self._values.arrays(name)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def at(self, rows: Array) -> Array:
-        return self._values.at(rows)
-
-    def append(self, other: Ids) -> None:
-        self._values.append(other._values)  # type: ignore[arg-type]
-
-    def take(self, rows: Array) -> Ids:
-        return Ids(self._values.take(rows))
-
     def order(self) -> Array | None:
         """Rows by rising id, of one id as they were added; None: they are, as texts always are."""
-        return self._sorted()[0] if isinstance(self._values, Rows) else None
+        return self._sorted()[0] if isinstance(self._ids, Rows) else None
 
     def hits(self, op: str, values: Sequence[Any]) -> NDArray[np.bool_]:
         """As of a column; of the rows of one id, ``=`` means the last alone."""
-        own, found = self._values, np.zeros(len(self), bool)
+        own, found = self._ids, np.zeros(len(self._ids), bool)
         if op in _COMPARE:
             if isinstance(own, Texts):
                 count, order = own.below(op, values[0]), own.order()
@@ -282,7 +242,7 @@ class Ids:
     def _sorted(self) -> tuple[Array | None, Array]:
         """Rows by rising key, of one key as they were added, None if they are; and the keys so."""
         order, ranked = self._order
-        known, own = len(ranked), self._values
+        known, own = len(ranked), self._ids
         if known < len(own):
             values = own.joined() if isinstance(own, Rows) else own.prints()
             if (values[1:] > values[:-1]).all():
@@ -298,7 +258,7 @@ class Ids:
 
     def find(self, ids: Array) -> NDArray[np.int64]:
         """Last rows of ids, -1 where there is no such id."""
-        texts, keys = self._values, ids
+        texts, keys = self._ids, ids
         with self._preparing:  # threads may look for ids at the same time
             if isinstance(texts, Texts):
                 keys = Texts.of(ids.tolist()).prints()
@@ -310,7 +270,7 @@ class Ids:
         rows = np.where((place >= 0) & (ranked[place] == keys), row, -1)
         if isinstance(texts, Texts):
             there = (rows >= 0).nonzero()[0]
-            other = there[texts.at(rows[there]) != ids[there]]  # of another id with these 64 bits
+            other = there[texts.at(rows[there]) != ids[there]]  # of another id with this print
             for place in other.tolist():
                 rows[place] = max(texts.equal(ids[place]).tolist(), default=-1)
         return np.asarray(rows, np.int64)
@@ -328,10 +288,8 @@ class Column:
     def __init__(self, kind: type, values: Rows, null: Rows, known: Any) -> None:
         self._kind, self._values, self._null, self._known = kind, values, null, known
         self._made: dict[str, tuple[Array, int, Any]] = {}
-        self._asked: Any = None  # rows and assignments when somebody asked for texts of lists
-        self._tagged: Any = (0, 0), None  # the same of what _tags made, and that
         self._assigned = 0  # times
-        self._last = np.empty(0, np.int32)  # of the first lists: the assignment that changed each
+        self._tagged: Any = None  # what _tags made; empty: somebody asked for it once
 
     @classmethod
     def of(cls, kind: type, values: Sequence[Any]) -> Column:
@@ -370,17 +328,20 @@ class Column:
         return Rows(other._values.joined() + np.int32(first))
 
     def append(self, other: Column) -> None:
+        self._changed(np.arange(len(self), len(self) + len(other)))
         self._values.append(self._adopted(other))
         self._null.append(other._null)
 
     def assign(self, rows: Array, other: Column) -> None:
         self._values.assign(rows, self._adopted(other))
         self._null.assign(rows, other._null)
-        if self._kind is list:
-            if more := len(self) - len(self._last):
-                self._last = np.append(self._last, np.zeros(more, np.int32))
-            self._last[rows] = self._assigned + 1
+        self._changed(rows)
         self._assigned += 1
+
+    def _changed(self, rows: Array) -> None:
+        if self._tagged:
+            texts, whose, late = self._tagged
+            self._tagged = texts, whose, np.append(late, rows)
 
     def take(self, rows: Array) -> Column:
         values, known = self._values.take(rows), self._known
@@ -411,8 +372,7 @@ class Column:
         """The place of each text in their order."""
         ranks = np.empty(len(self._known), np.int32)
         ranks[self._known.order()] = np.arange(len(ranks), dtype=np.int32)
-        with damaged(self._known.path):
-            return _narrow(ranks[whole])
+        return _narrow(ranks[whole])
 
     def _holes(self, _: Array) -> bool:
         """Whether some are missing."""
@@ -420,39 +380,41 @@ class Column:
 
     def _blank(self, whole: Array) -> NDArray[np.bool_]:
         """Which lists have no text, or are missing."""
-        with damaged(self._known.path):
-            empty = np.diff(self._known.ends.joined(), prepend=0) == 0
-            return np.asarray(empty[whole] | self._null.joined().view(bool))
+        empty = np.diff(self._known.ends.joined(), prepend=0) == 0
+        return np.asarray(empty[whole] | self._null.joined().view(bool))
 
-    def _tags(self) -> tuple[Array, Array] | None:
-        """Texts of lists, sorted by their prints, and their rows: 8 bytes a text of each row.
+    def _tags(self) -> tuple[Array, Array, Array] | None:
+        """Texts of lists, sorted by their prints, their rows, and rows that changed since then.
 
-        None: nobody asked for texts twice since the last change, or prints do not tell them apart.
+        8 bytes a text of each row. None: nobody asked before, or prints do not tell them apart.
         """
-        now, data = (len(self), self._assigned), self._known.data
-        again, self._asked = self._asked == now, now
-        (n, assigned), tags = self._tagged
-        if not again or (n, assigned) == now:
-            return tags if again else None
-        changed = (self._last[:n] > assigned).nonzero()[0]
-        new = np.append(changed, np.arange(n, now[0]))
-        if tags is None or _MANY * len(new) > now[0]:
-            changed, new, tags = new[:0], np.arange(now[0]), np.empty((2, 0), np.int32)
-        with damaged(self._known.path):
-            prints, (starts, ends) = data.prints(), self._known._spans(self._values.at(new))
-            late = ranges(starts, ends - starts)
-            by = np.argsort(prints[late], kind="stable")
-            late, whose = late[by], new.repeat(ends - starts)[by]
-            kept = np.isin(tags[1], changed, invert=True) if len(changed) else slice(None)
-            texts, rows = tags[0][kept], tags[1][kept]
-            at = _after(texts, prints[late].tolist(), prints.item)
-            texts, rows = np.insert(texts, at, late), np.insert(rows, at, whose)
-            at = at + np.arange(len(late))
-            at = at[at > 0]
-            at = at[prints[texts[at]] == prints[texts[at - 1]]]
-            tags = (texts, rows) if data.alike(texts[at - 1], texts[at]) else None
-        self._tagged = now, tags
-        return tags
+        tagged = self._tagged
+        if tagged is None:
+            self._tagged = ()
+        elif not tagged or _MANY * len(tagged[2]) > len(self):
+            data, (starts, ends) = self._known.data, self._known.spans(self._values.joined())
+            texts, prints = ranges(starts, ends - starts), data.prints()
+            by = np.argsort(prints[texts], kind="stable")
+            rows = np.arange(len(self), dtype=np.int32).repeat(ends - starts)[by]
+            texts = texts[by].astype(np.int32)
+            same = (prints[texts[1:]] == prints[texts[:-1]]).nonzero()[0]
+            if data.alike(texts[same], texts[same + 1]):
+                self._tagged = tagged = texts, rows, np.empty(0, np.int64)
+        return tagged or None
+
+    def _tagged_with(self, values: Sequence[str], tags: tuple[Array, Array, Array]) -> Array:
+        """For each row whether its list has one of the texts."""
+        (texts, rows, late), found = tags, np.zeros(len(self), bool)
+        data, key_of = self._known.data, self._known.data.prints().item
+        for value in values:
+            key = _print(value.encode())
+            start, end = (f(texts, key, key=key_of) for f in (bisect_left, bisect_right))
+            if data.at(texts[start:end][:1]).tolist() == [value]:
+                found[rows[start:end]] = True
+        if len(late):
+            found[late] = False
+            found[late[self._known.take(self._values.at(late)).places(values)]] = True
+        return found
 
     def hits(self, op: str, values: Sequence[Any]) -> NDArray[np.bool_]:
         """For each row whether it compares so: ``=`` or ``has`` to any value, ``<`` ... to one.
@@ -468,12 +430,7 @@ class Column:
         elif op in _COMPARE:
             found = _COMPARE[op](self._once(_narrow), values[0])
         elif op == "has" and len(values) <= _FEW and (tags := self._tags()) is not None:
-            (texts, rows), prints, found = tags, known.data.prints(), np.zeros(len(self), bool)
-            for value in values:
-                key = Texts.of([value]).prints().item()
-                start, end = (f(texts, key, key=prints.item) for f in (bisect_left, bisect_right))
-                if known.data.at(texts[start:end][:1]).tolist() == [value]:
-                    found[rows[start:end]] = True
+            found = self._tagged_with(values, tags)
         elif known is None and len(values) > _FEW:
             found = np.isin(self._once(_narrow), np.array(values, _DTYPES[self._kind]))
         else:
@@ -492,15 +449,7 @@ class Column:
             return found
         wanted = np.zeros(len(self._known), bool)
         wanted[values] = True
-        with damaged(self._known.path):
-            return wanted[own]
-
-
-def _after(order: Array, keys: Iterable[Any], key: Callable[[Any], Any]) -> Any:
-    """Where some keys that rise go into an order."""
-    if len(order) == 0:
-        return 0
-    return np.array([bisect_right(order, one, key=key) for one in keys], np.int64)
+        return wanted[own]
 
 
 def _narrow(whole: Array) -> Array:
@@ -513,12 +462,18 @@ def _narrow(whole: Array) -> Array:
 
 
 class Items:
-    """Rows of an index: packed codes, ids, relaxed codes or None, and a column for each field."""
+    """Rows of an index: packed codes, ids, relaxed codes or None, and a column for each field.
 
-    def __init__(
-        self, codes: Rows, ids: Ids, relaxed: Rows | None, columns: dict[str, Column]
-    ) -> None:
-        self.codes, self.ids, self.relaxed, self.columns = codes, ids, relaxed, columns
+    ``parts`` are these as a file has them: ``codes``, ``ids``, ``relaxed``, ``field0`` ...
+    """
+
+    def __init__(self, parts: Mapping[str, Any], fields: Iterable[str]) -> None:
+        self._parts = parts
+        self.codes: Rows = parts["codes"]
+        self.ids: Rows | Texts = parts["ids"]
+        self.relaxed: Rows | None = parts.get("relaxed")
+        self.columns: dict[str, Column] = {n: parts[f"field{i}"] for i, n in enumerate(fields)}
+        self.finder = Finder(self.ids)
 
     @classmethod
     def of(
@@ -529,31 +484,29 @@ class Items:
         fields: Mapping[str, type],
         relaxed: Array | None = None,
     ) -> Items:
-        columns = {name: Column.of(kind, metadata[name]) for name, kind in fields.items()}
-        own = None if relaxed is None else Rows(relaxed)
-        return cls(Rows(packed), Ids.of(ids), own, columns)
+        names = Texts.of(ids.tolist()) if ids.dtype == np.object_ else Rows(ids)
+        parts: dict[str, Any] = {"codes": Rows(packed), "ids": names}
+        if relaxed is not None:
+            parts["relaxed"] = Rows(relaxed)
+        for i, (name, kind) in enumerate(fields.items()):
+            parts[f"field{i}"] = Column.of(kind, metadata[name])
+        return cls(parts, fields)
 
     @classmethod
     def read(
         cls, stored: StoredArrays, num_bits: int, id_type: type, fields: Mapping[str, type]
     ) -> Items:
-        ids = Ids.read(stored, id_type, "ids")
-        codes, relaxed = stored.rows("codes", np.uint8, len(ids), num_bytes(num_bits)), None
+        ids = stored.rows("ids", np.int64) if id_type is int else Texts.read(stored, "ids")
+        n, parts = len(ids), dict[str, Any](ids=ids)
+        parts["codes"] = stored.rows("codes", np.uint8, n, num_bytes(num_bits))
         if "relaxed" in stored:
-            relaxed = stored.rows("relaxed", np.int8, len(ids), num_bits)
-        columns = {
-            name: Column.read(kind, stored, f"field{i}", len(ids))
-            for i, (name, kind) in enumerate(fields.items())
-        }
-        return cls(codes, ids, relaxed, columns)
-
-    def _parts(self) -> dict[str, Any]:
-        columns = {f"field{i}": column for i, column in enumerate(self.columns.values())}
-        own = {} if self.relaxed is None else {"relaxed": self.relaxed}
-        return {"codes": self.codes, "ids": self.ids, **own, **columns}
+            parts["relaxed"] = stored.rows("relaxed", np.int8, n, num_bits)
+        for i, kind in enumerate(fields.values()):
+            parts[f"field{i}"] = Column.read(kind, stored, f"field{i}", n)
+        return cls(parts, fields)
 
     def arrays(self) -> dict[str, Array]:
-        parts = self._parts().items()
+        parts = self._parts.items()
         return {key: array for name, part in parts for key, array in part.arrays(name).items()}
 
     def __len__(self) -> int:
@@ -561,11 +514,8 @@ class Items:
 
     def append(self, other: Items) -> None:
         """Add rows, with relaxed codes as these have."""
-        theirs = other._parts()
-        for name, part in self._parts().items():
-            part.append(theirs[name])
+        for name, part in self._parts.items():
+            part.append(other._parts[name])
 
     def take(self, rows: Array) -> Items:
-        own = None if self.relaxed is None else self.relaxed.take(rows)
-        columns = {name: column.take(rows) for name, column in self.columns.items()}
-        return Items(self.codes.take(rows), self.ids.take(rows), own, columns)
+        return Items({name: part.take(rows) for name, part in self._parts.items()}, self.columns)

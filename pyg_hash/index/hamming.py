@@ -25,7 +25,7 @@ from pyg_hash.index.where import Condition, Tree
 from pyg_hash.typing import PathLike
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_choice, check_flags, check_positive_int, check_size
-from pyg_hash.utils.files import CorruptFileError, check_path, check_writable
+from pyg_hash.utils.files import check_path, check_writable
 from pyg_hash.utils.locks import BusyError, Lock
 from pyg_hash.utils.provenance import MIXED, say_mixed
 
@@ -163,38 +163,35 @@ class HammingIndex(CodeStore):
 
     @classmethod
     def _read(cls, path: Path, mapped: bool, backend: Backend) -> Self:
-        """File and journal, both of one moment."""
-        while True:
-            before, listed = arrays.state(path)
-            try:
-                stored, about = arrays.read_arrays(path, "HammingIndex", mapped=mapped)
+        index, (file, changes) = arrays.at_one_moment(path, partial(cls._of, path, mapped, backend))
+        # what is saved from now on is not in it, and forbids to change it
+        index._opened = file, changes if index._journal is None else index._journal.listed
+        if index.model == MIXED:
+            say_mixed(f"store: {path}")
+        return index
+
+    @classmethod
+    def _of(cls, path: Path, mapped: bool, backend: Backend) -> Self:
+        """What is in the file and its journal."""
+        stored, about = arrays.read_arrays(path, "HammingIndex", mapped=mapped)
+        with arrays.damaged(path):
+            settings = dict(about["index"])
+            way = lookup.KINDS[settings.pop("kind")](**settings)
+            index = cls(**arguments(about), index=way, backend=backend)
+            if not mapped:
+                check_packed(torch.from_numpy(stored["codes"]), index.num_bits)
+            index._items = Items.read(stored, index.num_bits, index.id_type, index.fields)
+            if len(index) and index._tables is not None:
+                index._tables.restore(stored, stored["codes"])
+            index._note(about)
+            mark = about["mark"]
+        if mark is not None:
+            index._journal = arrays.Journal(path, str(mark))
+            for changes, more in index._journal.read():
                 with arrays.damaged(path):
-                    settings = dict(about["index"])
-                    way = lookup.KINDS[settings.pop("kind")](**settings)
-                    index = cls(**arguments(about), index=way, backend=backend)
-                    if not mapped:
-                        check_packed(torch.from_numpy(stored["codes"]), index.num_bits)
-                    index._items = Items.read(stored, index.num_bits, index.id_type, index.fields)
-                    if len(index) and index._tables is not None:
-                        index._tables.restore(stored, stored["codes"])
-                    index._note(about)
-                    mark = about["mark"]
-                if mark is not None:
-                    index._journal = arrays.Journal(path, str(mark))
-                    for changes, more in index._journal.read():
-                        with arrays.damaged(path):
-                            index._late += index._replay(changes, more)
-                    index._begin(len(index._items))
-                    listed = index._journal.listed
-                # what is saved from now on is not in it, and forbids to change it
-                index._opened = before, listed
-                if arrays.state(path)[0] == before:
-                    if index.model == MIXED:
-                        say_mixed(f"store: {path}")
-                    return index
-            except (FileNotFoundError, CorruptFileError):
-                if arrays.state(path)[0] == before:
-                    raise
+                    index._late += index._replay(changes, more)
+            index._begin(len(index._items))
+        return index
 
     def _note(self, about: Mapping[str, Any]) -> None:
         self.recall, self.model, self._next_id = about["recall"], about["model"], about["next_id"]
@@ -360,7 +357,7 @@ class HammingIndex(CodeStore):
 
     def _order(self, passing: NDArray[np.bool_] | None = None) -> NDArray[Any] | None:
         """Rows that are there and pass, in the order of equal distances; None: all, as they are."""
-        order, keep = self._items.ids.order(), self._alive if passing is None else passing
+        order, keep = self._items.finder.order(), self._alive if passing is None else passing
         if keep is None:
             return order
         return keep.nonzero()[0] if order is None else order[keep[order]]
@@ -368,7 +365,7 @@ class HammingIndex(CodeStore):
     def _passing(self, tree: Tree) -> NDArray[np.bool_]:
         if isinstance(tree, Condition):
             name = self.id_field if tree.field == "id" else tree.field
-            column = self._items.columns.get(name, self._items.ids)
+            column = self._items.columns.get(name, self._items.finder)
             found = column.hits("=" if tree.op == "!=" else tree.op, tree.values)
             if tree.op == "!=":
                 found = ~(found | column.hits("null", ()))
@@ -406,7 +403,7 @@ class HammingIndex(CodeStore):
         return self._find(names)
 
     def _find(self, ids: NDArray[Any]) -> NDArray[np.int64]:
-        rows = self._items.ids.find(ids)
+        rows = self._items.finder.find(ids)
         return rows if self._alive is None else np.where(self._alive[rows], rows, -1)
 
     def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]:

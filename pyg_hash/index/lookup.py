@@ -5,7 +5,6 @@ Codes are packed, uint8 ``[n, bytes]``; a radius includes its border.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from xxhash import xxh3_64_intdigest
 
-from pyg_hash.index.arrays import Rows, StoredArrays, damaged, ranges
+from pyg_hash.index.arrays import Rows, StoredArrays, ranges
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_positive_int
 
@@ -167,7 +166,6 @@ class MultiIndexHash(FaissScan):
 
     _order, _bounds = Rows(np.empty((0, 0), np.int32)), Rows(np.empty((0, _KEYS + 1), np.int32))
     _n = 0  # codes in the tables
-    _path: Any = None  # of the file they are from
 
     def update(self, packed: Bytes) -> None:
         """Build the tables, unless they are of nearly as many; ``ValueError`` from 2^31 codes."""
@@ -197,7 +195,7 @@ class MultiIndexHash(FaissScan):
 
     def restore(self, arrays: StoredArrays, packed: Bytes) -> None:
         """Take the tables as they are, mapped or not."""
-        tables, self._n, self._path = (packed.shape[1] + 1) // 2, len(packed), arrays.path
+        tables, self._n = (packed.shape[1] + 1) // 2, len(packed)
         self._order = arrays.rows("mih_order", np.int32, tables, self._n)
         self._bounds = arrays.rows("mih_bounds", np.int32, tables, _KEYS + 1)
 
@@ -211,8 +209,7 @@ class MultiIndexHash(FaissScan):
     def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Hits:
         """Exact; queries whose buckets hold too much, and late codes, are left to a scan."""
         packed, late = packed[: self._n], packed[self._n :]
-        with damaged(self._path):  # a file without checksums can say anything
-            matches, left = self.lookup(packed, query, radius)
+        matches, left = self.lookup(packed, query, radius)
         found = [matches]
         if left.any():
             q, d, p = super().range_search(packed, np.ascontiguousarray(query[left]), radius)
@@ -377,7 +374,7 @@ class Approximate:
         for name in ("index", "index_entry", "index_about"):
             arrays.check(name)
         data, (total, made) = np.array(arrays["index"]), arrays["index_about"].tolist()
-        if total not in (_sum(data), zlib.crc32(data.data)):  # that of earlier versions
+        if total != _sum(data):
             raise ValueError("the index has a wrong checksum")
         index = self._faiss.deserialize_index_binary(data)
         entry = arrays["index_entry"]

@@ -103,3 +103,11 @@ def test_no_file(tmp_path):
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(FileNotFoundError, match="no such file"):
             read_arrays(path, "Own", mapped=True)
+
+
+def test_a_file_without_checksums_could_say_anything(tmp_path):
+    write_arrays(tmp_path / "file", "Own", ARRAYS, {})
+    content = (tmp_path / "file").read_bytes()
+    (tmp_path / "file").write_bytes(content.replace(b'"xxh3"', b'"xxh0"'))
+    with pytest.raises(CorruptFileError, match="has lost its checksums"):
+        read_arrays(tmp_path / "file", "Own", mapped=True)

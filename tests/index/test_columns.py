@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_hash.index import HammingIndex
-from pyg_hash.index.arrays import StoredArrays
-from pyg_hash.index.columns import Column, Ids, Texts
-from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.index import HammingIndex, columns
+from pyg_hash.index.arrays import Rows, StoredArrays
+from pyg_hash.index.columns import Column, Finder, Texts
 
 
 def ids_of(values):
-    return Ids.of(np.array(values, object if isinstance(values[0], str) else np.int64))
+    return Texts.of(values) if isinstance(values[0], str) else Rows(np.array(values, np.int64))
 
 
 @pytest.mark.parametrize(
@@ -32,57 +31,60 @@ def ids_of(values):
 )
 def test_ids_both_ways(values, others):
     ids, n = ids_of(values), len(values)
+    find = Finder(ids).find
     dtype = object if isinstance(values[0], str) else np.int64
     assert len(ids) == n and ids.at(np.arange(n)).tolist() == values
     asked = np.array([*others, *reversed(values)], dtype)
-    assert ids.find(asked).tolist() == [*([-1] * len(others)), *reversed(range(n))]
+    assert find(asked).tolist() == [*([-1] * len(others)), *reversed(range(n))]
     ids.append(ids_of(others))
     places = np.array([[n - 1, n], [1, 0]])
     assert ids.at(places).tolist() == [[values[-1], others[0]], [values[1], values[0]]]
-    assert ids.find(asked).tolist() == [*range(n, n + len(others)), *reversed(range(n))]
+    assert find(asked).tolist() == [*range(n, n + len(others)), *reversed(range(n))]
     ids.append(ids_of(values[:1]))  # once more: the last one counts
-    assert ids.find(np.array(values[:1], dtype)).tolist() == [n + len(others)]
+    assert find(np.array(values[:1], dtype)).tolist() == [n + len(others)]
     kept = ids.take(np.arange(0, n, 2))
     assert kept.at(np.arange(len(kept))).tolist() == values[::2]
-    again = Ids.read(StoredArrays(ids.arrays("ids")), type(values[0]), "ids")
+    stored = StoredArrays(ids.arrays("ids"))
+    again = Texts.read(stored, "ids") if dtype is object else stored.rows("ids", np.int64)
     assert again.at(np.arange(n)).tolist() == values
     for few in asked.tolist():
-        assert (
-            again.find(np.array([few], dtype)).tolist() == ids.find(np.array([few], dtype)).tolist()
-        )
+        one = np.array([few], dtype)
+        assert Finder(again).find(one).tolist() == find(one).tolist()
 
 
 def test_many_additions_of_ids_in_no_order():
-    ids, rows = Ids.of(np.empty(0, np.int64)), {}
+    ids, rows = Rows(np.empty(0, np.int64)), {}
+    finder = Finder(ids)
     draw = np.random.default_rng(0)
     for turn in range(300):
         new = draw.integers(-500, 500, 1 + turn % 20)
         for row, name in enumerate(new.tolist(), len(ids)):
             rows[name] = row
-        ids.append(Ids.of(new))
+        ids.append(Rows(new))
         asked = draw.integers(-600, 600, 30)
-        assert ids.find(asked).tolist() == [rows.get(name, -1) for name in asked.tolist()]
+        assert finder.find(asked).tolist() == [rows.get(name, -1) for name in asked.tolist()]
     every = ids.at(np.arange(len(ids)))
-    assert ids.order().tolist() == np.argsort(every, kind="stable").tolist()
+    assert finder.order().tolist() == np.argsort(every, kind="stable").tolist()
 
 
-def test_ids_whose_64_bits_are_equal(monkeypatch):
-    monkeypatch.setattr(Texts, "prints", lambda self: np.zeros(len(self), np.int64))
+def test_ids_whose_prints_are_equal(monkeypatch):
+    monkeypatch.setattr(columns, "_print", lambda text: 0)
     ids = ids_of(["a", "bb", "c", "a"])
     asked = np.array(["a", "c", "bb", "d", "aa"], object)
-    assert ids.find(asked).tolist() == [3, 2, 1, -1, -1]
+    assert Finder(ids).find(asked).tolist() == [3, 2, 1, -1, -1]
 
 
 def test_ids_compare_as_texts_do():
     values = ["b", "", "ä☺", "a\n", "b"]
     ids = ids_of(values)
+    hits = Finder(ids).hits
     for more in ([], ["c"], ["a", "", "z"] * 9):
         if more:
             ids.append(ids_of(more))
             values += more
         for asked in ["", "a", "b", "ä", "😀"]:
             for sign, compare in SIGNS.items():
-                assert ids.hits(sign, [asked]).tolist() == [compare(v, asked) for v in values]
+                assert hits(sign, [asked]).tolist() == [compare(v, asked) for v in values]
 
 
 DRAW = {
@@ -138,7 +140,7 @@ def test_columns_are_lists(kind):
 def test_texts_stay_in_order_while_they_change(kind, clash, monkeypatch):
     """What filters keep from one question to the next, of one column that grows and changes."""
     if clash:
-        monkeypatch.setattr(Texts, "prints", lambda self: np.zeros(len(self), np.int64))
+        monkeypatch.setattr(columns, "_print", lambda text: 0)
     texts = ["", "a", "ab", "b" * 8, "b" * 9, "ä", "￿", "😀"]
     draw = np.random.default_rng(3)
 
@@ -252,16 +254,3 @@ def test_numbers_of_any_size_compare_while_they_grow():
             for few in (edges, [*edges, *range(40)]):
                 assert column.hits("=", few).tolist() == [row in few for row in rows]
         assert column.at(np.arange(len(rows))) == rows
-
-
-def test_texts_of_a_file_that_says_anything():
-    arrays = Column.of(list, [["a"], ["b", "c"]]).arrays("f")
-    arrays["f_values"] = np.array([0, 7], np.int32)
-    column = Column.read(list, StoredArrays(arrays, path="x.store"), "f", 2)
-    with pytest.raises(CorruptFileError, match=r"x\.store"):
-        column.at(np.arange(2))
-    arrays = Column.of(str, [str(i) for i in range(40)]).arrays("f")
-    arrays["f_values"] = arrays["f_values"] + np.int32(1)
-    column = Column.read(str, StoredArrays(arrays, path="x.store"), "f", 40)
-    with pytest.raises(CorruptFileError, match=r"x\.store"):
-        column.hits(">=", ["0"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -162,19 +161,6 @@ def test_what_is_not_saved_is_not_there(tmp_path: Path) -> None:
         store.remove([1])
     assert len(store) == 0  # closed
     assert len(FaissStore.open(tmp_path / "store")) == 10
-
-
-@pytest.mark.parametrize("index", [i for i in INDEXES if isinstance(i, IVF | HNSW)])
-def test_an_index_with_the_checksum_of_earlier_versions_loads(tmp_path: Path, index: Any) -> None:
-    path = tmp_path / "store"
-    filled(path, index).save()
-    arrays, metadata = read_arrays(path, "HammingIndex", mapped=False)
-    stored = {name: np.array(arrays[name]) for name in arrays}
-    stored["index_about"][0] = zlib.crc32(stored["index"].data)
-    write_arrays(path, "HammingIndex", stored, metadata)
-    query = torch.zeros(2, stored["codes"].shape[1], dtype=torch.uint8)
-    with filled(tmp_path / "new", index) as new, FaissStore.open(path) as old:
-        assert torch.equal(old.search(query, 3)[0], new.search(query, 3)[0])
 
 
 @pytest.mark.parametrize("index", INDEXES)
