@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, compress
 from pathlib import Path
@@ -239,8 +239,7 @@ def gather(
     groups: dict[str, dict[str, Variable]] = {}
     for split in _ORDER:
         group = {kind: chosen[split, kind] for kind in _ITEMS if (split, kind) in chosen}
-        sides = bool({TEXT, TEXTS} & {*group}) + bool({IMAGE, PATHS} & {*group})
-        if sides == 2 or (sides and arguments is not None):
+        if _sides(group) >= (2 if arguments is None else 1):
             groups[split] = group
     only = [*groups][0] if len(groups) == 1 else ""
     if only in ("query", "val") and all("/" in v.name for v in groups[only].values()):
@@ -253,9 +252,9 @@ def gather(
             f"{', '.join(sorted({kind for _, kind in chosen})) or 'nothing'}); say "
             f"{', '.join(options)}, of\n{_listed(variables)}"
         )
-    numbers = {split: v for (split, kind), v in chosen.items() if kind == ROWS and split}
-    # a part of its own has its own rows
-    rows = {split: v for split, v in numbers.items() if split not in groups or split in names}
+    rows = {split: v for (split, kind), v in chosen.items() if kind == ROWS and split}
+    for split in {*groups} - {*names}:  # a part of its own has its own rows
+        rows.pop(split, None)
     classes = [v for (_, kind), v in chosen.items() if kind == NAMES][:1]
     if classes and NAMES not in names:
         whole, count = groups.get("", {}), max(classes[0].shape)
@@ -346,42 +345,35 @@ def _chosen(
                 )
             split = kind_of(own[0].name)[1] if "," in value else ""
             told[id(own[0])] = (ROWS, kind, -1) if kind in _SPLITS else (kind, split, -1)
-    best: dict[tuple[str, str], tuple[Any, Variable]] = {}
+    guesses: list[tuple[tuple[bool, bool, int], tuple[str, str], Variable]] = []
     problems: list[tuple[str, Variable]] = []
     for variable in variables:
         kind, split, vague = told.get(id(variable)) or kind_of(variable.name)
         if variable.problem:
             problems += [(kind, variable)] * (kind in (LABELS, *MODALITIES) and vague < 1)
             continue
-        dims = len(variable.shape)
-        kind = _OF_TEXTS.get(kind, kind) if variable.is_text else _OF_NUMBERS.get(kind, kind)
-        is_told = id(variable) in told
+        kind = (_OF_TEXTS if variable.is_text else _OF_NUMBERS).get(kind, kind)
+        is_told, dims = id(variable) in told, len(variable.shape)
         flat = 1 < max(variable.shape, default=0) == np.prod(variable.shape)
-        is_rows = flat and not variable.is_text
-        if kind == ROWS and not is_told and not (split and is_rows):
-            continue
-        if not kind or (kind in MODALITIES and dims < 2):
-            continue
-        inner = "/" in variable.name and not is_told
-        rank = (inner, dims > 2, vague)  # features before pixels
-        before = best.get((split, kind), ((True, True, 9), variable))
-        if rank == before[0]:
-            if kind == ROWS and np.array_equal(variable.load(), before[1].load()):
+        is_rows = is_told or (split and flat and not variable.is_text)
+        if kind and (is_rows or kind != ROWS) and (dims > 1 or kind not in MODALITIES):
+            inner = "/" in variable.name and not is_told
+            guesses.append(((inner, dims > 2, vague), (split, kind), variable))
+    best: dict[tuple[str, str], tuple[Any, Variable]] = {}
+    for rank, (split, kind), variable in sorted(guesses, key=lambda guess: guess[0]):
+        outer = {k: v for (s, k), ((inner, *_), v) in best.items() if s == split and not inner}
+        if rank[0] and kind in _ITEMS and _sides(outer) == 2:
+            items = [v for k, v in outer.items() if k in _ITEMS]
+            if _TWIN.get(kind) in outer or not _common(items) & {*variable.shape}:  # a setting
                 continue
+        first_rank, first = best.setdefault((split, kind), (rank, variable))
+        if first is variable or first_rank != rank:  # features before pixels
+            continue
+        if kind != ROWS or not np.array_equal(variable.load(), first.load()):
             option = argument.get(kind, split if kind == ROWS else kind)
             raise ValueError(
-                f"{kind}: may be {before[1]}, or {variable}; say which with --{option} FILE:NAME"
+                f"{kind}: may be {first}, or {variable}; say which with --{option} FILE:NAME"
             )
-        if rank < before[0]:
-            best[split, kind] = rank, variable
-    twin = _OF_TEXTS | {raw: kind for kind, raw in _OF_TEXTS.items()}
-    items = [(s, k, i, v) for (s, k), ((i, *_), v) in best.items() if k in _ITEMS]
-    for split, kind, _, variable in (item for item in items if item[2]):
-        outer = {k: v for s, k, inner, v in items if s == split and not inner}
-        if {TEXT, TEXTS} & {*outer} and {IMAGE, PATHS} & {*outer}:
-            rows = set.intersection(*({*v.shape} for v in outer.values())) - {1}
-            if twin.get(kind) in outer or not rows & {*variable.shape}:  # a setting
-                del best[split, kind]
     taken = {id(variable) for _, variable in best.values()}
     for variable in variables:  # y is the labels where the texts have a name that says more
         kind, split, vague = kind_of(variable.name)
@@ -398,7 +390,7 @@ def _chosen(
 
 
 def _may_be_labels(variable: Variable, others: Sequence[Variable]) -> bool:
-    rows = set.intersection(*({*v.shape} for v in (variable, *others))) - {1}
+    rows = _common([variable, *others])
     if variable.problem or variable.is_text or not rows or len(variable.shape) > 2:
         return False
     values = as_array(variable.load(), variable.name)
@@ -408,6 +400,17 @@ def _may_be_labels(variable: Variable, others: Sequence[Variable]) -> bool:
 
 _OF_TEXTS: dict[str, str] = {IMAGE: PATHS, TEXT: TEXTS}
 _OF_NUMBERS: dict[str, str] = {PATHS: ROWS, NAMES: LABELS}
+_TWIN: dict[str, str] = {IMAGE: PATHS, PATHS: IMAGE, TEXT: TEXTS, TEXTS: TEXT}
+
+
+def _sides(group: Mapping[str, Variable]) -> int:
+    """How many of pictures and texts, or their features, there are."""
+    return bool({IMAGE, PATHS} & {*group}) + bool({TEXT, TEXTS} & {*group})
+
+
+def _common(variables: Iterable[Variable]) -> set[int]:
+    """What may be the number of rows of all of them."""
+    return set.intersection(*({*v.shape} for v in variables)) - {1}
 
 
 def _aligned(
