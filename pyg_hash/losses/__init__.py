@@ -8,6 +8,9 @@ have first derivatives only: in a backward pass with ``create_graph=True`` they 
 ``RuntimeError``.
 """
 
+import warnings
+from typing import Any
+
 from pyg_hash.losses.affinity import affinity_loss
 from pyg_hash.losses.affinity import cosine_matrix as cosine_matrix
 from pyg_hash.losses.affinity import hybrid_affinity as hybrid_affinity
@@ -38,3 +41,13 @@ __all__ = [
     "ranking_loss",
     "squared_distance_loss",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The old name of :func:`pairwise_nll`, which takes its arguments, until 1.0."""
+    if name != "similarity_likelihood":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        f"{__name__}.{name} is now {__name__}.pairwise_nll", DeprecationWarning, stacklevel=2
+    )
+    return pairwise_nll

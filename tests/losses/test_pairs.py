@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.testing import withCUDA
 
+import pyg_hash.losses
 from pyg_hash.losses import (
     expected_pairwise_nll,
     linear_similarity_loss,
@@ -591,3 +592,12 @@ def test_errors(change, error, words):
 def test_errors_of_options_name_them(loss, change, error):
     with pytest.raises(error, match=f"^{next(iter(change))}: "):
         loss(*case(3, 3), **change)
+
+
+def test_the_old_name_leads_to_the_likelihood_and_warns():
+    given = case(5, 4)
+    with pytest.warns(DeprecationWarning, match="similarity_likelihood is now .*pairwise_nll"):
+        old = pyg_hash.losses.similarity_likelihood
+    assert torch.equal(old(*given, kind="squared_nll"), pairwise_nll(*given, kind="squared_nll"))
+    with pytest.raises(AttributeError, match="no_such_loss"):
+        _ = pyg_hash.losses.no_such_loss
