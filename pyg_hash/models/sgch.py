@@ -25,7 +25,7 @@ from pyg_hash.models.base import Objective
 from pyg_hash.models.common import Widths, image_text_pair, known_labels, loss_weights, weighted
 from pyg_hash.models.graph import GraphHashModel, both, pair_terms, under, view_terms, views
 from pyg_hash.nn import GCNChannel, HashLayer, ModalityDiscriminator
-from pyg_hash.nn.heads import Activation
+from pyg_hash.nn.channel import Activation
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
 from pyg_hash.utils.checks import check_choice, check_positive_ints
 

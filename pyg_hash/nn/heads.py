@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import Literal
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_hash.utils.checks import check_choice, check_collection, check_positive_ints, check_weight
-
-Activation = Literal["relu", "leaky_relu", "none"]
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "leaky_relu": F.leaky_relu,
-    "none": lambda x: x,
-}
+from pyg_hash.utils.checks import check_positive_ints
 
 
 class Layer(nn.Module):
@@ -54,49 +42,3 @@ class HashLayer(Head):
     def forward(self, x: Tensor) -> Tensor:
         """Float ``[N, num_bits]`` in (-1, 1), in the layer's own type under autocast too."""
         return torch.tanh(super().forward(x).to(self.lin.weight))
-
-
-class ModalityDiscriminator(Layer):
-    r"""Tells image codes from text codes: ``num_channels -> 16 -> 8 -> 2``.
-
-    Sec. 3.5 and 4.2 of Wu et al. (MCGCN). The code of SGCH (Shen et al., ICIP 2020) has
-    ``K -> K/2 -> K/4 -> 2`` and no activation at all.
-
-    In front stands a gradient reversal (Ganin and Lempitsky, "Unsupervised Domain Adaptation by
-    Backpropagation", ICML 2015): the identity, whose gradient is multiplied by :math:`-\lambda`.
-    One descent step then plays both sides: MCGCN Eq. 9 of the codes, MCGCN Eq. 10 of the
-    discriminator.
-
-    Args:
-        num_channels, hidden: widths of the input and of the hidden layers.
-        reversal: :math:`\lambda \ge 0`, which may be changed from step to step; None: no reversal.
-        activation: after every layer but the last.
-    """
-
-    def __init__(
-        self,
-        num_channels: int,
-        hidden: Sequence[int] = (16, 8),
-        reversal: float | None = 1.0,
-        activation: Activation = "relu",
-    ) -> None:
-        super().__init__()
-        check_choice(activation, tuple(_ACTIVATIONS), "activation")
-        check_weight(0.0 if reversal is None else reversal, "reversal")
-        check_positive_ints(num_channels=num_channels)
-        check_collection(hidden, "hidden")
-        for width in hidden:
-            check_positive_ints(hidden=width)
-        self.activation, self.reversal = activation, reversal
-        self.lins = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([num_channels, *hidden, 2]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits, float ``[N, 2]``: column 0 text, 1 image, of codes ``[N, num_channels]``."""
-        coefficient = self.reversal
-        if coefficient is not None and x.requires_grad and torch.is_grad_enabled():
-            x = x.view_as(x)  # a hook on the argument itself would turn its other gradients too
-            x.register_hook(lambda grad: -coefficient * grad)  # type: ignore[no-untyped-call]
-        for lin in self.lins[:-1]:
-            x = _ACTIVATIONS[self.activation](lin(x))
-        out: Tensor = self.lins[-1](x)
-        return out
