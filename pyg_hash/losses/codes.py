@@ -56,8 +56,7 @@ def label_prediction_loss(logits: Tensor, y: Tensor, reduction: Reduction = "mea
     .. math:: -\frac{1}{N_L} \sum_p \log P(r_p)_{y_p}, \qquad P = \mathrm{softmax}
 
     Multi-hot ones, which the paper has not, use the binary cross-entropy of every class. ``'mean'``
-    (the formula) divides ``'sum'`` by the rows, or rows times classes. ``ValueError``: class
-    indices outside 0..C-1, multi-hot ones but 0 and 1; others: see :mod:`pyg_hash.losses`.
+    (the formula) divides ``'sum'`` by the rows, or rows times classes.
     """
     check_floats(logits, "logits")
     check_labels(y, "y", num_rows=logits.size(0), num_classes=logits.size(1))

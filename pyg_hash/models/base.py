@@ -194,7 +194,7 @@ class HashModel(nn.Module, ABC):
         """Relaxed codes ``[n, num_bits]`` of new items from their scaled features ``[n, d]``."""
 
     def objectives(self, data: HeteroData, epoch: int) -> Iterator[Objective]:
-        """What is descended in an epoch (from 0), each loss after the step on the one before."""
+        """What an epoch, from 0, descends on a :meth:`training_view`, each after the last step."""
         yield Objective(self.loss(self(data), data))
 
     def parts(self) -> dict[str, list[nn.Parameter]]:

@@ -27,15 +27,13 @@ VARIANTS = ("sequential", "orthogonal")
 class CCA(LinearHashModel):
     r"""Signs of the strongest canonical variates; no label is read.
 
-    Hotelling, "Relations Between Two Sets of Variates", *Biometrika* 28, 1936, with a ridge. The
-    directions :math:`W` of both modalities maximise
+    Hotelling, "Relations Between Two Sets of Variates", *Biometrika* 28, 1936, with a ridge; on
+    pairs the cross-view hashing (CVH) of Kumar & Udupa, IJCAI 2011. A code is
+    :math:`\mathrm{sign}((x - \mu_m) W_m)`, where over the training rows the directions maximise
 
     .. math::
         \mathrm{tr}(W_I^\top C_{IT} W_T) \quad \text{with} \quad
-        W_m^\top \left(C_{mm} + r\,\tfrac{\mathrm{tr}\,C_{mm}}{d_m} I\right) W_m = I
-
-    over the training rows; a code is :math:`\mathrm{sign}((x - \mu_m) W_m)`. On pairs this is the
-    cross-view hashing (CVH) of Kumar & Udupa, IJCAI 2011.
+        W_m^\top \left(C_{mm} + r\,\tfrac{\mathrm{tr}\,C_{mm}}{d_m} I\right) W_m = I .
 
     Args:
         num_features: see :class:`HashModel`.

@@ -24,14 +24,13 @@ class ClassCodes(ClosedFormModel):
 
     Each class :math:`c` gets a random code :math:`b_c \in \{-1, +1\}^K`; the code of an item is
     the sign of the mean class code under its posterior,
-    :math:`\mathrm{sign}(\sum_c (p_c(x) - q_c)\, b_c)`, with :math:`q = 0`, or the share of labelled
-    items of each class (``center``). One regression a modality is fitted on the labelled nodes
-    by scikit-learn: multinomial for class indices, one against the rest for each column of
-    multi-hot labels. Ours; any supervised method must beat it.
+    :math:`\mathrm{sign}(\sum_c (p_c(x) - q_c)\, b_c)`. One regression a modality is fitted on the
+    labelled nodes by scikit-learn: multinomial for class indices, one against the rest for each
+    column of multi-hot labels. Ours; any supervised method must beat it.
 
     Args:
         num_features, num_classes, num_bits: see :class:`HashModel`.
-        center: subtract the classes' frequencies from the posteriors; matters for multi-hot labels.
+        center: let :math:`q` be the share of labelled items of each class, not 0.
         penalty: weight of the squared weights in the regression (scikit-learn's ``1 / C``).
         seed: seed of the class codes.
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 import torch
 from torch import Tensor, nn
 
-from pyg_hash.models.common import Widths, check_widths
+from pyg_hash.models.common import Widths
 from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features
@@ -23,13 +23,9 @@ Views = tuple[Tensor, Tensor]
 
 
 class ClosedFormModel(EncoderHashModel):
-    """A model whose parameters are solved for, not descended to.
+    """A model whose parameters, float64, are solved for, not descended to.
 
-    :meth:`solve` takes the place of :func:`~pyg_hash.training.fit`; all else is as for any other
-    model. Parameters are float64, so codes do not depend on the device.
-
-    Attributes:
-        is_solved: a bool tensor, whether there is anything to encode with.
+    :meth:`solve` takes the place of :func:`~pyg_hash.training.fit`.
     """
 
     is_solved: Tensor
@@ -47,7 +43,7 @@ class ClosedFormModel(EncoderHashModel):
         labels, or more bits than the method can have. ``OddDataWarning``: as of
         :func:`~pyg_hash.training.fit`.
         """
-        check_widths(data, self.num_features)
+        self._check_items(data)
         say_odd_data(data)
         self._solve(data)
         self.is_solved.fill_(True)
@@ -88,11 +84,8 @@ class ClosedFormModel(EncoderHashModel):
 class LinearHashModel(ClosedFormModel):
     r"""A closed form that ends in one linear map a modality.
 
-    The code of an item is :math:`\mathrm{sign}(x W - o)`, its relaxed code the tanh of that.
-
-    Attributes:
-        weight: :math:`W` of each modality, float64 ``[d, num_bits]``.
-        offset: :math:`o` of each modality, float64 ``[num_bits]``.
+    The code of an item is :math:`\mathrm{sign}(x W - o)`, its relaxed code the tanh of that, with
+    ``weight`` :math:`W` ``[d, num_bits]`` and ``offset`` :math:`o` ``[num_bits]``.
     """
 
     def __init__(self, num_features: Widths, num_bits: int) -> None:

@@ -11,7 +11,7 @@ from pyg_hash.codes import binarize
 from pyg_hash.losses import pairwise_nll
 from pyg_hash.models.base import Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, labelled_rows
-from pyg_hash.models.common import Widths, check_widths, weighted
+from pyg_hash.models.common import Widths, weighted
 from pyg_hash.models.two_encoders import TwoEncoders
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, other
 from pyg_hash.utils.checks import check_each, check_positive_int, check_weight
@@ -85,7 +85,7 @@ class DCMH(TwoEncoders):
 
     def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
         """One round of Algorithm 1, in mini-batches; ``share`` of them."""
-        check_widths(data, self.num_features, self.beta)
+        self._check_items(data)
         rows, labels = labelled_rows(data, self.num_classes, self.beta)
         known = {m: self.fixed(data[m].x[rows], m) for m in MODALITIES}
         code = binarize(known[IMAGE] + known[TEXT]).to(self.beta)

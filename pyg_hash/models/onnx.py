@@ -68,10 +68,9 @@ def export_onnx(model: HashModel, path: str | os.PathLike[str], modality: Modali
 
     Its input ``features`` is float32 ``[n, d]``, before scaling, as ``encode_image`` takes them;
     its outputs are ``codes``, uint8 ``[n, ceil(num_bits / 8)]`` in the order of
-    ``numpy.packbits``, and ``relaxed``, float32 ``[n, num_bits]``. They are those of the model but
-    where a relaxed code is 0 within rounding. The file checks nothing: a row with NaN or infinity
-    has NaN for relaxed code, and no code. Its metadata name ``model`` (the digest), ``class``,
-    ``modality``, ``num_bits`` and ``num_features``.
+    ``numpy.packbits``, and ``relaxed``, float32 ``[n, num_bits]``, those of the model within
+    rounding. The relaxed code of a row with NaN or infinity is NaN. The metadata name ``model``
+    (the digest), ``class``, ``modality``, ``num_bits`` and ``num_features``.
 
     Args:
         model: one that encodes items from their features alone, fitted or attached.

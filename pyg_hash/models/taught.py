@@ -25,14 +25,7 @@ from pyg_hash.losses import (
 )
 from pyg_hash.models.base import BATCH, Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, training_rows
-from pyg_hash.models.common import (
-    Widths,
-    check_widths,
-    known_labels,
-    loss_weights,
-    multi_hot,
-    weighted,
-)
+from pyg_hash.models.common import Widths, known_labels, loss_weights, multi_hot, weighted
 from pyg_hash.models.rotation import itq_rotation
 from pyg_hash.models.two_encoders import TwoEncoders
 from pyg_hash.nn import HashMLP
@@ -128,7 +121,7 @@ class TaughtHash(TwoEncoders):
 
     def training_view(self, data: HeteroData) -> HeteroData:
         """``data`` with what the teacher says; ``ValueError``: data that do not fit."""
-        check_widths(data, self.num_features, self.beta)
+        self._check_items(data)
         view = copy.copy(data)
         view[IMAGE][POSTERIOR] = self.posterior(data)
         return view
@@ -200,7 +193,7 @@ class TaughtHash(TwoEncoders):
 
     def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
         """The images' encoder against all texts, then the texts' against all images."""
-        check_widths(data, self.num_features, self.beta)
+        self._check_items(data)
         rows = training_rows(data)
         told, used, kind = self._taught(data)
         self.beta = torch.full_like(self.beta, kind != DIRECTIONS)

@@ -81,7 +81,7 @@ class AffinityModel(TwoEncoders):
 
     def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
         """The steps of each mini-batch of an epoch; ``share`` of them."""
-        check_widths(data, self.num_features, self.beta)
+        self._check_items(data)
         if self.anneal:  # a new tensor: codes of before may still need the old one
             self.beta = torch.full_like(self.beta, math.sqrt(epoch + 1))
         for rows, target in self._batches(data, share):

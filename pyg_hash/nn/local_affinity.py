@@ -74,8 +74,7 @@ class SparseAffinity:
 class LocalAffinity:
     r"""The matrix :math:`A` of a mini-batch, Sec. 2.3 of SGEH (Zhao et al., ACCV 2022).
 
-    The rows of the unified graph Z sum to 1, its diagonal is 0. Readings of what enters
-    :func:`~pyg_hash.losses.hybrid_affinity` as A:
+    Readings of it, of the unified graph Z, whose rows sum to 1 and whose diagonal is 0:
 
     * ``'induced'``: the entries between the batch's nodes; each row of Z divided by its maximum,
       the result averaged with its transpose, the diagonal 1.

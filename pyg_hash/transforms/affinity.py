@@ -519,9 +519,8 @@ class UnifiedAffinity(BaseTransform):
 
     Adds ``data['pair']`` with ``num_nodes`` (all N pairs) and ``cluster`` (int64 ``[N]``, the
     component, -1 outside ``train_mask``); ``data['pair', 'affinity', 'pair']`` with
-    ``edge_index`` (row 0 is i and row 1 is j of :math:`Z_{ij}`, sorted by i, then j) and
-    ``edge_weight`` (float32; the rows of Z sum to 1; Z is not symmetric); and the settings and
-    the course of the search in ``data.affinity``.
+    ``edge_index`` (i and j of :math:`Z_{ij}`, sorted by i, then j) and ``edge_weight`` (float32;
+    the rows of Z sum to 1); settings and course of the search in ``data.affinity``.
 
     Args:
         num_clusters: the paper's c, the number of connected components of the graph. Its 10,000 for
