@@ -371,7 +371,7 @@ def test_a_class_of_ones_own(shapes_root, tmp_path, monkeypatch, capsys):
     for name, options, status, message in (
         ("Whole", ["--precision=bf16"], 0, ""),
         ("Whole", ["--accumulate=2"], 2, "Whole takes all data at once"),
-        ("Whole", ["--label_rate=7"], 2, "label_rate: expected a fraction between 0 and 1"),
+        ("Whole", ["--label_rate=0.3"], 2, "label_rate: Whole has no such setting"),
         ("Whole", ["--batch_size=9"], 2, "or name it in recipe_defaults"),
         ("Batches", ["--accumulate=2"], 2, "Batches.objectives: does not share out its batches"),
         ("Function", [], 1, "act: no file can hold this keyword of the model"),
@@ -388,14 +388,3 @@ def test_a_class_of_ones_own(shapes_root, tmp_path, monkeypatch, capsys):
     write_feature_file(tmp_path / "x.h5", **x, train=train, query=~train, database=train)
     run = ["train", "--model=own_lines:Whole", f"--out={tmp_path / 'bare'}"]
     assert main([*run, f"--dataset={tmp_path / 'x.h5'}"]) == 0
-    # a run with a label rate, as every one of an earlier version
-    run, model = tmp_path / "earlier", "--model=own_lines:Whole"
-    assert main(["train", f"--out={run}", model, "--label_rate=0.3", *more]) == 0
-    assert "label_rate: 0.3" in (run / "config.yaml").read_text()
-    for words in (
-        ["evaluate", str(run), model],
-        ["report", str(run), model],
-        ["train", f"--out={tmp_path / 'again'}", f"--config={run / 'config.yaml'}", model],
-        ["train", f"--out={run}", "--resume", model],
-    ):
-        assert main(words) == 0, capsys.readouterr().err

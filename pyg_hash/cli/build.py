@@ -20,10 +20,10 @@ from pyg_hash.cli.options import Command, TrainConfig, UsageError, option, say
 from pyg_hash.features.base import ENCODER_FILE, Encoded, OwnEncoder, encode_each
 from pyg_hash.index import CodeStore
 from pyg_hash.models import HashModel
-from pyg_hash.recipes import SETTINGS, Recipe, left_label_rate, method, recipe
+from pyg_hash.recipes import SETTINGS, Recipe, method, recipe
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
-from pyg_hash.utils.checks import check_fraction, keywords_of
+from pyg_hash.utils.checks import keywords_of
 from pyg_hash.utils.checksums import say_once
 from pyg_hash.utils.files import CorruptFileError, bad_text, check_file, sha256
 from pyg_hash.utils.optional import imported
@@ -83,16 +83,10 @@ def recipe_of(config: TrainConfig) -> Recipe:
         raise UsageError(f"recipe: {config.recipe} is no preset; a class of your own is a --model")
     if config.recipe:
         method(config.recipe.partition("/")[0], "recipe", "and their presets, e.g. mcgcn/wikipedia")
-    given = {name: getattr(config, name) for name in SETTINGS}
-    name, left = config.recipe or config.model or "mcgcn", {}
-    if given["label_rate"] is not None and left_label_rate(method(name.partition("/")[0])):
-        left["label_rate"] = given.pop("label_rate")  # as the data of such a run have it
-        try:
-            check_fraction(left["label_rate"], "label_rate")
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-    made = recipe(name, **given)
-    made = replace(made, settings={**made.settings, **left})
+    made = recipe(
+        config.recipe or config.model or "mcgcn",
+        **{name: getattr(config, name) for name in SETTINGS},
+    )
     if config.recipe and config.model and recipe(config.model).kind is not made.kind:
         raise UsageError(
             f"model: {config.model} is not what the recipe {config.recipe} trains; leave one out"

@@ -328,13 +328,6 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
     return made
 
 
-def left_label_rate(kind: type[HashModel]) -> bool:
-    """Whether an earlier version wrote a label rate beside a class that has none: it reads none."""
-    named = {*getattr(kind, "recipe_defaults", {}), *keywords_of(kind)}
-    had = {*METHODS.get(_ours(kind), _LABELS)}
-    return not kind.reads_labels and "label_rate" in had - named
-
-
 def _with_options(settings: Settings, options: set[str]) -> dict[str, Any]:
     """``settings`` with those that are ``options`` of the model among its options."""
     own = {key: value for key, value in settings.items() if key in options}
