@@ -331,15 +331,12 @@ def test_another_model_in_a_run_is_refused(folder, capsys):
     assert "is not the model of the run" in capsys.readouterr().err
 
 
-def test_a_run_of_an_earlier_version_warns_once(folder, monkeypatch, capsys):
+def test_a_run_of_an_earlier_version_is_refused(folder, capsys):
     for name in (RECORD, ROWS):
         (folder / "one" / name).unlink()
-    monkeypatch.setattr(checksums, "_said", set())
-    for _ in range(2):
-        assert main(["search", *words(folder, "one", "-k3")]) == 0
-    assert main(["evaluate", str(folder / "one"), f"--data={folder}/x.h5"]) == 0
-    texts = re.findall("^pyg-hash: warning: .*", capsys.readouterr().err, re.MULTILINE)
-    assert len(texts) == 1 and "does not say which model and data belong to it" in texts[0]
+    for command in (["search", *words(folder, "one", "-k3")], ["evaluate", str(folder / "one")]):
+        assert main(command) == 1
+        assert "is the model of the run, as an earlier version" in capsys.readouterr().err
 
 
 # data -----------------------------------------------------------------------------------------

@@ -17,15 +17,14 @@ import torch
 from torch import Tensor
 
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, option, say
-from pyg_hash.features.base import ENCODER_FILE, Encoded, OwnEncoder, encode_each
+from pyg_hash.features.base import Encoded, OwnEncoder, encode_each
 from pyg_hash.index import CodeStore
 from pyg_hash.models import HashModel
 from pyg_hash.recipes import SETTINGS, Recipe, method, recipe
-from pyg_hash.runs import Run
+from pyg_hash.runs import RECORD, Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import keywords_of
-from pyg_hash.utils.checksums import say_once
-from pyg_hash.utils.files import CorruptFileError, bad_text, check_file, sha256
+from pyg_hash.utils.files import CorruptFileError, bad_text, check_file
 from pyg_hash.utils.optional import imported
 from pyg_hash.utils.pictures import PICTURE_SUFFIXES, not_taken
 from pyg_hash.utils.provenance import check_model, data_rows, differences, trained_queries
@@ -131,24 +130,18 @@ def load_model(run: Run, config: TrainConfig | None = None) -> HashModel:
                 f"model: {run.path} is a run of {config.model}, and code that only a file names is "
                 "not run"
             )
-    kind = method(config.model) if config.model else recipe_of(config).kind
-    model = kind.load(run.path / "model")
+    model = method(str(config.model)).load(run.path / "model")
     if "model" not in run.record():
-        say_unrecorded(run)
+        raise ValueError(
+            f"model: nothing says that {run.path / 'model'} is the model of the run, as an earlier "
+            f"version wrote it, or {RECORD} is gone; put that back, or train again into another "
+            "folder"
+        )
     run.check("model", digest_of_model(model), f"model: {run.path / 'model'}")
     return model
 
 
 digest_of_model = lru_cache(maxsize=1)(HashModel.digest)  # of a loaded one, which stays as it is
-
-
-def say_unrecorded(run: Run) -> None:
-    """Warn, once, of a run without a record."""
-    say_once(
-        "record",
-        f"run: {run.path} does not say which model and data belong to it, as an earlier version "
-        "wrote it; that they belong together is not checked",
-    )
 
 
 def rows_of(dataset: CrossModalDataset) -> dict[str, Tensor]:
@@ -470,9 +463,7 @@ class NewItemsCommand(EncoderCommand):
         if self.features is not None:
             for items in inputs if not self.force else ():
                 known = run.record().get(f"{items.modality}_encoder") or items.encoder
-                file = run.path / "encoders" / items.modality / ENCODER_FILE
-                before = sha256(file) if file.is_file() else ""  # what earlier versions told
-                if items.encoder not in ("", known, before):
+                if items.encoder not in ("", known):
                     raise ValueError(
                         f"features: those of {items.modality}s in {self.features} are of another "
                         f"encoder ({items.encoder[:12]}) than the run's ({known[:12]}), and mean "

@@ -86,14 +86,9 @@ class Train(TrainConfig, Command):
             dataset = ranks.in_turn(lambda: build.build_dataset(config))
             data = dataset[0]
             if ranks.is_main:
-                if self.resume and (rows := run.rows()) is not None:
+                if rows := run.rows() if self.resume else None:
                     build.check_data(run, dataset, force=False)
-                    if "data" not in run.record():  # killed between the two files
-                        run.keep_rows(rows)
-                else:
-                    if self.resume and (run.path / CHECKPOINT).is_file():
-                        build.say_unrecorded(run)
-                    run.keep_rows(build.rows_of(dataset))
+                run.keep_rows(rows or build.rows_of(dataset))
                 if not run.has("items"):  # sooner than the training: encoders may not be there
                     _save_items(run, dataset, data)
             data = data.to(device)
@@ -125,14 +120,14 @@ class Train(TrainConfig, Command):
                 if ranks.is_main:
                     if history:
                         run.keep_history(history)
+                    run.note(model=model.digest())  # the same one, if this stops before it is saved
                     run.save_folder("model", model.save)
             if not ranks.is_main:
                 return
-            digest = model.digest()
-            run.note(model=digest)
             save_indexes(run, model, data)
             evaluation = evaluate(model, data)
-            run.add_metrics("query", evaluation.to_dict(), model=digest, data=run.record()["data"])
+            record, values = run.record(), evaluation.to_dict()
+            run.add_metrics("query", values, model=record["model"], data=record["data"])
             print(evaluation)
             if not dataset.num_classes:
                 print("the data have no labels, so there is no mAP")

@@ -190,7 +190,6 @@ def test_answers_are_those_of_the_command_line(shapes_run, shapes_root, capsys):
 
 
 def test_a_model_of_another_run_is_refused(features, tmp_path, capsys):
-    """Whoever asks, and whether a record says what belongs together or not."""
     copy = Run(shutil.copytree(features, tmp_path / "run"))
     model = load_model(copy)
     with torch.no_grad():
@@ -198,14 +197,6 @@ def test_a_model_of_another_run_is_refused(features, tmp_path, capsys):
     with pytest.raises(ValueError, match="image: .* is of another model"):
         SearchEngine.of(copy, model)
     assert SearchEngine.of(copy, model, force=True).model is model
-    model.save(copy.path / "model")
-    (copy.path / "record.json").unlink()
-    rows = tmp_path / "rows.npy"
-    np.save(rows, np.ones((1, 6), np.float32))
-    words = [str(copy.path), f"--features={rows}", "--source=image"]
-    assert main(["search", *words]) == 1
-    assert "is of another model" in capsys.readouterr().err
-    assert main(["search", *words, "--force"]) == 0
 
 
 def test_features_alone(features):
