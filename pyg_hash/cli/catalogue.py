@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Bad = tuple[int, Modality | None, str]  # a row, what of it is bad (None: all), and why
 WORK = ".build.tmp"  # what is encoded, until all of it is done
-_SHARD = re.compile(r"\.?(image|text)-[0-9a-f]{20}\.safetensors(\..+\.tmp)?")
 FEWEST, FEW_QUERIES, MOST_QUERIES = 10, 20, 2000
 SHARD = {IMAGE: 256, TEXT: 4096}  # items that are encoded between two files of what is done
 BATCH = {IMAGE: 32, TEXT: 512}
@@ -114,8 +112,6 @@ class Build(Command):
                     how = source.encoders[modality] or "words and what they mean, fitted"
                     if modality not in source.features:
                         print(f"  {modality} encoder: {how!s:.100}")
-                if (run.path / BUILD).is_file():
-                    take_over(run.path / "build", run.path / WORK)
                 files.save_json(run.path / BUILD, about)
                 try:
                     self._stages(run, source, plan, about["data"])
@@ -156,50 +152,43 @@ class Build(Command):
 
         path = run.path / BUILD
         if not path.is_file():
-            if any(run.has(part) for part in PARTS):
-                raise FileExistsError(f"out: {run.path} holds another run; choose another folder")
-            own = DATA, f"{DATA}.encoders", CATALOG, WORK
-            theirs = [*run.strangers(), *(n for n in own if os.path.lexists(run.path / n))]
+            own = *PARTS.values(), DATA, f"{DATA}.encoders", CATALOG, WORK
+            theirs = {*run.strangers(), *(n for n in own if os.path.lexists(run.path / n))}
             if theirs:
                 raise FileExistsError(
-                    f"out: {run.path} holds {', '.join(theirs)}, which no build wrote, as there is "
-                    f"no {BUILD}, and this one would replace; choose another folder"
+                    f"out: {run.path} holds {', '.join(sorted(theirs))}, which no build wrote, as "
+                    f"there is no {BUILD}, and this one would replace; choose another folder"
                 )
             return False
         if (run.path / WORK).is_symlink():
             raise FileExistsError(f"out: {run.path / WORK} is a link; remove it, then build again")
         there = files.load_json(path, dict)
-        kinds = isinstance(there.get("arguments"), dict), isinstance(there.get("files", []), list)
-        if not all(kinds) or "source" not in there:
+        if not isinstance(there.get("arguments"), dict) or not isinstance(there.get("files"), list):
             raise files.CorruptFileError(f"{path}: not what pyg-hash build writes")
-        there["arguments"] = from_anywhere(there["arguments"])  # of an earlier version
-        changed = [n for n, v in about["arguments"].items() if there["arguments"].get(n) != v]
-        begun = (run.path / DATA).is_file()  # before that, all that is there goes by its content
-        states = same_files(source, there, about["source"]) if begun and not changed else None
-        if begun and states is None:
-            what = "the source has changed, or this version reads it otherwise"
-            later = (
-                f". Rows that came later: pyg-hash encode {run.path} --images DIR (or --texts, "
-                f"--features FILE) --ids FILE --out {run.catalog_file(IMAGE)} (or text.store), "
-                "their fields: pyg-hash store update; or POST /api/items of pyg-hash serve"
-            )
-            raise ValueError(
-                f"out: {run.path} was begun with other settings or data "
-                f"({', '.join(changed) or what}); choose another folder, or "
-                f"delete it{later if run.has_catalog and not changed else ''}"
-            )
-        if begun:
-            about["data"] = there.get("data")  # None: of an earlier version, which noted nothing
-            if about["data"] and not run.has_catalog:
+        if (run.path / DATA).is_file():  # before that, all that is there goes by its content
+            changed = [n for n, v in about["arguments"].items() if there["arguments"].get(n) != v]
+            same = not changed and there.get("source") == about["source"]
+            about |= {"data": there.get("data"), "files": states_of(source, there["files"])}
+            if not same or digests_of(about["files"]) != digests_of(there["files"]):
+                what = "the source has changed, or this version reads it otherwise"
+                later = (
+                    f". Rows that came later: pyg-hash encode {run.path} --images DIR (or --texts, "
+                    f"--features FILE) --ids FILE --out {run.catalog_file(IMAGE)} (or text.store), "
+                    "their fields: pyg-hash store update; or POST /api/items of pyg-hash serve"
+                )
+                raise ValueError(
+                    f"out: {run.path} was begun with other settings or data "
+                    f"({', '.join(changed) or what}); choose another folder, or "
+                    f"delete it{later if run.has_catalog and not changed else ''}"
+                )
+            if not run.has_catalog:
                 with open_feature_file(run.path / DATA) as file:
-                    told = read_about(file) or ""
-                if f"(build {about['data']})" not in told:
-                    raise FileExistsError(
-                        f"out: {run.path / DATA} is not what this build wrote; put that back, or "
-                        "choose another folder"
-                    )
-            about["files"] = states
-            if about != there:  # the times of files, or an earlier version
+                    if f"(build {about['data']})" not in (read_about(file) or ""):
+                        raise FileExistsError(
+                            f"out: {run.path / DATA} is not what this build wrote; put that back, "
+                            "or choose another folder"
+                        )
+            if about != there:  # the times of files
                 files.save_json(path, about)
         if not run.has_catalog:
             return False
@@ -388,18 +377,12 @@ def from_anywhere(told: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def by_time(path: str | None) -> Any:
-    """What an earlier version noted of a file."""
-    there = os.stat(path) if path and os.path.exists(path) else None
-    return (path, there.st_size, there.st_mtime_ns) if there else path
-
-
-def digest_of(source: Source, state: Callable[[str | None], Any] = lambda path: path) -> str:
-    """SHA-256 of what the rows are, and of ``state`` of their files."""
+def digest_of(source: Source) -> str:
+    """SHA-256 of what the rows are."""
     shapes = {m: list(x.shape) for m, x in source.features.items()}
-    rows = [source.ids, source.texts, source.labels, [state(path) for path in source.images]]
+    rows = [source.ids, source.texts, source.labels, source.images]
     columns = {name: (kind.__name__, values) for name, (kind, values) in source.fields.items()}
-    return files.sha256(json.dumps([*rows, columns, shapes, [state(f) for f in source.files]]))
+    return files.sha256(json.dumps([*rows, columns, shapes, source.files]))
 
 
 def states_of(source: Source, kept: Sequence[str] = ()) -> list[str]:
@@ -421,18 +404,9 @@ def states_of(source: Source, kept: Sequence[str] = ()) -> list[str]:
     return found
 
 
-def same_files(source: Source, there: Mapping[str, Any], digest: str) -> list[str] | None:
-    """States of the files that a build was begun with; None: these or the rows have changed."""
-    kept = there.get("files")
-    if kept is None:  # an earlier version went by the times of files, and sorted labels
-        other = replace(source, labels=[*map(sorted, source.labels)])
-        digests = [digest_of(of, by_time) for of in (source, other)]
-        return states_of(source) if there["source"] in digests else None
-    if there["source"] != digest:
-        return None
-    states = states_of(source, kept)
-    now, before = ([str(state).split()[::2] for state in of] for of in (states, kept))
-    return states if now == before else None
+def digests_of(states: Sequence[str]) -> list[list[str]]:
+    """Size and digest of each file: when it was written does not count."""
+    return [state.split()[::2] for state in states]
 
 
 def bad_rows(source: Source) -> Iterator[Bad]:
@@ -497,18 +471,6 @@ def in_shards(
                 found = Encoded(tensors.get("values"), kept, lost)
             yield start, found
             bar.update(len(part))
-
-
-def take_over(old: Path, folder: Path) -> None:
-    """Move what an earlier version encoded into another folder, and nothing else that is there."""
-    if old.is_symlink() or not old.is_dir():
-        return
-    folder.mkdir(exist_ok=True)
-    for path in old.iterdir():
-        if _SHARD.fullmatch(path.name):
-            path.replace(folder / path.name)
-    with suppress(OSError):  # it is not empty
-        old.rmdir()
 
 
 def save_shard(path: Path, found: Encoded) -> None:
