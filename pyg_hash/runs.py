@@ -434,9 +434,7 @@ class Run:
             raise IncompleteRunError(
                 f"catalogue: {path} is gone; make it again with: {self.build_command()}"
             )
-        store = HammingIndex.open(path)
-        self.check("model", store.model or "", f"catalogue: {path}")
-        return _of_modality(store, modality, f"catalogue: {path}")
+        return self._own(HammingIndex.open(path), modality, f"catalogue: {path}")
 
     def pictures_root(self, images_root: PathLike | None = None) -> str:
         """The folder that the catalogue's pictures are below, where it is not given.
@@ -456,10 +454,17 @@ class Run:
     def index(self, modality: Modality) -> HammingIndex:
         """The Hamming index of the database items of one modality."""
         path = self.index_file(modality)
-        index = HammingIndex.load(path)
+        return self._own(HammingIndex.load(path), modality, f"index: {path}")
+
+    def _own(self, index: HammingIndex, modality: Modality, what: str) -> HammingIndex:
         if index.model is not None:
-            self.check("model", index.model, f"index: {path}")
-        return _of_modality(index, modality, f"index: {path}")
+            self.check("model", index.model, what)
+        if index.modality not in (None, modality):
+            raise ValueError(
+                f"{what}: holds codes of the other modality, {index.modality}; put back the file "
+                "that belongs there"
+            )
+        return index
 
     def searched(
         self, modality: Modality, items: RunItems | None = None, *, named: bool = False
@@ -484,15 +489,6 @@ def picture_file(image: str, root: str, added: Path) -> str:
     if uploaded and (added / uploaded[1]).is_file():
         return str(added / uploaded[1])
     return os.path.join(root, image)
-
-
-def _of_modality(index: HammingIndex, modality: Modality, what: str) -> HammingIndex:
-    if index.modality not in (None, modality):
-        raise ValueError(
-            f"{what}: holds codes of the other modality, {index.modality}; put back the file that "
-            "belongs there"
-        )
-    return index
 
 
 def with_fields(

@@ -17,7 +17,6 @@ from toy import toy_data
 
 from pyg_hash import models, transforms
 from pyg_hash.cli import main
-from pyg_hash.cli.evaluate import Verify
 from pyg_hash.datasets import (
     FeatureFile,
     SyntheticCrossModal,
@@ -571,7 +570,7 @@ COMMANDS = [  # words, status, message
     (["encode", "{tmp}/done", "--out={tmp}/o.h5", "--features={tmp}/x.npz"], 2, ".npz is not read"),
     (["encode", "{tmp}/done", "--out={tmp}/o.h5", "--features={tmp}/x.csv"], 2, ".csv is not read"),
     (["encode", "{tmp}/done", "--out={tmp}/o.h5", "--features={tmp}/x.npy"], 2, "give --source"),
-    (["encode", "{tmp}/done", "--out={tmp}/o.h5", "--source=image"], 2, "input: give"),
+    (["encode", "{tmp}/done", "--out={tmp}/o.h5", "--source=image"], 2, "source: says what"),
     (["encode", "{tmp}/done", "--out={tmp}", "--features={tmp}/good.h5"], 1, "out: cannot write"),
     (
         ["encode", "{tmp}/done", "--out={tmp}/o.h5", "--index=flat", "--texts=x"],
@@ -696,11 +695,11 @@ def named(error, message):
     assert not isinstance(error, CorruptFileError) or "damaged" in str(error)
     assert re.search(message, str(error), re.DOTALL), str(error)
 
-    def execute(self):
+    def execute(asked):
         raise error
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Verify, "execute", execute)
+        patch.setattr("pyg_hash.cli.evaluate.verify", execute)
         status, said = quiet(["data", "verify", "x"])
     assert status in (1, 2) and said == f"pyg-hash: error: {error}\n"
     assert said.count("\n") == 1 or "items cannot be encoded" in said  # each on a line of its own

@@ -21,9 +21,8 @@ from PIL import Image
 
 from pyg_hash.cli import catalogue, main
 from pyg_hash.cli.build import load_model
-from pyg_hash.cli.catalogue import Build
 from pyg_hash.cli.command import parse
-from pyg_hash.cli.search import Serve
+from pyg_hash.cli.options import Build, Serve
 from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.datasets.sources import Source
 from pyg_hash.features import load_image

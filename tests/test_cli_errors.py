@@ -13,7 +13,6 @@ import torch
 
 from pyg_hash.cli import main
 from pyg_hash.cli.options import TrainConfig, UsageError
-from pyg_hash.cli.store import ListItems
 from pyg_hash.index import HammingIndex
 from pyg_hash.runs import PARTS, Run
 
@@ -136,10 +135,10 @@ def test_what_the_output_cannot_show_is_escaped_and_a_reader_may_leave(tmp_path,
 
 
 def test_a_pipe_of_somebody_else_that_broke_is_an_error(tmp_path, monkeypatch, capsys):
-    def broken(self):
+    def broken(asked):
         raise BrokenPipeError("the helper of an encoder ended")
 
-    monkeypatch.setattr(ListItems, "execute", broken)
+    monkeypatch.setattr("pyg_hash.cli.store.list_items", broken)
     assert main(["store", "list", str(tmp_path / "a.store")]) == 1
     assert capsys.readouterr().err == "pyg-hash: error: the helper of an encoder ended\n"
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pyg_hash.cli import main
+from pyg_hash.cli.command import COMMANDS
 from pyg_hash.features import BagOfWords
 
 HEAVY = ["torch_geometric", "scipy", "sklearn", "h5py", "matplotlib", "pyarrow", "fastapi"]
@@ -40,7 +41,11 @@ def imported(names, *commands):
 
 
 def test_help_imports_no_torch():
-    assert imported(["torch", "numpy", *HEAVY], ["--help"], ["--version"]) == "[]"
+    asked = [[], *([name] for name in COMMANDS)]
+    groups = {name: kind[1] for name, kind in COMMANDS.items() if isinstance(kind, tuple)}
+    asked += [[name, action] for name, actions in groups.items() for action in actions]
+    helps = [[*words, "--help"] for words in asked]
+    assert imported(["torch", "numpy", *HEAVY], ["--version"], *helps) == "[]"
 
 
 def test_who_decodes_pictures_of_strangers_imports_no_torch():
@@ -59,8 +64,6 @@ def test_search_imports_what_it_needs(taught_run, tmp_path):
 
 
 def test_each_command_has_its_options(capsys):
-    from pyg_hash.cli.command import COMMANDS
-
     for name in COMMANDS:
         with pytest.raises(SystemExit):
             main([name, "--help"])

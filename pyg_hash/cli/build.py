@@ -7,7 +7,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_hash.cli.options import Command, TrainConfig, UsageError, option, say
+from pyg_hash.cli.options import (
+    DataOptions,
+    EncoderOptions,
+    NewItemsOptions,
+    RunOptions,
+    TrainConfig,
+    UsageError,
+)
+from pyg_hash.cli.output import say
 from pyg_hash.features.base import Encoded, OwnEncoder, encode_each
 from pyg_hash.index import CodeStore
 from pyg_hash.models import HashModel
@@ -170,41 +178,20 @@ def check_data(run: Run, dataset: CrossModalDataset, *, force: bool) -> list[str
     return [*leak, f"other data than those of the training: {listed}"]
 
 
-class RunCommand(Command):
-    """A command about a run."""
+def settings_of(asked: RunOptions, run: Run) -> TrainConfig:
+    """The settings of a run, with the place where its data lie now.
 
-    run: str = option(MISSING, "a run folder", ["run"])
-    model: str | None = option(
-        None, "MODULE:CLASS of a model of your own: code that a file names is never run"
-    )
-
-    def settings(self, run: Run) -> TrainConfig:
-        """The settings of the run; a class of somebody's own must be named as an option again."""
-        config = TrainConfig.from_dict(run.config())
-        for name in (f.name for f in fields(self) if f.name in ("model", "dataset")):
-            there, given = getattr(config, name), getattr(self, name)
-            if (is_own(there) or given) and given != there:
-                remedy = (
-                    f", not of {given}" if given else f"; to run that code, add --{name} {there}"
-                )
-                raise UsageError(f"{name}: {run.path} is a run of {there}{remedy}")
-        return config
-
-
-class DataCommand(RunCommand):
-    """A command that reads the data set of a run."""
-
-    data: str | None = option(
-        None, "where the data lie if they have moved: FILE.h5, or the folder of a named data set"
-    )
-    dataset: str | None = option(None, "MODULE:CLASS of a data set of your own, as --model")
-    force: bool = option(False, "go on although the run was trained on other data")
-
-    def settings(self, run: Run) -> TrainConfig:
-        """The settings of the run, with the place where its data lie now."""
-        config = super().settings(run)
-        if self.data is not None:
-            moved: Any = {"dataset" if is_file(config) else "root": self.data}
+    ``UsageError``: a class of somebody's own that is not named as an option again.
+    """
+    config = TrainConfig.from_dict(run.config())
+    for name in ("model", "dataset") if isinstance(asked, DataOptions) else ("model",):
+        there, given = getattr(config, name), getattr(asked, name)
+        if (is_own(there) or given) and given != there:
+            remedy = f", not of {given}" if given else f"; to run that code, add --{name} {there}"
+            raise UsageError(f"{name}: {run.path} is a run of {there}{remedy}")
+    if isinstance(asked, DataOptions):
+        if asked.data is not None:
+            moved: Any = {"dataset" if is_file(config) else "root": asked.data}
             config = replace(config, **moved)
         folder = root_of(config)
         if folder is not None and not Path(folder).is_dir():
@@ -212,13 +199,16 @@ class DataCommand(RunCommand):
                 f"data: there is no folder {folder}, seen from {Path.cwd()}; say where the data of "
                 f"the run lie with --data"
             )
-        return config
+    return config
 
 
-class PictureCommand(RunCommand):
-    """A command that shows the items of a run."""
-
-    images_root: str | None = option(None, "where the pictures of the run lie, if they have moved")
+def with_data(
+    asked: DataOptions, run: Run
+) -> tuple[TrainConfig, HashModel, CrossModalDataset, list[str]]:
+    """Settings, model and data set of a run, and how the data differ from those of the training."""
+    config = settings_of(asked, run)
+    model, dataset = load_model(run, config), build_dataset(config)
+    return config, model, dataset, check_data(run, dataset, force=asked.force)
 
 
 def is_file(config: TrainConfig) -> bool:
@@ -423,55 +413,35 @@ class Coder:
             say(f"{place}note: no word of {text!r} is known; the answer rests on letter groups")
 
 
-class EncoderCommand(RunCommand):
-    """A command that encodes raw items."""
-
-    image_encoder: str | None = option(None, "your own encoder of pictures, MODULE:FUNCTION")
-    text_encoder: str | None = option(None, "your own encoder of texts, MODULE:FUNCTION")
-
-    def own_encoders(self) -> dict[Modality, Any]:
-        """The user's own encoders."""
-        own: dict[Modality, Any] = {}
-        for modality, name in ((IMAGE, self.image_encoder), (TEXT, self.text_encoder)):
-            if name is not None:
-                found = imported(name, "encoder")
-                if not callable(found):
-                    kind = type(found).__name__
-                    raise UsageError(f"encoder: {name} is {kind}, which cannot be called")
-                own[modality] = OwnEncoder(found, name=name)
-        return own
+def own_encoders(asked: EncoderOptions) -> dict[Modality, Any]:
+    """The user's own encoders."""
+    own: dict[Modality, Any] = {}
+    for modality, name in ((IMAGE, asked.image_encoder), (TEXT, asked.text_encoder)):
+        if name is not None:
+            found = imported(name, "encoder")
+            if not callable(found):
+                kind = type(found).__name__
+                raise UsageError(f"encoder: {name} is {kind}, which cannot be called")
+            own[modality] = OwnEncoder(found, name=name)
+    return own
 
 
-class NewItemsCommand(EncoderCommand):
-    """A command about new items, raw ones or features."""
-
-    features: str | None = option(
-        None, "feature vectors: HDF5 (image, text or both) or NPY (with --source)"
-    )
-    force: bool = option(False, "use a store or features although they are of another model")
-    source: Modality | None = option(None, "what the rows of --features are: image or text")
-
-    def check_source(self) -> None:
-        """Raise ``UsageError`` for a ``--source`` of nothing."""
-        if self.source is not None and self.features is None:
-            raise UsageError("source: says what --features holds; give that too")
-
-    def coders(self, run: Run, inputs: list[NewItems]) -> list[Coder]:
-        """What turns each input into codes; all are found before the first starts to work."""
-        own, model = self.own_encoders(), load_model(run, self.settings(run))
-        modalities = [items.modality for items in inputs]
-        if self.features is not None:
-            for items in inputs if not self.force else ():
-                known = run.record().get(f"{items.modality}_encoder") or items.encoder
-                if items.encoder not in ("", known):
-                    raise ValueError(
-                        f"features: those of {items.modality}s in {self.features} are of another "
-                        f"encoder ({items.encoder[:12]}) than the run's ({known[:12]}), and mean "
-                        "something else; encode them with the run's (--images, --texts), or, if "
-                        "you know better, add --force"
-                    )
-            return [Coder(model, m) for m in modalities]
-        return [Coder(model, m, own.get(m) or run.encoder(m)) for m in modalities]
+def coders_of(asked: NewItemsOptions, run: Run, inputs: list[NewItems]) -> list[Coder]:
+    """What turns each input into codes; all are found before the first starts to work."""
+    own, model = own_encoders(asked), load_model(run, settings_of(asked, run))
+    if asked.features is None:
+        kinds = [items.modality for items in inputs]
+        return [Coder(model, kind, own.get(kind) or run.encoder(kind)) for kind in kinds]
+    for items in inputs if not asked.force else ():
+        known = run.record().get(f"{items.modality}_encoder") or items.encoder
+        if items.encoder not in ("", known):
+            raise ValueError(
+                f"features: those of {items.modality}s in {asked.features} are of another encoder "
+                f"({items.encoder[:12]}) than the run's ({known[:12]}), and mean something else; "
+                "encode them with the run's (--images, --texts), or, if you know better, add "
+                "--force"
+            )
+    return [Coder(model, items.modality) for items in inputs]
 
 
 def opened(address: str) -> CodeStore:

@@ -8,7 +8,8 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import asdict, dataclass
+from functools import reduce
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,8 @@ import torch
 from tqdm import tqdm
 
 from pyg_hash.cli.build import Coder, digest_of_model, load_model, recipe_of
-from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_positive, option
-from pyg_hash.cli.search import Serve
-from pyg_hash.cli.train import Train
+from pyg_hash.cli.options import Build, Serve, Train, TrainConfig, UsageError
+from pyg_hash.cli.train import train_run
 from pyg_hash.features import OwnEncoder, named_encoder, words_and_meaning
 from pyg_hash.features.base import Encoded, encode_each
 from pyg_hash.index import HammingIndex
@@ -44,247 +44,215 @@ BATCH = {IMAGE: 32, TEXT: 512}
 _SHOWN = 20
 
 
-class Build(Command):
+def build(asked: Build) -> None:
     """Read, check, encode, train, evaluate and index; what is done is not done again."""
+    from pyg_hash.datasets.sources import open_source
 
-    source: list[str] = option(
-        MISSING,
-        "a folder of pictures; a CSV, TSV, JSON lines or Parquet file; MS-COCO's captions; a "
-        "feature file; or NPY, NPZ, MATLAB or HDF5 files of features",
-        ["source"],
-    )
-    out: str = option(MISSING, "the run folder to write; the same command again goes on with it")
-    image_column: str | None = option(
-        None, "column (or variable) of pictures or their features; '' for none in a table"
-    )
-    text_column: str | None = option(
-        None, "column of texts or their features; '' for none in a table"
-    )
-    label_column: str | None = option(None, "column of labels")
-    id_column: str | None = option(None, "column of ids")
-    label_separator: str | None = option(
-        None, "between several labels of a row, '' where each has one (; or | or ,)"
-    )
-    images_root: str | None = option(None, "folder that the names of pictures are below")
-    encoding: str | None = option(None, "of a CSV or TSV file that is not in UTF-8, e.g. cp1252")
-    image_encoder: str | None = option(
-        None, "efficientnet_lite0, a folder of weights, or MODULE:FUNCTION (efficientnet_lite0)"
-    )
-    text_encoder: str | None = option(
-        None, "static_words, a folder of weights, or MODULE:FUNCTION (words and their meaning)"
-    )
-    num_bits: int = option(64, "length of the codes")
-    train_rows: int = option(20_000, "pairs to train on, at most")
-    epochs: int | None = option(None, "passes over them (60)")
-    skip_bad: bool = option(False, "leave out pictures and texts that cannot be read")
-    seed: int = option(0, "seed of what is drawn, and of the training")
+    recipe_of(TrainConfig(**_training(asked)))
+    for folder in filter(os.path.isdir, asked.source):
+        if Path(asked.out).resolve().is_relative_to(Path(folder).resolve()):
+            raise UsageError(f"out: {asked.out} is in the source {folder}; choose another place")
+    run = Run(Path(asked.out))
+    run.check_place()
+    columns = {role: getattr(asked, f"{role}_column") for role in (IMAGE, TEXT, "label", "id")}
+    more = {n: getattr(asked, n) for n in ("images_root", "encoding", "label_separator")}
+    source = open_source(asked.source, columns=columns, **more)
+    print(f"source: {', '.join(asked.source)}: {len(source):,} rows")
+    for name, how in source.read_as.items():
+        print(f"  {name:<9} {how}")
+    run.lock().release()  # the folder can be written
+    with Lock(run.path / ".build.lock", f"out: {run.path}"):
+        about: dict[str, Any] = {"arguments": arguments_of(asked), "source": digest_of(source)}
+        about["data"] = files.sha256(json.dumps(about))[:12]  # stands in the data too
+        if not _is_done(run, about, source):
+            if not source.problems:  # refuses before the long look
+                Plan.of(source, asked.train_rows, asked.seed)
+            source.states = about["files"] = about.get("files") or states_of(source)
+            source.encoders = _encoders(asked, source)
+            _leave_out(source, asked.skip_bad)
+            plan = Plan.of(source, asked.train_rows, asked.seed)
+            print(plan.text)
+            for modality in plan.sides:
+                how = source.encoders[modality] or "words and what they mean, fitted"
+                if modality not in source.features:
+                    print(f"  {modality} encoder: {how!s:.100}")
+            files.save_json(run.path / BUILD, about)
+            try:
+                _stages(asked, run, source, plan, about["data"])
+            except KeyboardInterrupt:
+                print("stopped; the same command goes on", file=sys.stderr)
+                raise
+        tell(run)
 
-    def _execute(self) -> None:
-        from pyg_hash.datasets.sources import open_source
 
-        check_positive(train_rows=self.train_rows)
-        recipe_of(TrainConfig(**self._training()))
-        for folder in filter(os.path.isdir, self.source):
-            if Path(self.out).resolve().is_relative_to(Path(folder).resolve()):
-                raise UsageError(f"out: {self.out} is in the source {folder}; choose another place")
-        run = Run(Path(self.out))
-        run.check_place()
-        columns = {role: getattr(self, f"{role}_column") for role in (IMAGE, TEXT, "label", "id")}
-        more = {n: getattr(self, n) for n in ("images_root", "encoding", "label_separator")}
-        source = open_source(self.source, columns=columns, **more)
-        print(f"source: {', '.join(self.source)}: {len(source):,} rows")
-        for name, how in source.read_as.items():
-            print(f"  {name:<9} {how}")
-        run.lock().release()  # the folder can be written
-        with Lock(run.path / ".build.lock", f"out: {run.path}"):
-            told = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "out"}
-            about: dict[str, Any] = {"arguments": from_anywhere(told), "source": digest_of(source)}
-            about["data"] = files.sha256(json.dumps(about))[:12]  # stands in the data too
-            if not self._is_done(run, about, source):
-                if not source.problems:  # refuses before the long look
-                    Plan.of(source, self.train_rows, self.seed)
-                source.states = about["files"] = about.get("files") or states_of(source)
-                source.encoders = self._encoders(source)
-                self._leave_out(source)
-                plan = Plan.of(source, self.train_rows, self.seed)
-                print(plan.text)
-                for modality in plan.sides:
-                    how = source.encoders[modality] or "words and what they mean, fitted"
-                    if modality not in source.features:
-                        print(f"  {modality} encoder: {how!s:.100}")
-                files.save_json(run.path / BUILD, about)
-                try:
-                    self._stages(run, source, plan, about["data"])
-                except KeyboardInterrupt:
-                    print("stopped; the same command goes on", file=sys.stderr)
-                    raise
-            tell(run)
+def _training(asked: Build) -> dict[str, Any]:
+    own = {name: getattr(asked, name) for name in ("num_bits", "epochs", "seed")}
+    return {"dataset": str(Path(asked.out) / DATA), "model": "taughthash", **own}
 
-    def _training(self) -> dict[str, Any]:
-        """Settings of the training that do not depend on the source."""
-        own = {name: getattr(self, name) for name in ("num_bits", "epochs", "seed")}
-        return {"dataset": str(Path(self.out) / DATA), "model": "taughthash", **own}
 
-    def _encoders(self, source: Source) -> dict[Modality, Any]:
-        """The encoder of each modality; None for that of texts which is fitted, or for none."""
-        found: dict[Modality, Any] = {}
-        for modality in MODALITIES:
-            ready = source.features.get(modality)
-            name = getattr(self, f"{modality}_encoder")
-            if name is None and modality == IMAGE and ready is None and source.has(IMAGE).any():
-                name = "efficientnet_lite0"
-            if name is None:
-                found[modality] = source.encoders.get(modality)
-            elif ":" in name:
-                function = imported(name, f"{modality}_encoder")
-                found[modality] = OwnEncoder(function, None if ready is None else ready.shape[1])
-            else:
-                found[modality] = named_encoder(name, modality, progress=False)
-        return found
+def _encoders(asked: Build, source: Source) -> dict[Modality, Any]:
+    """The encoder of each modality; None for that of texts which is fitted, or for none."""
+    found: dict[Modality, Any] = {}
+    for modality, name in ((IMAGE, asked.image_encoder), (TEXT, asked.text_encoder)):
+        ready = source.features.get(modality)
+        if name is None and modality == IMAGE and ready is None and source.has(IMAGE).any():
+            name = "efficientnet_lite0"
+        if name is None:
+            found[modality] = source.encoders.get(modality)
+        elif ":" in name:
+            function = imported(name, f"{modality}_encoder")
+            found[modality] = OwnEncoder(function, None if ready is None else ready.shape[1])
+        else:
+            found[modality] = named_encoder(name, modality, progress=False)
+    return found
 
-    def _is_done(self, run: Run, about: dict[str, Any], source: Source) -> bool:
-        """Whether the run is there already, to which ``about`` is fitted.
 
-        ``ValueError``: it is of something else. ``FileExistsError``: what is there is no build's,
-        and would be replaced.
-        """
-        from pyg_hash.datasets.feature_file import open_feature_file, read_about
+def _is_done(run: Run, about: dict[str, Any], source: Source) -> bool:
+    """Whether the run is there already, to which ``about`` is fitted.
 
-        path = run.path / BUILD
-        if not path.is_file():
-            own = *PARTS.values(), DATA, f"{DATA}.encoders", CATALOG, WORK
-            theirs = {*run.strangers(), *(n for n in own if os.path.lexists(run.path / n))}
-            if theirs:
-                raise FileExistsError(
-                    f"out: {run.path} holds {', '.join(sorted(theirs))}, which no build wrote, as "
-                    f"there is no {BUILD}, and this one would replace; choose another folder"
-                )
-            return False
-        if (run.path / WORK).is_symlink():
-            raise FileExistsError(f"out: {run.path / WORK} is a link; remove it, then build again")
-        there = files.load_json(path, dict)
-        if not isinstance(there.get("arguments"), dict) or not isinstance(there.get("files"), list):
-            raise files.CorruptFileError(f"{path}: not what pyg-hash build writes")
-        if (run.path / DATA).is_file():  # before that, all that is there goes by its content
-            changed = [n for n, v in about["arguments"].items() if there["arguments"].get(n) != v]
-            same = not changed and there.get("source") == about["source"]
-            about |= {"data": there.get("data"), "files": states_of(source, there["files"])}
-            if not same or digests_of(about["files"]) != digests_of(there["files"]):
-                what = "the source has changed, or this version reads it otherwise"
-                later = (
-                    f". Rows that came later: pyg-hash encode {run.path} --images DIR (or --texts, "
-                    f"--features FILE) --ids FILE --out {run.catalog_file(IMAGE)} (or text.store), "
-                    "their fields: pyg-hash store update; or POST /api/items of pyg-hash serve"
-                )
-                raise ValueError(
-                    f"out: {run.path} was begun with other settings or data "
-                    f"({', '.join(changed) or what}); choose another folder, or "
-                    f"delete it{later if run.has_catalog and not changed else ''}"
-                )
-            if not run.has_catalog:
-                with open_feature_file(run.path / DATA) as file:
-                    if f"(build {about['data']})" not in (read_about(file) or ""):
-                        raise FileExistsError(
-                            f"out: {run.path / DATA} is not what this build wrote; put that back, "
-                            "or choose another folder"
-                        )
-            if about != there:  # the times of files
-                files.save_json(path, about)
-        if not run.has_catalog:
-            return False
-        gone = [m for m in MODALITIES if not run.catalog_file(m).is_file()]
-        for modality in gone:
-            print(
-                f"{run.catalog_file(modality)} is gone; it is made again, as of the source and "
-                "without what was added, changed or deleted since, which the other one still knows"
+    ``ValueError``: it is of something else. ``FileExistsError``: what is there is no build's, and
+    would be replaced.
+    """
+    from pyg_hash.datasets.feature_file import open_feature_file, read_about
+
+    path = run.path / BUILD
+    if not path.is_file():
+        own = *PARTS.values(), DATA, f"{DATA}.encoders", CATALOG, WORK
+        theirs = {*run.strangers(), *(n for n in own if os.path.lexists(run.path / n))}
+        if theirs:
+            raise FileExistsError(
+                f"out: {run.path} holds {', '.join(sorted(theirs))}, which no build wrote, as "
+                f"there is no {BUILD}, and this one would replace; choose another folder"
             )
-        if not gone:
-            print("all of it is done already")
-        return not gone
-
-    def _leave_out(self, source: Source) -> None:
-        """Look at every row before any work; with ``skip_bad``, leave out what is bad."""
-        bad = list(bad_rows(source))
-        problems = [f"{place}: {text}" for place, text in source.problems.items()]
-        problems += [
-            f"{source.place(row)} ({source.ids[row]!r:.60}): {text}" for row, _, text in bad
-        ]
-        self._refuse(problems, "problems, and nothing was done; mend them, or")
-        for row, modality, _ in bad:
-            for m in MODALITIES if modality is None else [modality]:
-                source.drop(m, row)
-
-    def _refuse(self, problems: list[str], what: str) -> None:
-        """``ValueError`` lists the first problems; with ``skip_bad`` it is printed, if any."""
-        shown = "\n".join(f"  {p}" for p in problems[:_SHOWN] + ["..."] * (len(problems) > _SHOWN))
-        if problems and not self.skip_bad:
+        return False
+    if (run.path / WORK).is_symlink():
+        raise FileExistsError(f"out: {run.path / WORK} is a link; remove it, then build again")
+    there = files.load_json(path, dict)
+    if not isinstance(there.get("arguments"), dict) or not isinstance(there.get("files"), list):
+        raise files.CorruptFileError(f"{path}: not what pyg-hash build writes")
+    if (run.path / DATA).is_file():  # before that, all that is there goes by its content
+        changed = [n for n, v in about["arguments"].items() if there["arguments"].get(n) != v]
+        same = not changed and there.get("source") == about["source"]
+        about |= {"data": there.get("data"), "files": states_of(source, there["files"])}
+        if not same or digests_of(about["files"]) != digests_of(there["files"]):
+            what = "the source has changed, or this version reads it otherwise"
+            later = (
+                f". Rows that came later: pyg-hash encode {run.path} --images DIR (or --texts, "
+                f"--features FILE) --ids FILE --out {run.catalog_file(IMAGE)} (or text.store), "
+                "their fields: pyg-hash store update; or POST /api/items of pyg-hash serve"
+            )
             raise ValueError(
-                f"source: {len(problems)} {what} leave these out with --skip_bad\n{shown}"
+                f"out: {run.path} was begun with other settings or data "
+                f"({', '.join(changed) or what}); choose another folder, or "
+                f"delete it{later if run.has_catalog and not changed else ''}"
             )
-        if problems:
-            print(f"left out: {len(problems)}\n{shown}")
-
-    def _stages(self, run: Run, source: Source, plan: Plan, mark: str) -> None:
-        """Features of the drawn rows, the training, the codes of all."""
-        from pyg_hash.datasets.feature_file import stored_encoder
-
-        dataset = run.path / DATA
-        if TEXT in plan.sides and TEXT not in source.features and source.encoders[TEXT] is None:
-            if dataset.is_file():
-                fitted = stored_encoder(dataset, TEXT)
-            else:
-                train = plan.splits["train"]
-                fitted = words_and_meaning([source.texts[row] or "" for row in train])
-            source.encoders[TEXT] = fitted
-        if not dataset.is_file():
-            self._write_data(dataset, source, plan, mark)
-        if not run.has("metrics"):
-            begun, rate = (run.path / CHECKPOINT).is_file(), 1.0 if plan.labels else 0.0
-            own = {**self._training(), "label_rate": rate, "out": str(run.path)}
-            Train(**own, resume=begun or run.has("model")).train()
-        write_catalog(run, source, plan, load_model(run))
-        shutil.rmtree(run.path / WORK, ignore_errors=True)
-
-    def _write_data(self, path: Path, source: Source, plan: Plan, mark: str) -> None:
-        from pyg_hash.datasets import write_feature_file
-
-        rows, found = plan.rows, dict[Modality, Any]()
-        kept, bad = np.ones(len(rows), bool), []
-        for m in plan.sides:
-            if m in source.features:
-                found[m] = source.rows(m, rows)
-                continue
-            items, encoder = [source.items(m)[row] for row in rows], source.encoders[m]
-            parts = list(in_shards(path.parent / WORK, m, source, rows.tolist(), encoder, encoder))
-            lost = {start + i: text for start, part in parts for i, text in part.problems.items()}
-            bad += [f"{m} {items[place]!r:.80}: {text}" for place, text in lost.items()]
-            if len(lost) == len(items):
-                raise ValueError(f"source: none of its {m}s can be encoded; the first: {bad[0]}")
-            values = torch.cat([part.values for _, part in parts if part.values is not None])
-            found[m] = values.new_zeros(len(rows), values.size(1))
-            found[m][np.setdiff1d(np.arange(len(rows)), [*lost])] = values
-            kept[[*lost]] = False
-        self._refuse(bad, "items cannot be encoded;")
-        rows, features = rows[kept], {m: x[kept] for m, x in found.items()}
-        splits: dict[str, Any] = {name: np.isin(rows, own) for name, own in plan.splits.items()}
-        alone = features[plan.sides[0]]
-        labels: Any = None
-        if plan.labels:
-            lists = [source.labels[row] for row in rows]
-            labels = [own[0] for own in lists] if all(len(own) == 1 for own in lists) else lists
-        images = [source.images[row] for row in rows]
-        write_feature_file(
-            path,
-            image=features.get(IMAGE, alone),
-            text=features.get(TEXT, alone),
-            labels=labels,
-            ids=[source.ids[row] for row in rows],
-            texts=[source.texts[row] for row in rows],
-            image_paths=[p and os.path.relpath(p, path.parent) for p in images],
-            about=f"rows of {', '.join(Path(name).name for name in self.source)} (build {mark})",
-            **{f"{m}_encoder": source.encoders[m] for m in plan.sides},
-            **splits,
+        if not run.has_catalog:
+            with open_feature_file(run.path / DATA) as file:
+                if f"(build {about['data']})" not in (read_about(file) or ""):
+                    raise FileExistsError(
+                        f"out: {run.path / DATA} is not what this build wrote; put that back, or "
+                        "choose another folder"
+                    )
+        if about != there:  # the times of files
+            files.save_json(path, about)
+    if not run.has_catalog:
+        return False
+    gone = [m for m in MODALITIES if not run.catalog_file(m).is_file()]
+    for modality in gone:
+        print(
+            f"{run.catalog_file(modality)} is gone; it is made again, as of the source and "
+            "without what was added, changed or deleted since, which the other one still knows"
         )
+    if not gone:
+        print("all of it is done already")
+    return not gone
+
+
+def _leave_out(source: Source, skip_bad: bool) -> None:
+    """Look at every row before any work; with ``skip_bad``, leave out what is bad."""
+    bad = list(bad_rows(source))
+    problems = [f"{place}: {text}" for place, text in source.problems.items()]
+    problems += [f"{_named(source, row)}: {text}" for row, _, text in bad]
+    _refuse(problems, "problems, and nothing was done; mend them, or", skip_bad)
+    for row, modality, _ in bad:
+        for m in MODALITIES if modality is None else [modality]:
+            source.drop(m, row)
+
+
+def _named(source: Source, row: int) -> str:
+    return f"{source.place(row)} ({source.ids[row]!r:.60})"
+
+
+def _refuse(problems: list[str], what: str, skip_bad: bool) -> None:
+    """``ValueError`` lists the first problems; with ``skip_bad`` it is printed, if any."""
+    shown = "\n".join(f"  {p}" for p in problems[:_SHOWN] + ["..."] * (len(problems) > _SHOWN))
+    if problems and not skip_bad:
+        raise ValueError(f"source: {len(problems)} {what} leave these out with --skip_bad\n{shown}")
+    if problems:
+        print(f"left out: {len(problems)}\n{shown}")
+
+
+def _stages(asked: Build, run: Run, source: Source, plan: Plan, mark: str) -> None:
+    """Features of the drawn rows, the training, the codes of all."""
+    from pyg_hash.datasets.feature_file import stored_encoder
+
+    dataset = run.path / DATA
+    if TEXT in plan.sides and TEXT not in source.features and source.encoders[TEXT] is None:
+        if dataset.is_file():
+            fitted = stored_encoder(dataset, TEXT)
+        else:
+            train = plan.splits["train"]
+            fitted = words_and_meaning([source.texts[row] or "" for row in train])
+        source.encoders[TEXT] = fitted
+    if not dataset.is_file():
+        _write_data(asked, dataset, source, plan, mark)
+    if not run.has("metrics"):
+        begun, rate = (run.path / CHECKPOINT).is_file(), 1.0 if plan.labels else 0.0
+        own = {**_training(asked), "label_rate": rate, "out": str(run.path)}
+        train_run(Train(**own, resume=begun or run.has("model")))
+    write_catalog(run, source, plan, load_model(run))
+    shutil.rmtree(run.path / WORK, ignore_errors=True)
+
+
+def _write_data(asked: Build, path: Path, source: Source, plan: Plan, mark: str) -> None:
+    """The feature file that the training reads; ``mark`` tells that this build wrote it."""
+    from pyg_hash.datasets import write_feature_file
+
+    found, bad = dict[Modality, tuple[Any, Any]](), list[str]()  # rows, and their features
+    for m in plan.sides:
+        if m in source.features:
+            found[m] = plan.rows, source.rows(m, plan.rows)
+            continue
+        rows, encoder = plan.rows.tolist(), source.encoders[m]
+        parts = list(in_shards(path.parent / WORK, m, source, rows, encoder, encoder))
+        lost = [one for part in parts for one in part.problems.items()]
+        bad += [f"{m} {source.items(m)[row]!r:.80}: {text}" for row, text in lost]
+        if len(lost) == len(rows):
+            raise ValueError(f"source: none of its {m}s can be encoded; the first: {bad[0]}")
+        values = torch.cat([part.values for part in parts if part.values is not None])
+        found[m] = [row for part in parts for row in part.kept], values
+    _refuse(bad, "items cannot be encoded;", asked.skip_bad)
+    rows = reduce(np.intersect1d, [own for own, _ in found.values()])
+    features = {m: x[np.isin(own, rows)] for m, (own, x) in found.items()}
+    splits: dict[str, Any] = {name: np.isin(rows, own) for name, own in plan.splits.items()}
+    alone = features[plan.sides[0]]
+    labels: Any = None
+    if plan.labels:
+        lists = [source.labels[row] for row in rows]
+        labels = [own[0] for own in lists] if all(len(own) == 1 for own in lists) else lists
+    images = [source.images[row] for row in rows]
+    write_feature_file(
+        path,
+        image=features.get(IMAGE, alone),
+        text=features.get(TEXT, alone),
+        labels=labels,
+        ids=[source.ids[row] for row in rows],
+        texts=[source.texts[row] for row in rows],
+        image_paths=[p and os.path.relpath(p, path.parent) for p in images],
+        about=f"rows of {', '.join(Path(name).name for name in asked.source)} (build {mark})",
+        **{f"{m}_encoder": source.encoders[m] for m in plan.sides},
+        **splits,
+    )
 
 
 @dataclass
@@ -367,13 +335,15 @@ class Plan:
         return np.unique(np.concatenate([*self.splits.values()]))
 
 
-def from_anywhere(told: dict[str, Any]) -> dict[str, Any]:
-    """Options with absolute paths, so that the command is the same in any folder."""
-    found = {**told, "source": [os.path.abspath(path) for path in told.get("source", ())]}
+def arguments_of(asked: Build) -> dict[str, Any]:
+    """The options but ``out``, with absolute paths: the command is the same in any folder."""
+    found = asdict(asked)
+    del found["out"]
+    found["source"] = [*map(os.path.abspath, asked.source)]
     for name in ("images_root", "image_encoder", "text_encoder"):
-        named = (told.get(name) or "").lower() in ("efficientnet_lite0", "static_words")
-        if not named and os.path.isdir(told.get(name) or ""):
-            found[name] = os.path.abspath(told[name])
+        is_named = (found[name] or "").lower() in ("efficientnet_lite0", "static_words")
+        if not is_named and os.path.isdir(found[name] or ""):
+            found[name] = os.path.abspath(found[name])
     return found
 
 
@@ -444,32 +414,31 @@ def in_shards(
     rows: Sequence[int],
     encode: Callable[[Any], Any],
     of: Any,
-) -> Iterator[tuple[int, Encoded]]:
-    """What items come to, some at a time, and where these begin; in files, so never made twice.
+) -> Iterator[Encoded]:
+    """What rows come to, some at a time, by their numbers; in files, so never made twice.
 
     ``of`` is the encoder, or what else tells one way of encoding from another.
     """
-    items = [source.items(name)[row] for row in rows]
-    digests = [source.states[row].split()[-1:] for row in rows] if name == IMAGE else []
     told = of
     if hasattr(of, "settings"):
         told = of.name if isinstance(of, OwnEncoder) else json.dumps(of.settings(), default=str)
     title = "pictures encoded" if name == IMAGE else "texts encoded"
-    with tqdm(total=len(items), desc=title, unit="", delay=1) as bar:
-        for start in range(0, len(items), SHARD[name]):
-            part = items[start : start + SHARD[name]]
-            which = json.dumps(part), *chain(*digests[start : start + SHARD[name]])
-            path = folder / f"{name}-{files.sha256(told, *which)[:20]}.safetensors"
+    with tqdm(total=len(rows), desc=title, unit="", delay=1) as bar:
+        for start in range(0, len(rows), SHARD[name]):
+            some = rows[start : start + SHARD[name]]
+            part = [source.items(name)[row] for row in some]
+            digests = [source.states[row].split()[-1:] for row in some] if name == IMAGE else []
+            which = files.sha256(told, json.dumps(part), *chain(*digests))
+            path = folder / f"{name}-{which[:20]}.safetensors"
             try:
-                tensors, problems = files.load_tensors(path)
+                tensors, about = files.load_tensors(path)
+                values, problems = tensors.get("values"), about
             except (FileNotFoundError, files.CorruptFileError):  # of one who was killed, or damaged
                 found = encode_each(encode, part, batch_size=BATCH[name])
                 save_shard(path, found)
-            else:
-                lost = {int(row): text for row, text in problems.items()}
-                kept = [row for row in range(len(part)) if row not in lost]
-                found = Encoded(tensors.get("values"), kept, lost)
-            yield start, found
+                values, problems = found.values, found.problems
+            lost = {some[int(place)]: text for place, text in problems.items()}
+            yield Encoded(values, [row for row in some if row not in lost], lost)
             bar.update(len(part))
 
 
@@ -546,13 +515,11 @@ def relaxed_codes(
     yield known, coder.relax(features)
     rest = np.setdiff1d(np.flatnonzero(there), known).tolist()
     of = digest_of_model(model) + modality
-    for start, found in in_shards(run.path / WORK, modality, source, rest, coder, of):
-        for number, problem in found.problems.items():
-            row = rest[start + number]
-            named = f"{source.place(row)} ({source.ids[row]!r:.60})"
-            print(f"not indexed: {modality} of {named}: {problem}")
+    for found in in_shards(run.path / WORK, modality, source, rest, coder, of):
+        for row, problem in found.problems.items():
+            print(f"not indexed: {modality} of {_named(source, row)}: {problem}")
         if found.values is not None:
-            yield [rest[start + place] for place in found.kept], found.values
+            yield found.kept, found.values
 
 
 def tell(run: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import copy
 import gc
+import inspect
 import io
 import json
 import os
@@ -14,8 +15,7 @@ import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import dropwhile
 from pathlib import Path
@@ -25,44 +25,36 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, s
 from yaml import YAMLError
 
 from pyg_hash import __version__
+from pyg_hash.cli import options
+from pyg_hash.cli.options import Options, UsageError
+from pyg_hash.cli.output import say
 from pyg_hash.utils.optional import imported
-from pyg_hash.utils.settings import SettingError as UsageError
 from pyg_hash.utils.settings import check_yaml, is_own
 from pyg_hash.utils.signals import Stopped, stoppable
 
-COMMANDS: dict[str, tuple[str | dict[str, tuple[str, str]], str]] = {
-    "build": ("catalogue:Build", "from a folder, a table or features to a run that finds it all"),
-    "train": ("train:Train", "train a model and write a run folder"),
-    "evaluate": ("evaluate:Evaluate", "evaluate a run again: mAP in all four directions"),
-    "encode": ("encode:Encode", "codes of new pictures, texts or features"),
-    "search": ("search:Search", "nearest items of a run to a text or a picture"),
-    "export": ("encode:Export", "encoders or codes as files for other programs"),
-    "report": ("evaluate:Report", "one HTML page about a run: accuracy, gallery, curves, codes"),
-    "serve": ("search:Serve", "a search page for a run in the browser, with a JSON API"),
+COMMANDS: dict[str, type[Options] | tuple[str, dict[str, type[Options]]]] = {
+    "build": options.Build,
+    "train": options.Train,
+    "evaluate": options.Evaluate,
+    "encode": options.Encode,
+    "search": options.Search,
+    "export": options.Export,
+    "report": options.Report,
+    "serve": options.Serve,
     "store": (
+        "List, delete or change the items of a store.",
         {
-            "list": ("store:ListItems", "print items"),
-            "delete": ("store:DeleteItems", "delete items"),
-            "update": ("store:UpdateItems", "change fields of items"),
+            "list": options.ListItems,
+            "delete": options.DeleteItems,
+            "update": options.UpdateItems,
         },
-        "list, delete or change the items of a store",
     ),
     "data": (
-        {
-            "check": ("evaluate:Check", "report on a feature file"),
-            "import": (
-                "evaluate:Import",
-                "a feature file from MATLAB, HDF5, NPY or NPZ files of other projects",
-            ),
-            "verify": ("evaluate:Verify", "read stored files whole and compare their checksums"),
-        },
-        "look into a feature file, or whether stored files are whole",
+        "Look into a feature file, or whether stored files are whole.",
+        {"check": options.Check, "import": options.Import, "verify": options.Verify},
     ),
 }
-"""Name -> class, in ``pyg_hash.cli``, or the same of its actions, and help.
-
-Only the one that is asked for is imported. The docstring of an action is its longer help.
-"""
+"""Name -> what it can be asked; or what it is for, and the same of its actions."""
 
 
 _load_yaml = get_loader("yaml")
@@ -73,15 +65,11 @@ def _without_aliases(text: str) -> Any:
     return _load_yaml(text)
 
 
-def _class(place: str) -> Any:
-    return imported(f"pyg_hash.cli.{place}", "command")
+_MAPPINGS = {"model_options", "graph_options", "dataset_options", "loader_options"}
+_MAPPINGS |= {"scaling", "optimizer", "lr"}
 
 
-_MAPPINGS = "model_options|graph_options|dataset_options|loader_options|scaling|optimizer|lr"
-
-
-@cache
-def build_parser(command: str, of: str = "") -> tuple[ArgumentParser, ArgumentParser | None]:
+def build_parser(command: str, of: str) -> tuple[ArgumentParser, ArgumentParser | None]:
     """The parser of ``pyg-hash``, and that of one subcommand, the only one with options.
 
     Of a command with actions it is that of the action ``of``.
@@ -96,24 +84,26 @@ def build_parser(command: str, of: str = "") -> tuple[ArgumentParser, ArgumentPa
     commands = parser.add_subcommands(dest="command", metavar="COMMAND")
     wanted = None
 
-    def added(to: Any, name: str, text: str, more: str | None) -> ArgumentParser:
-        sub = ArgumentParser(description=more, exit_on_error=False)
+    def added(to: Any, name: str, about: str) -> ArgumentParser:
+        first, _, more = inspect.cleandoc(about).partition("\n\n")
+        sub = ArgumentParser(description=more or first, exit_on_error=False)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        to.add_subcommand(name, sub, help=text)
+        to.add_subcommand(name, sub, help=first[0].lower() + first[1:].rstrip("."))
         return sub
 
-    for name, (kind, text) in COMMANDS.items():
-        sub = added(commands, name, text, text[0].upper() + text[1:] + ".")
+    for name, kind in COMMANDS.items():
+        about, actions = kind if isinstance(kind, tuple) else (str(kind.__doc__), {})
+        sub = added(commands, name, about)
         if name != command:
             continue
         wanted = sub  # its options come now: jsonargparse wants outer levels first
-        if isinstance(kind, str):
-            _class(kind).add_arguments(sub)
+        if not isinstance(kind, tuple):
+            kind.add_arguments(sub)
             continue
-        actions = sub.add_subcommands(dest="action", metavar="ACTION")
-        for action, (place, text) in kind.items():
-            inner = added(actions, action, text, _class(place).__doc__)
-            _class(place).add_arguments(inner)
+        into = sub.add_subcommands(dest="action", metavar="ACTION")
+        for action, one in actions.items():
+            inner = added(into, action, str(one.__doc__))
+            one.add_arguments(inner)
             wanted = inner if action == of else wanted
     return parser, wanted
 
@@ -121,13 +111,13 @@ def build_parser(command: str, of: str = "") -> tuple[ArgumentParser, ArgumentPa
 def parse(argv: Sequence[str]) -> Namespace:
     """Parse a command line; ``UsageError``, of one line, for what it does not know."""
     command, action, *_ = [*dropwhile(lambda word: word not in COMMANDS, argv), "", ""]
-    kind = COMMANDS[command][0] if command else ""
-    action = "" if isinstance(kind, str) or action not in kind else action
+    kind = COMMANDS.get(command)
+    action = action if isinstance(kind, tuple) and action in kind[1] else ""
     parser, own_parser = build_parser(command, action)
     if not argv:
         parser.print_help(sys.stderr)
         raise UsageError(f"a command is missing; use one of {', '.join(COMMANDS)}")
-    argv, deep = _apart(argv) if command == "train" else (argv, [])
+    argv, dotted = _apart(argv) if command == "train" else (argv, [])
     try:
         args = parser.parse_args(list(argv))
         if args.command == "train" and args.train.resume and args.train.out:
@@ -151,8 +141,17 @@ def parse(argv: Sequence[str]) -> Namespace:
             asked = f"{command} {action}".strip()
             message += f"; '{asked}' knows {', '.join(o for o in known if '+' not in o)}"
         raise UsageError(message) from error
-    if deep:
-        _put(args.train, deep)
+    for (name, *path, last), value in dotted:
+        whole = args.train[name] if isinstance(args.train[name], dict) else {}
+        holder = args.train[name] = copy.deepcopy(whole)  # it may be the parser's own default
+        for key in path:
+            if isinstance(holder, dict) and holder.get(key) is None:
+                holder[key] = {}
+            holder = holder[key] if isinstance(holder, dict) else None
+        if not isinstance(holder, dict):
+            asked = ".".join([name, *path, last])
+            raise UsageError(f"--{asked}: another option gives a value in the place of these")
+        holder[last] = value
     for name in ("model", "dataset") if args.command == "train" else ():
         own = args.train[name]
         if is_own(own) and own not in [word.removeprefix(f"--{name}=") for word in argv]:
@@ -160,52 +159,38 @@ def parse(argv: Sequence[str]) -> Namespace:
     return args
 
 
-Deep = tuple[str, list[str], Any]  # an option as it was given, its names, its value
+def _apart(argv: Sequence[str]) -> tuple[list[str], list[tuple[list[str], Any]]]:
+    """Words for the parser, files first, as what stands later wins; and keys of mappings.
 
-
-def _apart(argv: Sequence[str]) -> tuple[list[str], list[Deep]]:
-    """Options two levels deep stand apart, as the parser keeps the last; files come first."""
-    found, deep, words, files = list[str](), list[Deep](), [*argv], list[str]()
+    Of ``--model_options.weights.a 1`` these are ``["model_options", "weights", "a"]`` and 1.
+    """
+    at = argv.index("train") + 1
+    found, files, dotted, words = list[str](), list[str](), list[Any](), [*argv[at:]]
     while words and words[0] != "--":
-        word = words.pop(0)
-        if re.match("--config(=|$)", word):
-            files += [word, *words[: "=" not in word]]  # what stands later wins
-            del words[: "=" not in word]
+        option, equal, value = words.pop(0).partition("=")
+        names = option.removeprefix("--").split(".")
+        is_of_mapping = option.startswith("--") and names[0] in _MAPPINGS
+        if option != "--config" and not is_of_mapping:
+            found.append(option + equal + value)
             continue
-        named = re.fullmatch(rf"--((?:{_MAPPINGS})(?:\.\w+)*)(=.*)?", word, re.DOTALL)
-        if named is None or (named[2] is None and (not words or words[0].startswith("--"))):
-            found.append(word)
+        if not equal and words and not words[0].startswith("--"):
+            equal, value = "=", words.pop(0)
+        if option == "--config":
+            files.append(option + equal + value)
             continue
-        value: Any = named[2][1:] if named[2] else words.pop(0)
-        names = named[1].split(".")
-        deep = [one for one in deep if one[1][: len(names)] != names]  # this one is of the whole
-        if len(names) < 3:
-            found += [word] if named[2] else [word, value]
+        made: Any = value
         try:
-            value = _without_aliases(value)
+            made = _without_aliases(value) if value else value
         except (YAMLError, LookupError, ValueError) as error:
             # a text, but not if it meant to be a mapping
             if str(error).endswith(" twice"):
-                raise UsageError(f"--{named[1]}: {error}") from error
-        if len(names) > 2:
-            deep.append((word, names, value))
-    at = found.index("train") + 1
-    return [*found[:at], *files, *found[at:], *words], deep
-
-
-def _put(args: Namespace, deep: list[Deep]) -> None:
-    """Give options two levels deep their places among what a file or other options say."""
-    for option in {names[0] for _, names, _ in deep}:
-        args[option] = copy.deepcopy(args[option])  # may be the parser's own default
-    for word, (*path, last), value in deep:
-        holder: Any = args
-        for key in path:
-            if isinstance(holder, dict | Namespace) and holder.get(key) is None:
-                holder[key] = {}
-            holder = holder[key] if isinstance(holder, dict | Namespace) else None
-        if not isinstance(holder, dict) or isinstance(holder.get(last), dict):
-            raise UsageError(f"{word}: another option gives a value in the place of these")
-        holder[last] = value
+                raise UsageError(f"{option}: {error}") from error
+        if len(names) > 1 and equal:
+            dotted.append((names, made))
+        else:
+            dotted = [one for one in dotted if one[0][0] != names[0]]  # this one is of the whole
+            found.append(option + equal + value)
+    return [*argv[:at], *files, *found, *words], dotted
 
 
 def _plain(message: str) -> str:
@@ -238,14 +223,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         codecs.register_error("pyg_hash.escaped", _escaped)
         sys.stdout.reconfigure(errors="pyg_hash.escaped")
     try:
-        with _uncollected_imports():
-            args = parse(argv)
+        args = parse(argv)
+        kind, own = COMMANDS[args.command], args[args.command]
+        if isinstance(kind, tuple):
+            kind, own = kind[1][own.action], own[own.action]
+        asked, command = kind.of(own), _imported(kind.does)
         with warnings.catch_warnings(), stoppable():
             _show_ours_in_one_line()
-            kind, own = COMMANDS[args.command][0], args[args.command]
-            if not isinstance(kind, str):
-                kind, own = kind[own.action][0], own[own.action]
-            status: int = _class(kind).of(own).execute()
+            status: int = command(asked) or 0
             if sys.stdout is not None:
                 sys.stdout.flush()
             return status
@@ -279,17 +264,18 @@ def _reader_left() -> bool:
     return left
 
 
-@contextmanager
-def _uncollected_imports() -> Iterator[None]:
-    """No garbage collection while torch is imported, nor later of what that made.
+def _imported(place: str) -> Callable[[Any], int | None]:
+    """The function of a command.
 
-    Looking for garbage among what stays is a seventh of the time of a cold ``pyg-hash search``.
+    No garbage is collected while torch is imported, nor later of what that made: looking for it
+    among what stays is a seventh of the time of a cold ``pyg-hash search``.
     """
     cold = "torch" not in sys.modules and gc.isenabled()
     if cold:
         gc.disable()
     try:
-        yield
+        command: Callable[[Any], int | None] = imported(f"pyg_hash.cli.{place}", "command")
+        return command
     finally:
         if cold:
             gc.freeze()
@@ -298,7 +284,6 @@ def _uncollected_imports() -> Iterator[None]:
 
 def _show_ours_in_one_line() -> None:
     """Show each warning about somebody's data or files once, without the place in our code."""
-    from pyg_hash.cli.options import say
     from pyg_hash.utils.checksums import UncheckedWarning
     from pyg_hash.utils.oddities import OddDataWarning
 

@@ -1,42 +1,39 @@
-"""Options of the command line and settings of a training: a field of a dataclass is one option."""
+"""What each command can be asked: a field of a dataclass is one option. No torch, for --help."""
 
 from __future__ import annotations
 
 import os
-import re
-import sys
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal, Self, dataclass_transform, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
-from pyg_hash.utils.checks import check_each, check_positive_int
-from pyg_hash.utils.files import check_folder, check_writable
 from pyg_hash.utils.settings import SettingError
 
-_ENDS = 1 << 16
 _PLACES = {"run", "out", "path", "file", "files", "source", "store"}
+_POSITIVE = {"accumulate", "checkpoint_every", "k", "oversample", "points", "queries", "threads"}
+_POSITIVE |= {"train_rows"}
 UsageError = SettingError  # the command line asks for something that does not exist; exit status 2
 
 
 def option(default: Any, text: str, names: Sequence[str] = ()) -> Any:
     """A field that is an option: default or ``MISSING``, help text, names if not ``--FIELD``."""
-    metadata = {"help": text, "names": names}
+    metadata = {"help": text, "names": names, "default": default}
     if isinstance(default, dict | list):
-        return field(default_factory=type(default), metadata=metadata)
+        return field(default_factory=default.copy, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 @dataclass(frozen=True)
-class Command(ABC):
-    """A subcommand; subclasses are dataclasses of their options."""
+class Options:
+    """The options of a command; subclasses are dataclasses of them, their docstrings its help."""
 
-    def __init_subclass__(cls) -> None:
+    does = ""  #: module, in ``pyg_hash.cli``, and function that take them
+
+    def __init_subclass__(cls, does: str = "") -> None:
+        cls.does = does
         dataclass(frozen=True, kw_only=True)(cls)
 
     @classmethod
@@ -44,93 +41,39 @@ class Command(ABC):
         """Declare the options."""
         hints = get_type_hints(cls)
         for f in fields(cls):
-            names = f.metadata["names"] or [f"--{f.name}"]
-            how: dict[str, Any] = {"type": hints[f.name], "help": f.metadata["help"]}
+            names, default = f.metadata["names"] or [f"--{f.name}"], f.metadata["default"]
+            how: dict[str, Any] = {"type": hints[f.name]}
             if f.type == "bool":
-                how = {"action": "store_true", "help": f.metadata["help"]}
-            elif f.default is not MISSING or f.default_factory is not MISSING:
-                made = f.default_factory
-                how["default"] = f.default if made is MISSING else made()
+                how = {"action": "store_true"}
+            elif hints[f.name] == list[str]:
+                how = {"type": str, "nargs": "+" if default is MISSING else "*"}
+            if default is not MISSING:
+                how["default"] = default
             elif names[0].startswith("-"):
                 how["required"] = True
-            if hints[f.name] == list[str]:
-                how |= {"type": str, "nargs": "*" if "default" in how else "+"}
-            parser.add_argument(*names, **how)
+            parser.add_argument(*names, help=f.metadata["help"], **how)
 
     @classmethod
     def of(cls, args: Namespace) -> Self:
-        """The command with the options of a parsed command line; ``UsageError``: no such place."""
+        """The options of a parsed command line; ``UsageError`` for what none can be."""
         values = {f.name: args[f.name] for f in fields(cls)}
-        if values.get("images_root") == "":  # a variable of a script that is not set
-            values["images_root"] = None
-        check_folder(values.get("images_root"), "images_root")
         for name, value in values.items():
             if value in ("", [""]) and name in _PLACES:  # it would be the current folder
                 raise UsageError(f"{name}: is empty; name a file or folder")
             if isinstance(value, str) and "\0" in value:
                 raise UsageError(f"{name}: contains a NUL character; remove it")
+            if name == "images_root" and value is not None:
+                values[name] = value or None  # a variable of a script that is not set
+                if value and not os.path.isdir(value):
+                    raise NotADirectoryError(f"{name}: {value} is no folder")
+            if name in _POSITIVE and value is not None and value < 1:
+                raise UsageError(f"{name}: expected a positive integer, got {value}")
+            if name == "seed" and value is not None and not 0 <= value < 1 << 63:
+                raise UsageError(f"seed: expected an integer from 0 to 2**63 - 1, got {value}")
         return cls(**values)
 
-    def execute(self) -> int:
-        """Do what the class says; the exit status."""
-        return self._execute() or 0
 
-    @abstractmethod
-    def _execute(self) -> int | None: ...
-
-
-def check_positive(**values: int) -> None:
-    """Raise ``UsageError`` unless all are positive integers."""
-    try:
-        check_each(check_positive_int, **values)
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error)) from error
-
-
-def say(text: str) -> None:
-    """Tell people something on the standard error: the standard output is the answer alone."""
-    print(f"pyg-hash: {text}", file=sys.stderr)
-
-
-_OURS = {  # what the first or last bytes of a file hold that a command wrote
-    "encode": rb"\A\x89HDF(?!.*(pyg_hash\.features|num_bits)\0).*model\0.*[0-9a-f]{64}",
-    "import": rb"\A\x89HDF.*pyg_hash\.features\0",
-    "report": rb'<meta name="generator" content="pyg_hash ',
-    "onnx": rb"num_features",
-    "npz": rb"codes\.npy.*ids\.npy.*num_bits\.npy",
-    "h5": rb"\A\x89HDF.*num_bits\0",
-    "parquet": rb"\APAR1.*num_bits.*model.*PAR1\Z",
-    "csv": rb'\Aid,code[^\n]*\n(\Z|("([^"]|"")*"|[^,"\n]*),[01]+[,\r\n])',
-    "faiss": rb"\AIB(M2|xF)",  # says no more than that it is a binary index
-    "pgvector": rb"\A-- codes of \d+ bits, of the model ",
-}
-_OURS |= {"milvus": _OURS["parquet"], "ids": rb"[ \t]{64}\n\Z"}
-
-
-def check_out(path: str | Path, kind: str) -> None:
-    """See that ``--out`` can be written: before the work, not after it.
-
-    ``OSError``: it cannot. ``UsageError``: what is there is not an earlier one of its kind.
-    """
-    if kind == "faiss":
-        check_out(f"{path}.ids.json", "ids")
-    try:
-        check_writable(path)
-        with suppress(FileNotFoundError), open(path, "rb") as file:
-            some = file.read(_ENDS)
-            file.seek(max(_ENDS, file.seek(0, os.SEEK_END) - _ENDS))
-            some += file.read()
-            if some and not re.search(_OURS[kind], some, re.DOTALL):
-                raise UsageError(
-                    f"out: {path} is there already, and no earlier one of this command; give "
-                    "another name, or remove it"
-                )
-    except OSError as error:
-        raise OSError(f"out: cannot write to {path} ({error.strerror or error})") from error
-
-
-@dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Options):
     """Everything that decides the codes of a run; the help texts are the documentation."""
 
     dataset: str = option(
@@ -209,3 +152,314 @@ class TrainConfig:
                 f"config: {', '.join(unknown)} not known; use some of {', '.join(names)}"
             )
         return cls(**values)
+
+
+class Train(TrainConfig, does="train:train"):
+    """Train a model and write a run folder."""
+
+    out: str = option(MISSING, "the run folder to write")
+    resume: bool = option(False, "go on with the run in --out")
+    checkpoint_every: int = option(10, "epochs between checkpoints, which a power cut may cost")
+    device: Literal["cpu", "cuda"] = option("cpu", "where to train: cpu or cuda")
+
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
+        """Declare the options, and ``--config``, a file of them."""
+        text = "settings in YAML; options override them"
+        parser.add_argument("--config", action="config", help=text)
+        super().add_arguments(parser)
+
+
+class Build(Options, does="catalogue:build"):
+    """From a folder, a table or features to a run that finds it all."""
+
+    source: list[str] = option(
+        MISSING,
+        "a folder of pictures; a CSV, TSV, JSON lines or Parquet file; MS-COCO's captions; a "
+        "feature file; or NPY, NPZ, MATLAB or HDF5 files of features",
+        ["source"],
+    )
+    out: str = option(MISSING, "the run folder to write; the same command again goes on with it")
+    image_column: str | None = option(
+        None, "column (or variable) of pictures or their features; '' for none in a table"
+    )
+    text_column: str | None = option(
+        None, "column of texts or their features; '' for none in a table"
+    )
+    label_column: str | None = option(None, "column of labels")
+    id_column: str | None = option(None, "column of ids")
+    label_separator: str | None = option(
+        None, "between several labels of a row, '' where each has one (; or | or ,)"
+    )
+    images_root: str | None = option(None, "folder that the names of pictures are below")
+    encoding: str | None = option(None, "of a CSV or TSV file that is not in UTF-8, e.g. cp1252")
+    image_encoder: str | None = option(
+        None, "efficientnet_lite0, a folder of weights, or MODULE:FUNCTION (efficientnet_lite0)"
+    )
+    text_encoder: str | None = option(
+        None, "static_words, a folder of weights, or MODULE:FUNCTION (words and their meaning)"
+    )
+    num_bits: int = option(64, "length of the codes")
+    train_rows: int = option(20_000, "pairs to train on, at most")
+    epochs: int | None = option(None, "passes over them (60)")
+    skip_bad: bool = option(False, "leave out pictures and texts that cannot be read")
+    seed: int = option(0, "seed of what is drawn, and of the training")
+
+
+class RunOptions(Options):
+    """A command about a run."""
+
+    run: str = option(MISSING, "a run folder", ["run"])
+    model: str | None = option(
+        None, "MODULE:CLASS of a model of your own: code that a file names is never run"
+    )
+
+
+class DataOptions(RunOptions):
+    """A command that reads the data set of a run."""
+
+    data: str | None = option(
+        None, "where the data lie if they have moved: FILE.h5, or the folder of a named data set"
+    )
+    dataset: str | None = option(None, "MODULE:CLASS of a data set of your own, as --model")
+    force: bool = option(False, "go on although the run was trained on other data")
+
+
+class PictureOptions(RunOptions):
+    """A command that shows the items of a run."""
+
+    images_root: str | None = option(None, "where the pictures of the run lie, if they have moved")
+
+
+class EncoderOptions(RunOptions):
+    """A command that encodes raw items."""
+
+    image_encoder: str | None = option(None, "your own encoder of pictures, MODULE:FUNCTION")
+    text_encoder: str | None = option(None, "your own encoder of texts, MODULE:FUNCTION")
+
+
+class NewItemsOptions(EncoderOptions):
+    """A command about new items, raw ones or features."""
+
+    features: str | None = option(
+        None, "feature vectors: HDF5 (image, text or both) or NPY (with --source)"
+    )
+    force: bool = option(False, "use a store or features although they are of another model")
+    source: Literal["image", "text"] | None = option(
+        None, "what the rows of --features are: image or text"
+    )
+
+    def __post_init__(self) -> None:
+        if self.source is not None and self.features is None:
+            raise UsageError("source: says what --features holds; give that too")
+
+
+class Evaluate(DataOptions, does="evaluate:evaluate"):
+    """Evaluate a run again: mAP in all four directions."""
+
+    split: Literal["query", "val"] = option("query", "query or val")
+    topk: int | None = option(None, "rank cut (default: all)")
+    ties: str = option("expected", "expected, index, optimistic or pessimistic")
+    denominator: str = option("hits", "hits, min_k_R, R or dcmh")
+    relevance: str = option("y", "labels that relevant items share, e.g. subgroup (of Emoji)")
+    device: Literal["cpu", "cuda"] = option("cpu", "where to encode: cpu or cuda")
+    json: bool = option(False, "print JSON instead of a table")
+
+
+class Encode(NewItemsOptions, does="encode:encode"):
+    """Codes of new pictures, texts or features."""
+
+    images: str | None = option(None, "a folder of pictures, or a pattern: 'a/*.png', 'a/**/*.png'")
+    texts: str | None = option(None, "a text file in UTF-8, one text a line")
+    out: str = option(
+        MISSING,
+        "the HDF5 file to write; or a store, new or not, to put the codes into: NAME.store, "
+        "NAME.lance, NAME.db or http://HOST:PORT",
+    )
+    index: str | None = option(
+        None, "how a new NAME.store looks codes up: flat, multiindex, ivf or hnsw (flat)"
+    )
+    ids: str | None = option(
+        None, "a text file in UTF-8, the id of each item a line (paths, texts, ids of the file)"
+    )
+    relaxed: bool = option(
+        False, "keep relaxed codes too, for rescoring: float16 in HDF5, int8 in a new NAME.store"
+    )
+    strict: bool = option(False, "write nothing if an item cannot be encoded")
+
+
+class SearchOptions(EncoderOptions, PictureOptions):
+    """A command that searches a run, or a store of its model's codes."""
+
+    store: str | None = option(
+        None,
+        "search there instead of in the run: what encode --out wrote, or one of yours: NAME.store, "
+        "NAME.lance, NAME.db or http://HOST:PORT (Milvus)",
+    )
+    force: bool = option(False, "use a store or features although they are of another model")
+    rescore: Literal["auto", "none"] = option(
+        "auto",
+        "auto: order the nearest by the query's real-valued code against the items' relaxed codes, "
+        "or their bits where they have none (a score); none: by distance alone",
+    )
+    oversample: int = option(
+        4, "how many of the nearest to rescore, times -k (25 at least), and all ties"
+    )
+
+
+class Search(SearchOptions, NewItemsOptions, does="search:search"):
+    """Nearest items of a run to a text or a picture."""
+
+    text: str | None = option(None, "search with these words")
+    image: str | None = option(None, "search with this picture")
+    modality: Literal["image", "text"] | None = option(
+        None, "which codes to search, image or text (default: not those of the query)"
+    )
+    where: str | None = option(
+        None, "only items with such fields: \"year >= 2005 and labels has 'cat'\""
+    )
+    k: int = option(10, "number of answers", ["-k", "--k"])
+    json: bool = option(False, "print one JSON object a query, each in a line, instead of tables")
+
+
+class Serve(SearchOptions, does="search:serve"):
+    """A search page for a run in the browser, with a JSON API."""
+
+    host: str = option(
+        "127.0.0.1", "address to listen at; 0.0.0.0 lets the network in, without encryption"
+    )
+    port: int = option(8765, "0 takes a free one and prints it")
+    threads: int = option(2, "searches that run at a time")
+    token_file: str | None = option(
+        None, "file with a token, in one line: who sends it may add and delete"
+    )
+    private: bool = option(False, "let nobody search without the token either")
+    rate: float | None = option(
+        None, "requests a second of one client, 0 for any (50 where the network is let in, else 0)"
+    )
+    proxy: str | None = option(None, "address of your proxy, whose X-Forwarded-For is believed")
+    log: str | None = option(
+        None,
+        "file for the access log, in JSON lines; - for the standard error, which is where it goes "
+        "if the network is let in",
+    )
+
+
+class Export(PictureOptions, does="encode:export"):
+    """Encoders or codes as files for other programs."""
+
+    run: str = option(MISSING, "a run folder, or a store: NAME.store, NAME.lance, ...", ["run"])
+    to: Literal["onnx", "faiss", "parquet", "npz", "csv", "h5", "pgvector", "milvus"] = option(
+        MISSING,
+        "onnx: a run's encoders, from features to codes; faiss: for read_index_binary; pgvector: "
+        "SQL; milvus: Parquet for its bulk insert, or with an address for --out a new collection; "
+        "the others: plain files",
+    )
+    out: str | None = option(
+        None,
+        "the folder of a run's two files (default: RUN/export), the file of a store's; of milvus "
+        "also NAME.db or http://HOST:PORT",
+    )
+
+
+class Report(DataOptions, PictureOptions, does="evaluate:report"):
+    """One HTML page about a run: accuracy, gallery, curves, codes."""
+
+    others: list[str] = option([], "further runs, for a page that compares them", ["others"])
+    out: str | None = option(
+        None, "the page to write (default: RUN/report.html, or RUN/comparison.html)"
+    )
+    queries: int = option(4, "queries in the gallery")
+    points: int = option(500, "items in the t-SNE maps")
+    seed: int = option(0, "seed of what is drawn at random")
+
+
+class StoreOptions(Options):
+    """A command about a store."""
+
+    store: str = option(
+        MISSING,
+        "NAME.store, NAME.lance, NAME.db or http://HOST:PORT; or a run that build made, whose two "
+        "stores are listed as one and change alike",
+        ["store"],
+    )
+
+
+class ListItems(StoreOptions, does="store:list_items"):
+    """Print items.
+
+    Ids and fields of items, all or some.
+    """
+
+    where: str | None = option(None, "only these: \"year >= 2005 and labels has 'cat'\"")
+    start: int = option(0, "how many to leave out")
+    limit: int = option(20, "how many to print at most")
+    json: bool = option(False, "print one JSON object an item, each in a line")
+
+
+class DeleteItems(StoreOptions, does="store:delete_items"):
+    """Delete items.
+
+    By id, or all that pass a filter.
+    """
+
+    ids: str | None = option(None, "a text file in UTF-8, an id a line")
+    where: str | None = option(None, "all of these: \"labels has 'cat'\"")
+
+
+class UpdateItems(StoreOptions, does="store:update_items"):
+    """Change fields of items.
+
+    The codes of the items stay, and fields that the file does not name.
+    """
+
+    metadata: str = option(
+        MISSING,
+        "FILE.csv or FILE.jsonl with the column id and some of the fields; in CSV an empty cell is "
+        "a missing value, and lists are JSON or separated by ;",
+    )
+
+
+class Check(Options, does="evaluate:check"):
+    """Report on a feature file.
+
+    Shapes, types, ranges, NaN, duplicates, label balance, split overlap.
+    """
+
+    file: str = option(MISSING, "a feature file in HDF5", ["file"])
+
+
+class Import(Options, does="evaluate:import_data"):
+    """A feature file from MATLAB, HDF5, NPY or NPZ files of other projects.
+
+    Names and layouts of the field are known (IAll, I_tr, VDatabase, caption, ...).
+
+    What is guessed is printed. Pickles are refused.
+    """
+
+    files: list[str] = option(MISSING, "what belongs together: .mat .h5 .npy .npz .json", ["files"])
+    out: str = option(MISSING, "the feature file to write, FILE.h5")
+    image: str | None = option(None, "variable of the pictures' features or pixels, or FILE:NAME")
+    text: str | None = option(None, "variable of the texts' features")
+    labels: str | None = option(None, "variable of the labels")
+    texts: str | None = option(None, "variable of the raw texts")
+    image_paths: str | None = option(None, "variable of the picture files")
+    ids: str | None = option(None, "variable of the ids")
+    class_names: str | None = option(None, "variable of the names of the classes")
+    train: str | None = option(None, "training rows: variable of row numbers or mask, START:STOP")
+    query: str | None = option(None, "rows that ask, the same")
+    database: str | None = option(None, "rows that are searched, the same")
+    val: str | None = option(None, "rows that are held out, the same")
+    images_root: str | None = option(None, "folder of the pictures, where no array holds features")
+    seed: int = option(0, "seed of the queries that are drawn where no split is named")
+
+
+class Verify(Options, does="evaluate:verify"):
+    """Read stored files whole and compare their checksums.
+
+    Runs, models, stores, feature files, exported codes: whether every byte is what was written.
+
+    Also whether the files of a run belong together.
+    """
+
+    path: str = option(MISSING, "a file, or a folder: a run, a data set, a store", ["path"])

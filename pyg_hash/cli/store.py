@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import MISSING
 from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
 from pyg_hash.cli import build
-from pyg_hash.cli.options import Command, UsageError, option, say
+from pyg_hash.cli.options import DeleteItems, ListItems, UpdateItems, UsageError
+from pyg_hash.cli.output import cell, printed, say
 from pyg_hash.index import CodeStore
 from pyg_hash.index.columns import field_value
 from pyg_hash.runs import CATALOG, Run
@@ -27,108 +27,74 @@ _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 _WORDS = {bool: "true or false", int: "an integer", float: "a number"}
 
 
-class StoreCommand(Command):
-    """A command about a store."""
+def list_items(asked: ListItems) -> None:
+    """Print items, and how many there are."""
+    if asked.start < 0 or asked.limit < 0:
+        raise UsageError("start, limit: expected 0 or more")
+    with ExitStack() as opened:
+        stores = {kind: opened.enter_context(each) for kind, each in at(asked.store).items()}
+        where, end = (asked.where or "").strip() or None, asked.start + asked.limit
+        # of what only the second has, so many are among its first
+        found = chain(*(store.list(where, 0, end).tolist() for store in stores.values()))
+        items: dict[Any, Any] = dict.fromkeys([*dict.fromkeys(found)][asked.start : end])
+        for store in stores.values():
+            ids = [name for name, here in zip(items, store.contains([*items]), strict=True) if here]
+            columns = {"id": ids, **store.metadata(ids)}
+            items |= zip(ids, zip(*columns.values(), strict=True), strict=True)
+        rows = [row for row in items.values() if row]
+        of = "" if where is None else "of those that pass the filter, "
+        every = " and ".join(f"{len(store):,} items{kind}" for kind, store in stores.items())
+        said = f"{len(rows):,} {of}of {every}"
+    if not asked.json:
+        print(printed([*columns], [[*map(cell, row)] for row in rows]), said, sep="\n")
+        return
+    for row in rows:
+        print(json_text(dict(zip(columns, row, strict=True)), ensure_ascii=False))
+    say(said)  # not among the objects
 
-    store: str = option(
-        MISSING,
-        "NAME.store, NAME.lance, NAME.db or http://HOST:PORT; or a run that build made, whose two "
-        "stores are listed as one and change alike",
-        ["store"],
-    )
+
+def delete_items(asked: DeleteItems) -> None:
+    """Delete items, of a run in both stores."""
+    if (asked.ids is None) == (asked.where is None):
+        raise UsageError("items: give either --ids FILE or --where FILTER")
+    with to_change(asked.store, "delete") as (stores, engine):
+        if asked.ids is None:
+            names = [*chain(*(store.list(asked.where, limit=None).tolist() for store in stores))]
+        else:
+            lines = enumerate(lines_of(asked.ids), 1)
+            names = [id_of(stores[0], line, f"ids: {asked.ids}:{n}") for n, line in lines]
+        names, kinds = [*dict.fromkeys(names)], [""]
+        # counted first: meanwhile others may add to a run
+        counts = [(sum(store.contains(names)), len(store)) for store in stores]
+        if engine is None:
+            stores[0].remove(names)
+            stores[0].save()
+        else:
+            kinds = [f"{modality}: " for modality in engine.indexes]
+            engine.remove(names)
+        for kind, (gone, count) in zip(kinds, counts, strict=True):
+            print(f"{kind}{gone:,} of {count:,} items deleted")
 
 
-class ListItems(StoreCommand):
-    """Ids and fields of items, all or some."""
-
-    where: str | None = option(None, "only these: \"year >= 2005 and labels has 'cat'\"")
-    start: int = option(0, "how many to leave out")
-    limit: int = option(20, "how many to print at most")
-    json: bool = option(False, "print one JSON object an item, each in a line")
-
-    def _execute(self) -> None:
-        if self.start < 0 or self.limit < 0:
-            raise UsageError("start, limit: expected 0 or more")
-        with ExitStack() as opened:
-            stores = {kind: opened.enter_context(each) for kind, each in at(self.store).items()}
-            where, end = (self.where or "").strip() or None, self.start + self.limit
-            # of what only the second has, so many are among its first
-            found = chain(*(store.list(where, 0, end).tolist() for store in stores.values()))
-            items: dict[Any, Any] = dict.fromkeys([*dict.fromkeys(found)][self.start : end])
-            for store in stores.values():
-                ids = [
-                    name for name, here in zip(items, store.contains([*items]), strict=True) if here
-                ]
-                columns = {"id": ids, **store.metadata(ids)}
-                items |= zip(ids, zip(*columns.values(), strict=True), strict=True)
-            rows = [row for row in items.values() if row]
-            of = "" if where is None else "of those that pass the filter, "
-            every = " and ".join(f"{len(store):,} items{kind}" for kind, store in stores.items())
-            said = f"{len(rows):,} {of}of {every}"
-        if not self.json:
-            print(printed([*columns], [[*map(cell, row)] for row in rows]), said, sep="\n")
+def update_items(asked: UpdateItems) -> None:
+    """Change fields of items, of a run in both stores."""
+    with to_change(asked.store, "update") as ((store, *_), engine):
+        given = list(rows_of(asked.metadata, store))
+        if engine is not None:
+            new = {row.pop("id"): row for row in given}
+            if len(new) < len(given):
+                raise ValueError(f"metadata: {asked.metadata}: an id is given twice")
+            engine.update(new)
+            print(f"{len(new):,} items changed, in each store that has them")
             return
-        for row in rows:
-            print(json_text(dict(zip(columns, row, strict=True)), ensure_ascii=False))
-        say(said)  # not among the objects
-
-
-class DeleteItems(StoreCommand):
-    """By id, or all that pass a filter."""
-
-    ids: str | None = option(None, "a text file in UTF-8, an id a line")
-    where: str | None = option(None, "all of these: \"labels has 'cat'\"")
-
-    def _execute(self) -> None:
-        if (self.ids is None) == (self.where is None):
-            raise UsageError("items: give either --ids FILE or --where FILTER")
-        with to_change(self.store, "delete") as (stores, engine):
-            if self.ids is None:
-                found = [store.list(self.where, limit=None).tolist() for store in stores]
-                names = [*chain(*found)]
-            else:
-                lines = enumerate(lines_of(self.ids), 1)
-                names = [id_of(stores[0], line, f"ids: {self.ids}:{n}") for n, line in lines]
-            names, kinds = [*dict.fromkeys(names)], [""]
-            # counted first: meanwhile others may add to a run
-            counts = [(sum(store.contains(names)), len(store)) for store in stores]
-            if engine is None:
-                stores[0].remove(names)
-                stores[0].save()
-            else:
-                kinds = [f"{modality}: " for modality in engine.indexes]
-                engine.remove(names)
-            for kind, (gone, count) in zip(kinds, counts, strict=True):
-                print(f"{kind}{gone:,} of {count:,} items deleted")
-
-
-class UpdateItems(StoreCommand):
-    """The codes of the items stay, and fields that the file does not name."""
-
-    metadata: str = option(
-        MISSING,
-        "FILE.csv or FILE.jsonl with the column id and some of the fields; in CSV an empty cell is "
-        "a missing value, and lists are JSON or separated by ;",
-    )
-
-    def _execute(self) -> None:
-        with to_change(self.store, "update") as ((store, *_), engine):
-            given = list(rows_of(self.metadata, store))
-            if engine is not None:
-                new = {row.pop("id"): row for row in given}
-                if len(new) < len(given):
-                    raise ValueError(f"metadata: {self.metadata}: an id is given twice")
-                engine.update(new)
-                print(f"{len(new):,} items changed, in each store that has them")
-                return
-            groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-            for row in given:
-                groups.setdefault(tuple(row), []).append(row)
-            for names, rows in groups.items():
-                columns = {name: [row[name] for row in rows] for name in names}
-                store.update(columns.pop("id"), columns)
-            store.save()
-            print(f"{len(given):,} of {len(store):,} items changed")
+        groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        for row in given:
+            groups.setdefault(tuple(row), []).append(row)
+        for names, rows in groups.items():
+            columns = {name: [row[name] for row in rows] for name in names}
+            store.update(columns.pop("id"), columns)
+        store.save()
+        print(f"{len(given):,} of {len(store):,} items changed")
 
 
 def at(address: str) -> dict[str, CodeStore]:
@@ -185,21 +151,6 @@ def alone(address: str) -> Iterator[None]:
             pass
     with Lock(before.with_name(f".{before.name}.lock"), f"store: {folder}", 5.0):
         yield
-
-
-def cell(value: Any, width: int = 40) -> str:
-    """A value as one short line."""
-    text = "; ".join(value) if isinstance(value, list) else "-" if value is None else str(value)
-    text = " ".join(text.split())
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def printed(names: list[str], rows: list[list[str]], right: Collection[str] = ()) -> str:
-    """Cells below the names of their columns, aligned."""
-    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
-    signs = [">" if name in right else "<" for name in names]
-    form = "  ".join(f"{{:{sign}{width}}}" for sign, width in zip(signs, widths, strict=True))
-    return "\n".join(form.format(*line).rstrip() for line in (names, *rows))
 
 
 def lines_of(path: str) -> list[str]:

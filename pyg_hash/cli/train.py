@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from jsonargparse import ArgumentParser
+from typing import TYPE_CHECKING, Any
 
 from pyg_hash.cli import build
-from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_positive, option
+from pyg_hash.cli.options import Train, TrainConfig, UsageError
 from pyg_hash.index import HammingIndex
 from pyg_hash.models import HashModel
 from pyg_hash.models.batches import unshared
@@ -30,108 +28,94 @@ if TYPE_CHECKING:
     from pyg_hash.datasets import CrossModalDataset
 
 
-class Train(TrainConfig, Command):
-    """Train and report."""
+def train(asked: Train) -> None:
+    """Train, and report."""
+    if command := Run(Path(asked.out)).build_command():
+        raise UsageError(
+            f"out: {asked.out} is a run of pyg-hash build, which train does not finish; go on "
+            f"with: {command}"
+        )
+    try:
+        train_run(asked)
+    except KeyboardInterrupt:
+        print(f"stopped; go on with: pyg-hash train --out {asked.out} --resume", file=sys.stderr)
+        raise
 
-    out: str = option(MISSING, "the run folder to write")
-    resume: bool = option(False, "go on with the run in --out")
-    checkpoint_every: int = option(10, "epochs between checkpoints, which a power cut may cost")
-    device: Literal["cpu", "cuda"] = option("cpu", "where to train: cpu or cuda")
 
-    @classmethod
-    def add_arguments(cls, parser: ArgumentParser) -> None:
-        """Declare the options, and ``--config``, a file of them."""
-        text = "settings in YAML; options override them"
-        parser.add_argument("--config", action="config", help=text)
-        super().add_arguments(parser)
+def train_run(asked: Train) -> None:
+    """The stages: data set, training, items and encoders, index, metrics; what is done stays.
 
-    def _execute(self) -> None:
-        if command := Run(Path(self.out)).build_command():
-            raise UsageError(
-                f"out: {self.out} is a run of pyg-hash build, which train does not finish; go on "
-                f"with: {command}"
-            )
-        try:
-            self.train()
-        except KeyboardInterrupt:
-            print(f"stopped; go on with: pyg-hash train --out {self.out} --resume", file=sys.stderr)
-            raise
+    Under ``torchrun`` all processes train, and the first one does the rest.
+    """
+    from pyg_hash.metrics import evaluate
+    from pyg_hash.training.ranks import Ranks, process_group
 
-    def train(self) -> None:
-        """The stages: data set, training, items and encoders, index, metrics; what is done stays.
-
-        Under ``torchrun`` all processes train, and the first one does the rest.
-        """
-        from pyg_hash.metrics import evaluate
-        from pyg_hash.training.ranks import Ranks, process_group
-
-        with process_group(self.device) as device, ExitStack() as held:
-            ranks = Ranks.on(device)
-            config = TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
-            config = build.with_defaults(config)
-            recipe = build.recipe_of(config)
-            check_settings(config, recipe, ranks.size)  # before any work
-            check_positive(checkpoint_every=self.checkpoint_every)
-            run = Run(Path(self.out))
+    with process_group(asked.device) as device, ExitStack() as held:
+        ranks = Ranks.on(device)
+        config = TrainConfig(**{f.name: getattr(asked, f.name) for f in fields(TrainConfig)})
+        config = build.with_defaults(config)
+        recipe = build.recipe_of(config)
+        check_settings(config, recipe, ranks.size)  # before any work
+        run = Run(Path(asked.out))
+        if ranks.is_main:
+            if asked.resume and not run.has("config"):
+                raise UsageError(
+                    f"resume: {run.path} holds no run; check --out, or leave out --resume to "
+                    "start one"
+                )
+            if not asked.resume:  # one of an earlier version may be there
+                run.check_place()
+            held.enter_context(run.lock())
+            Run.create(run.path, asdict(config), resume=asked.resume)
+        dataset = ranks.in_turn(lambda: build.build_dataset(config))
+        data = dataset[0]
+        if ranks.is_main:
+            if rows := run.rows() if asked.resume else None:
+                build.check_data(run, dataset, force=False)
+            run.keep_rows(rows or build.rows_of(dataset))
+            if not run.has("items"):  # sooner than the training: encoders may not be there
+                _save_items(run, dataset, data)
+        data = data.to(device)
+        if ranks.agree(run.has("model")):
+            model = build.load_model(run, config).to(device)
+        else:
+            model = recipe.model(data)
+            stored_config(model.config)  # what no file can hold is said before the training
+            of, callbacks = "", list[Any]()
+            if ranks.is_main:  # a feature file may have moved
+                settings = {**run.config(), "dataset": Path(config.dataset).name}
+                of = sha256(run.record()["data"], json.dumps(settings))
+            with ExitStack() as stops:
+                if recipe.epochs is not None:
+                    callbacks.append(OfRun(of))
+                    if ranks.size == 1:  # else all stop at once
+                        check = stops.enter_context(stop_after("epoch"))
+                        callbacks.append(lambda *row: check())
+                history = recipe.fit(
+                    model,
+                    data,
+                    precision=config.precision,
+                    accumulate=config.accumulate,
+                    checkpoint=run.path / CHECKPOINT,
+                    checkpoint_every=asked.checkpoint_every,
+                    resume=asked.resume,
+                    callbacks=callbacks,
+                )
             if ranks.is_main:
-                if self.resume and not run.has("config"):
-                    raise UsageError(
-                        f"resume: {run.path} holds no run; check --out, or leave out --resume to "
-                        "start one"
-                    )
-                if not self.resume:  # one of an earlier version may be there
-                    run.check_place()
-                held.enter_context(run.lock())
-                Run.create(run.path, asdict(config), resume=self.resume)
-            dataset = ranks.in_turn(lambda: build.build_dataset(config))
-            data = dataset[0]
-            if ranks.is_main:
-                if rows := run.rows() if self.resume else None:
-                    build.check_data(run, dataset, force=False)
-                run.keep_rows(rows or build.rows_of(dataset))
-                if not run.has("items"):  # sooner than the training: encoders may not be there
-                    _save_items(run, dataset, data)
-            data = data.to(device)
-            if ranks.agree(run.has("model")):
-                model = build.load_model(run, config).to(device)
-            else:
-                model = recipe.model(data)
-                stored_config(model.config)  # what no file can hold is said before the training
-                of, callbacks = "", list[Any]()
-                if ranks.is_main:  # a feature file may have moved
-                    settings = {**run.config(), "dataset": Path(config.dataset).name}
-                    of = sha256(run.record()["data"], json.dumps(settings))
-                with ExitStack() as stops:
-                    if recipe.epochs is not None:
-                        callbacks.append(OfRun(of))
-                        if ranks.size == 1:  # else all stop at once
-                            check = stops.enter_context(stop_after("epoch"))
-                            callbacks.append(lambda *row: check())
-                    history = recipe.fit(
-                        model,
-                        data,
-                        precision=config.precision,
-                        accumulate=config.accumulate,
-                        checkpoint=run.path / CHECKPOINT,
-                        checkpoint_every=self.checkpoint_every,
-                        resume=self.resume,
-                        callbacks=callbacks,
-                    )
-                if ranks.is_main:
-                    if history:
-                        run.keep_history(history)
-                    run.note(model=model.digest())  # the same one, if this stops before it is saved
-                    run.save_folder("model", model.save)
-            if not ranks.is_main:
-                return
-            save_indexes(run, model, data)
-            evaluation = evaluate(model, data)
-            record, values = run.record(), evaluation.to_dict()
-            run.add_metrics("query", values, model=record["model"], data=record["data"])
-            print(evaluation)
-            if not dataset.num_classes:
-                print("the data have no labels, so there is no mAP")
-            print(f"run folder: {run.path}")
+                if history:
+                    run.keep_history(history)
+                run.note(model=model.digest())  # of the same one, if this stops before it is saved
+                run.save_folder("model", model.save)
+        if not ranks.is_main:
+            return
+        save_indexes(run, model, data)
+        evaluation = evaluate(model, data)
+        record, values = run.record(), evaluation.to_dict()
+        run.add_metrics("query", values, model=record["model"], data=record["data"])
+        print(evaluation)
+        if not dataset.num_classes:
+            print("the data have no labels, so there is no mAP")
+        print(f"run folder: {run.path}")
 
 
 class OfRun:
@@ -165,7 +149,6 @@ def check_settings(config: TrainConfig, recipe: Recipe, processes: int) -> None:
 
     build.dataset_class(config)
     _ = recipe.transforms  # options of the graph
-    check_positive(accumulate=config.accumulate)
     if config.patience is not None:
         declared = False
         if build.is_file(config):
