@@ -254,8 +254,8 @@ def pictures(where: str) -> NewItems:
             )
     if not found:
         raise FileNotFoundError(f"images: no picture in {where}; give a folder or a pattern")
-    places = [_printable(path) for path in found]
-    ids = [_printable(os.path.abspath(path)) for path in found]
+    places = [printable(path) for path in found]
+    ids = [printable(os.path.abspath(path)) for path in found]
     wrong = "its name is not valid UTF-8; rename it"
     problems = {row: wrong for row, path in enumerate(found) if places[row] != path}
     return NewItems(IMAGE, found, ids, places, problems)
@@ -272,7 +272,7 @@ def _once(paths: list[str]) -> tuple[list[str], list[str]]:
     return kept, [path for path in paths if os.path.dirname(path) not in first]
 
 
-def _printable(path: str) -> str:
+def printable(path: str) -> str:
     """A path, with signs in place of bytes that are no text."""
     return path.encode("utf-8", "backslashreplace").decode("utf-8")
 

@@ -16,7 +16,7 @@ import torch
 from pyg_hash.cli import build
 from pyg_hash.cli.options import Encode, Export, UsageError
 from pyg_hash.cli.output import check_out, say
-from pyg_hash.cli.store import alone, lines_of
+from pyg_hash.cli.store import alone, lines_of, run_around
 from pyg_hash.features.base import Encoded
 from pyg_hash.index import CodeStore, HammingIndex
 from pyg_hash.index.export import FORMATS
@@ -101,7 +101,7 @@ def encode(asked: Encode) -> None:
             more = f", {len(found.problems)} skipped" if found.problems else ""
             where = asked.out
             if store is not None:
-                known = _put(asked, store, run, items, found, digest)
+                known = _put(asked, store, items, found, digest)
                 more += f", {known} replaced" if known else ""
                 where += f" ({len(store)} items)"
             print(f"{items.modality}: {len(found.kept)} codes{bits}{more} -> {where}")
@@ -154,12 +154,12 @@ def _store(asked: Encode, model: HashModel, items: build.NewItems) -> CodeStore:
 
 
 def _put(
-    asked: Encode, store: CodeStore, run: Run, items: build.NewItems, found: Encoded, digest: str
+    asked: Encode, store: CodeStore, items: build.NewItems, found: Encoded, digest: str
 ) -> int:
     """Put codes into a store, and save; how many items were there before."""
     assert found.values is not None
     names, own = [items.ids[row] for row in found.kept], found.values
-    kept = _kept(asked, items, found.kept, run) if asked.features is None else {}
+    kept = _kept(asked, items, found.kept) if asked.features is None else {}
     kept = {name: values for name, values in kept.items() if store.fields.get(name) is str}
     present = store.contains(names) if kept else []
     at = [row for row, known in enumerate(present) if known]
@@ -182,13 +182,13 @@ def _put(
     return count
 
 
-def _kept(asked: Encode, items: build.NewItems, rows: list[int], run: Run) -> dict[str, list[str]]:
+def _kept(asked: Encode, items: build.NewItems, rows: list[int]) -> dict[str, list[str]]:
     """What a store with such a field keeps of raw items, in a catalogue as ``build`` does."""
     values: list[str] = [items.values[row] for row in rows]
     if items.modality == TEXT:
         return {TEXT: values}
-    values = [os.path.abspath(p).encode(errors="backslashreplace").decode() for p in values]
-    if run.has_catalog and Path(asked.out).resolve().parent == (run.path / CATALOG).resolve():
+    values = [build.printable(os.path.abspath(path)) for path in values]
+    if (run := run_around(asked.out)) is not None:
         root = run.pictures_root()
         inside = [root != "" and Path(path).is_relative_to(root) for path in values]
         if not all(inside):

@@ -236,6 +236,7 @@ class EncoderOptions(RunOptions):
 
     image_encoder: str | None = option(None, "your own encoder of pictures, MODULE:FUNCTION")
     text_encoder: str | None = option(None, "your own encoder of texts, MODULE:FUNCTION")
+    force: bool = option(False, "use a store or features although they are of another model")
 
 
 class NewItemsOptions(EncoderOptions):
@@ -244,7 +245,6 @@ class NewItemsOptions(EncoderOptions):
     features: str | None = option(
         None, "feature vectors: HDF5 (image, text or both) or NPY (with --source)"
     )
-    force: bool = option(False, "use a store or features although they are of another model")
     source: Literal["image", "text"] | None = option(
         None, "what the rows of --features are: image or text"
     )
@@ -296,7 +296,6 @@ class SearchOptions(EncoderOptions, PictureOptions):
         "search there instead of in the run: what encode --out wrote, or one of yours: NAME.store, "
         "NAME.lance, NAME.db or http://HOST:PORT (Milvus)",
     )
-    force: bool = option(False, "use a store or features although they are of another model")
     rescore: Literal["auto", "none"] = option(
         "auto",
         "auto: order the nearest by the query's real-valued code against the items' relaxed codes, "

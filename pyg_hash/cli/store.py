@@ -97,29 +97,33 @@ def update_items(asked: UpdateItems) -> None:
         print(f"{len(given):,} of {len(store):,} items changed")
 
 
+def run_at(address: str) -> Run | None:
+    """The built run at an address, which may be that of its catalogue."""
+    path = Path(address)
+    run = Run(path.parent if path.name == CATALOG else path)
+    return run if run.has_catalog else None
+
+
+def run_around(store: str) -> Run | None:
+    """The built run whose catalogue has the store at an address."""
+    folder = Path(store).resolve().parent
+    return run_at(str(folder)) if folder.name == CATALOG else None
+
+
 def at(address: str) -> dict[str, CodeStore]:
     """The store at an address; or a run's two, by what they are called."""
-    run = run_at(Path(address))
-    if run.has_catalog:
-        run = Run.open(run.path, need=("config",))
-        return {f" ({modality})": run.catalog(modality) for modality in MODALITIES}
-    return {"": build.opened(address)}
-
-
-def run_at(path: Path) -> Run:
-    """What may be a run at an address, which may be that of its catalogue."""
-    return Run(path.parent if path.name == CATALOG else path)
+    if (run := run_at(address)) is None:
+        return {"": build.opened(address)}
+    Run.open(run.path, need=("config",))
+    return {f" ({modality})": run.catalog(modality) for modality in MODALITIES}
 
 
 @contextmanager
 def to_change(address: str, what: str) -> Iterator[tuple[list[CodeStore], SearchEngine | None]]:
     """The store at an address; or a run's two, and the engine that changes them alike."""
-    path = Path(address)
-    run = run_at(path)
-    if not run.has_catalog:
-        run = Run(path.parent.parent)
-        if run.has_catalog and path.parent.name == CATALOG:
-            say(f"note: the other store stays; to change both: pyg-hash store {what} {run.path}")
+    if (run := run_at(address)) is None:
+        if both := run_around(address):
+            say(f"note: the other store stays; to change both: pyg-hash store {what} {both.path}")
         with alone(address), build.opened(address) as store:
             yield [store], None
         return
@@ -140,16 +144,14 @@ def alone(address: str) -> Iterator[None]:
 
     What a killed process left half done of a change of both is taken back first.
     """
-    folder = Path(address).resolve().parent
-    run = Run(folder.parent)
-    if folder.name != CATALOG or not run.has_catalog:
+    if (run := run_around(address)) is None:
         yield
         return
     before = Path(f"{run.catalog_file(IMAGE)}.before")
     if before.is_file():
         with to_change(str(run.path), ""):
             pass
-    with Lock(before.with_name(f".{before.name}.lock"), f"store: {folder}", 5.0):
+    with Lock(before.with_name(f".{before.name}.lock"), f"store: {before.parent}", 5.0):
         yield
 
 
