@@ -141,17 +141,8 @@ def parse(argv: Sequence[str]) -> Namespace:
             asked = f"{command} {action}".strip()
             message += f"; '{asked}' knows {', '.join(o for o in known if '+' not in o)}"
         raise UsageError(message) from error
-    for (name, *path, last), value in dotted:
-        whole = args.train[name] if isinstance(args.train[name], dict) else {}
-        holder = args.train[name] = copy.deepcopy(whole)  # it may be the parser's own default
-        for key in path:
-            if isinstance(holder, dict) and holder.get(key) is None:
-                holder[key] = {}
-            holder = holder[key] if isinstance(holder, dict) else None
-        if not isinstance(holder, dict):
-            asked = ".".join([name, *path, last])
-            raise UsageError(f"--{asked}: another option gives a value in the place of these")
-        holder[last] = value
+    for names, value in dotted:
+        _put(args.train, names, value)
     for name in ("model", "dataset") if args.command == "train" else ():
         own = args.train[name]
         if is_own(own) and own not in [word.removeprefix(f"--{name}=") for word in argv]:
@@ -191,6 +182,22 @@ def _apart(argv: Sequence[str]) -> tuple[list[str], list[tuple[list[str], Any]]]
             dotted = [one for one in dotted if one[0][0] != names[0]]  # this one is of the whole
             found.append(option + equal + value)
     return [*argv[:at], *files, *found, *words], dotted
+
+
+def _put(args: Namespace, names: list[str], value: Any) -> None:
+    """Set one key of a mapping, among what a file or other options say."""
+    option, *path, last = names
+    whole = args[option] if isinstance(args[option], dict) else {}
+    holder: Any = copy.deepcopy(whole)  # it may be the parser's own default
+    args[option] = holder
+    for key in path:
+        if holder.get(key) is None:
+            holder[key] = {}
+        holder = holder[key]
+        if not isinstance(holder, dict):
+            asked = ".".join(names)
+            raise UsageError(f"--{asked}: another option gives a value in the place of these")
+    holder[last] = value
 
 
 def _plain(message: str) -> str:
