@@ -55,7 +55,7 @@ def _epoch(data, batch, accumulate):
     model = MCGCN(data.num_features, CLASSES, 32)
     adam = {ALL: torch.optim.Adam(model.parameters(), lr=1e-3)}
     loader = InstanceLoader(data, (5, 3), 256, batch_size=batch, cell_size=64, shuffle=True)
-    steps = Steps(loader, accumulate, ranks=Ranks.of(model))
+    steps = Steps(loader, accumulate, Ranks.of(model))
     return model, _timed("epoch", lambda: train_epoch(model, None, adam, 0, steps, lambda _: None))
 
 

@@ -251,8 +251,7 @@ class InstanceSampler(BaseSampler):
             nodes = torch.cat((nodes, new))
             for kind, weight in weights.items():
                 keep = weight != 0
-                row, col = position[source[keep]], target[keep] + start
-                parts[kind].append((row, col, weight[keep]))
+                parts[kind].append((position[source[keep]], target[keep] + start, weight[keep]))
             if self.hubs is not None:
                 source, target, weight = self.hubs.edges(members, frontier)
                 for kind in graph.kinds:

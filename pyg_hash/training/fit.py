@@ -156,7 +156,7 @@ def fit(
     optimizers = _optimizers(model, optimizer)
     if any(getattr(s, "optimizer", None) not in (None, *optimizers.values()) for s in schedulers):
         raise ValueError("schedulers: one is of another optimizer; make it of one given here")
-    steps = Steps(loader, accumulate, precision, ranks)
+    steps = Steps(loader, accumulate, ranks, precision)
     if checkpoint is not None:
         stored_config(model.config), stored_tensors(model)  # else the first checkpoint would fail
     saves = checkpoint if ranks.is_main else None
@@ -342,15 +342,14 @@ class Steps:
 
     def __init__(
         self,
-        loader: Iterable[HeteroData] | None = None,
-        accumulate: int = 1,
+        loader: Iterable[HeteroData] | None,
+        accumulate: int,
+        ranks: Ranks,
         precision: Precision = "fp32",
-        ranks: Ranks | None = None,
     ) -> None:
-        self.ranks = ranks or Ranks()
-        self.precision = precision
-        self.count = self.ranks.size * accumulate
-        first = self.ranks.rank * accumulate
+        self.ranks, self.precision = ranks, precision
+        self.count = ranks.size * accumulate
+        first = ranks.rank * accumulate
         self.shares = [Share(place, self.count) for place in range(first, first + accumulate)]
         # None: the model makes its own batches, or takes all data at once
         self.loaders = None if loader is None else [shared_out(loader, s) for s in self.shares]
@@ -367,7 +366,7 @@ def train_epoch(
     """Train after ``epoch`` finished ones; ``note`` gets the number of steps now and then."""
     model.train()
     model.zero_grad(set_to_none=True)
-    parts, device = model.parts(), next(model.parameters()).device
+    parts, device = model.parts(), steps.ranks.device
     means = _Means(epoch, steps.ranks)
     running = _RunningStatistics(model, steps)
     # where a step has several batches, each draws its own numbers (dropout, neighbours) whoever
@@ -448,13 +447,13 @@ def _streams(
             return [model.objectives(data, epoch)]
         make: Any = model.objectives  # of a model that makes batches
         return [make(data, epoch, replace(share, seed=order)) for share in steps.shares]
-    streams, device = list[Iterator[Objective]](), next(model.parameters()).device
+    streams = list[Iterator[Objective]]()
     for loader in steps.loaders:
         _seed(order, steps, 0, 0)  # loaders draw the order of their batches, all the same
         generator = getattr(loader, "generator", None)
         if order is not None and generator is not None:
             generator.manual_seed(order)
-        batches = (batch.to(device, non_blocking=True) for batch in iter(loader))
+        batches = (batch.to(steps.ranks.device, non_blocking=True) for batch in iter(loader))
         streams.append(o for batch in batches for o in model.objectives(batch, epoch))
     return streams
 

@@ -217,9 +217,9 @@ def encode_sharded(model: HashModel, items: Tensor | HeteroData, modality: Modal
     """
     check_choice(modality, MODALITIES, "modality")
     ranks = Ranks.of(model)
-    rows = len(items) if isinstance(items, Tensor) else items[modality].x.size(0)
-    size = math.ceil(rows / ranks.size)
-    own = slice(min(ranks.rank * size, rows), min((ranks.rank + 1) * size, rows))
+    x = items if isinstance(items, Tensor) else items[modality].x
+    size = math.ceil(len(x) / ranks.size)
+    own = slice(ranks.rank * size, (ranks.rank + 1) * size)
     if isinstance(items, Tensor):
         encode: Any = model.encode_image if modality == IMAGE else model.encode_text
         part: Any = items[own]
@@ -232,10 +232,10 @@ def encode_sharded(model: HashModel, items: Tensor | HeteroData, modality: Modal
             "encoded alone; give features of new items, or use model.encode(data, modality)"
         )
     codes = torch.ones(size, model.num_bits, dtype=torch.int8, device=ranks.device)
-    if own.start < own.stop:
-        codes[: own.stop - own.start] = encode(part)
+    if count := len(x[own]):
+        codes[:count] = encode(part)
     if ranks.size == 1:
         return codes
     every = [torch.empty_like(codes) for _ in range(ranks.size)]
     dist.all_gather(every, codes)
-    return torch.cat(every)[:rows]
+    return torch.cat(every)[: len(x)]

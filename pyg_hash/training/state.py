@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -212,31 +212,22 @@ class TrainingState:
 
 def _buffer_shapes(model: nn.Module) -> dict[str, list[int] | None]:
     """Shapes of persistent buffers that load as PyTorch does; None where not known yet."""
+    others = [path and f"{path}." for path, m in model.named_modules() if _loads_by_itself(m)]
     return {
         name: None if is_lazy(x) else list(x.shape)
         for name, x in _buffers(model, persistent=True).items()
-        if not any(map(_loads_by_itself, _down_to(model, name)))
+        if not name.startswith(tuple(others))
     }
 
 
 def _buffers(model: nn.Module, *, persistent: bool) -> dict[str, Tensor]:
     """Buffers by name, each once, of one of the two kinds."""
-    return {
-        name: x
-        for name, x in model.named_buffers()
-        if persistent
-        != (
-            (at := name.rpartition("."))[2]
-            in model.get_submodule(at[0])._non_persistent_buffers_set
-        )
-    }
-
-
-def _down_to(model: nn.Module, buffer: str) -> Iterator[nn.Module]:
-    """The modules that a buffer is in, from the model on."""
-    yield model
-    for name in buffer.split(".")[:-1]:
-        yield (model := model.get_submodule(name))
+    found: dict[str, Tensor] = {}
+    for name, x in model.named_buffers():
+        path, _, own = name.rpartition(".")
+        if persistent != (own in model.get_submodule(path)._non_persistent_buffers_set):
+            found[name] = x
+    return found
 
 
 def _loads_by_itself(module: nn.Module) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 import h5py
 
+from pyg_hash.utils.checksums import CorruptFileError
 from pyg_hash.utils.guarded import Guarded
 
 LIMIT_S = 60.0  # seconds that the second process may take to go through the structure of a file
@@ -123,8 +124,6 @@ def open_hdf5(path: str | os.PathLike[str], *, sealed: bool = False) -> Iterator
     ``BlockingIOError``: another process has it open for writing; ``CorruptFileError``: it is no
     HDF5 file, or truncated or damaged, found now or while reading, or leads out of itself.
     """
-    from pyg_hash.utils.checksums import CorruptFileError  # torch: too much for the watcher
-
     path = os.path.abspath(path)
     with open(path, "rb") as raw:  # says by itself what keeps it from being read
         state = os.fstat(raw.fileno())

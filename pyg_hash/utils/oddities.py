@@ -124,9 +124,9 @@ def say_odd_data(data: Any) -> None:
     """
     lines = [*data.oddities] if "oddities" in data else []
     if "scaling" not in data:
-        matrices = {m: x for m in MODALITIES if (x := data[m].get("x")) is not None}
-        for m, x in matrices.items():
-            if x.dim() == 2 and x.is_floating_point() and len(x):
+        for m in MODALITIES:
+            x = data[m].get("x")
+            if x is not None and x.dim() == 2 and x.is_floating_point() and len(x):
                 lines += odd_features(x, m)
     y = data[IMAGE].get("y")
     say_odd(lines + (odd_labels(y) if y is not None and len(y) else []))

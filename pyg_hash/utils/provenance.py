@@ -136,12 +136,10 @@ def _unless_gone(error: OSError) -> None:
 
 def stored_files(path: Path) -> list[Path]:
     """The finished files below ``path``, or it and its journal, of sealed forms; at least one."""
-    named, folder, ending = [path], Path(f"{path}.log"), ".store"
-    if path.is_dir():
-        named, folder, ending = [], path, ""
+    folder, ending = (path, "") if path.is_dir() else (Path(f"{path}.log"), ".store")
     walk = os.walk(folder, onerror=_unless_gone)
     below = (Path(top, name) for top, _, names in walk for name in names if name.endswith(ending))
-    every = [*named, *sorted(file for file in below if not TEMPORARY.fullmatch(file.name))]
+    every = [path, *sorted(file for file in below if not TEMPORARY.fullmatch(file.name))]
     found = [file for file in every if file.is_file() and form_of(file)]
     if not found:
         raise FileNotFoundError(f"path: no file that pyg_hash writes at {path}")
