@@ -217,7 +217,7 @@ class DenseScores:
         # float32 [q]; scores that are further apart than the rounding are in the true order
         eps = torch.finfo(torch.float32).eps * self.query.size(1) ** 0.5
         if query.squares is None or database.squares is None:  # unit rows
-            self.rounding = torch.full((1,), eps, device=self.device).expand(self.shape[0])
+            self.rounding = torch.full(self.shape[:1], eps, device=self.device)
         else:
             own, most = query.squares.sqrt(), database.squares.max().sqrt()
             self.rounding = eps * ((own + most).square() / 2 if self.l2 else own * most)
@@ -250,22 +250,16 @@ class DenseScores:
         sampled = not self.l2 and self.device.type == "cpu"
         size = index.size(1) * (1 if sampled else query.size(1))
         step = max(1, ELEMENTS * (1 if self.device.type == "cpu" else 256) // size)
-        scores = torch.empty(index.shape, device=self.device)
-        for start in range(0, query.size(0), step):
-            part = slice(start, start + step)
-            own, wanted = query[part], index[part]
+        scores = []
+        for own, wanted in zip(torch.split(query, step), torch.split(index, step), strict=True):
             if sampled:  # copies no row; each pair is one dot
                 row = torch.arange(0, wanted.numel() + 1, wanted.size(1))
-                pattern = csr_matrix(
-                    row, wanted.flatten(), torch.zeros(wanted.numel()), database.size(0)
-                )
+                nothing = torch.zeros(wanted.numel())
+                pattern = csr_matrix(row, wanted.flatten(), nothing, database.size(0))
                 found = torch.sparse.sampled_addmm(pattern, own, database.T, beta=0.0)
-                scores[part] = found.values().view(wanted.shape)
+                scores.append(found.values().view(wanted.shape))
                 continue
-            pairs = database[wanted]
-            if self.l2:
-                pairs = pairs.sub_(own.unsqueeze(1)).square_()
-            else:
-                pairs = pairs.mul_(own.unsqueeze(1))
-            torch.sum(pairs, dim=2, out=scores[part])
-        return scores
+            pairs, own = database[wanted], own.unsqueeze(1)
+            pairs = pairs.sub_(own).square_() if self.l2 else pairs.mul_(own)
+            scores.append(pairs.sum(2))
+        return torch.cat(scores)

@@ -125,12 +125,11 @@ def knn(
             a, b = _ready(rows, block, metric, backend, approximate, origin)
             origin = b.origin
             value, place = _search(a, b, min(needed, b.shape[0]), backend, approximate)
-            place = place + left
             if best is not None:  # blocks come in order: a stable sort keeps the lower index first
-                value, place = torch.cat((best[0], value), 1), torch.cat((best[1], place), 1)
+                value, place = torch.cat((best[0], value), 1), torch.cat((best[1], place + left), 1)
                 value, order = value.sort(dim=1, descending=metric != "l2", stable=True)
-                place = place.gather(1, order)
-            best = value[:, :needed], place[:, :needed]
+                value, place = value[:, :needed], place.gather(1, order[:, :needed])
+            best = value, place
         assert best is not None  # no side is empty
         found.append(best)
     scores, index = (torch.cat(parts) for parts in zip(*found, strict=True))

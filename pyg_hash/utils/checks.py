@@ -164,8 +164,8 @@ def _check_finite_rows(x: Tensor, name: str) -> None:
     if x.size(0) == 0:
         raise ValueError(f"{name}: has no rows; give at least one")
     x = x.flatten(1)
-    # one NaN or inf shows in the sum: the fast check
-    if not x.is_floating_point() or math.isfinite(float(x.sum())):
+    # one NaN or inf shows in the sum of the rows' sums: the fast check
+    if not x.is_floating_point() or math.isfinite(float(x.sum(dim=1).float().sum())):
         return
     bad = ~torch.isfinite(x).all(dim=1)
     _refuse_rows(bad, name, "contain NaN or inf", "; clean or drop them")
