@@ -17,8 +17,8 @@ _POSITIVE |= {"train_rows"}
 UsageError = SettingError  # the command line asks for something that does not exist; exit status 2
 
 
-def option(default: Any, text: str, names: Sequence[str] = ()) -> Any:
-    """A field that is an option: default or ``MISSING``, help text, names if not ``--FIELD``."""
+def option(text: str, default: Any = None, names: Sequence[str] = ()) -> Any:
+    """A field that is an option: help text, default or ``MISSING``, names if not ``--FIELD``."""
     metadata = {"help": text, "names": names, "default": default}
     if isinstance(default, dict | list):
         return field(default_factory=default.copy, metadata=metadata)
@@ -77,70 +77,68 @@ class TrainConfig(Options):
     """Everything that decides the codes of a run; the help texts are the documentation."""
 
     dataset: str = option(
-        "emoji",
         "emoji, emoji-vendors, wikipedia, nuswide10k, nuswide, mirflickr25k, mscoco, ... "
         "the path of your own features, FILE.h5, or MODULE:CLASS",
+        "emoji",
     )
-    root: str | None = option(None, "folder of the data set (default: data/DATASET)")
-    dataset_options: dict[str, Any] = option({}, "options of the data set class")
+    root: str | None = option("folder of the data set (default: data/DATASET)")
+    dataset_options: dict[str, Any] = option("options of the data set class", {})
     model: str | None = option(
-        None, "a method: a class of pyg_hash.models, in any case, or MODULE:CLASS (mcgcn)"
+        "a method: a class of pyg_hash.models, in any case, or MODULE:CLASS (mcgcn)"
     )
     recipe: str | None = option(
-        None, "a paper or program to the letter, in place of --model: mcgcn/wikipedia, ..."
+        "a paper or program to the letter, in place of --model: mcgcn/wikipedia, ..."
     )
-    num_bits: int | None = option(None, "length of the codes (32)")
-    model_options: dict[str, Any] = option({}, "options of the model class")
+    num_bits: int | None = option("length of the codes (32)")
+    model_options: dict[str, Any] = option("options of the model class", {})
     label_rate: float | None = option(
-        None,
         "share of the labels that the data set lets a method use (0.3; taughthash can do with 0; "
-        "sgeh uses none)",
+        "sgeh uses none)"
     )
     val_rate: float | None = option(
-        None, "share of the labelled training items held out (0): early stopping, --split val"
+        "share of the labelled training items held out (0): early stopping, --split val"
     )
     protocol: Literal["inductive", "strict", "transductive"] | None = option(
-        None,
-        "mcgcn and sgch: what a query's code may depend on (inductive; the others are by nature)",
+        "mcgcn and sgch: what a query's code may depend on (inductive; the others are by nature)"
     )
-    k: int | None = option(None, "neighbours of a node in the graph (20; sgeh 50)")
+    k: int | None = option("neighbours of a node in the graph (20; sgeh 50)")
     metric: Literal["cosine", "ip", "l2"] | None = option(
-        None, "similarity of features in the graph of mcgcn and sgch (cosine)"
+        "similarity of features in the graph of mcgcn and sgch (cosine)"
     )
     weight: Literal["binary", "similarity"] | None = option(
-        None, "mcgcn: weight of a neighbour: 1 (Eq. 1) or its cosine (default under cosine)"
+        "mcgcn: weight of a neighbour: 1 (Eq. 1) or its cosine (default under cosine)"
     )
     match: Literal["shared", "equal"] | None = option(
-        None, "mcgcn: which multi-label items are similar: with a shared label, or equal ones"
+        "mcgcn: which multi-label items are similar: with a shared label, or equal ones"
     )
     graph_options: dict[str, Any] = option(
-        {}, "further options of the graph: mcgcn IntraKNN, sgch SGCHGraph, sgeh UnifiedAffinity"
+        "further options of the graph: mcgcn IntraKNN, sgch SGCHGraph, sgeh UnifiedAffinity", {}
     )
-    epochs: int | None = option(None, "passes over the data (default: the method's)")
-    scaling: dict[str, Any] = option({}, "options of ScaleFeatures: center, norm, ...")
+    epochs: int | None = option("passes over the data (default: the method's)")
+    scaling: dict[str, Any] = option("options of ScaleFeatures: center, norm, ...", {})
     lr: float | dict[str, Any] | None = option(
-        None, "learning rate, one or a mapping part: rate (default: the method's)"
+        "learning rate, one or a mapping part: rate (default: the method's)"
     )
     optimizer: dict[str, Any] = option(
-        {}, "class of torch.optim and its keywords: {name: SGD, momentum: 0.9} (default: Adam)"
+        "class of torch.optim and its keywords: {name: SGD, momentum: 0.9} (default: Adam)", {}
     )
-    decay: float | None = option(None, "factor of the rates, an epoch (default: the method's)")
+    decay: float | None = option("factor of the rates, an epoch (default: the method's)")
     patience: int | None = option(
-        None, "stop after so many evaluations without progress (needs val_rate)"
+        "stop after so many evaluations without progress (needs val_rate)"
     )
     batch_size: int | None = option(
-        None, "mcgcn and sgch: train on mini-batches of so many instances (default: on all at once)"
+        "mcgcn and sgch: train on mini-batches of so many instances (default: on all at once)"
     )
     loader_options: dict[str, Any] = option(
-        {}, "further options of these mini-batches: num_neighbors, num_members, num_workers, ..."
+        "further options of these mini-batches: num_neighbors, num_members, num_workers, ...", {}
     )
     accumulate: int = option(
-        1, "mini-batches of an optimiser's step, of each process where there are several"
+        "mini-batches of an optimiser's step, of each process where there are several", 1
     )
     precision: Literal["fp32", "bf16"] = option(
-        "fp32", "bf16: matrix products of the training in bfloat16"
+        "bf16: matrix products of the training in bfloat16", "fp32"
     )
-    seed: int | None = option(None, "seed of the labels, the weights and the noise (0)")
+    seed: int | None = option("seed of the labels, the weights and the noise (0)")
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
@@ -157,10 +155,10 @@ class TrainConfig(Options):
 class Train(TrainConfig, does="train:train"):
     """Train a model and write a run folder."""
 
-    out: str = option(MISSING, "the run folder to write")
-    resume: bool = option(False, "go on with the run in --out")
-    checkpoint_every: int = option(10, "epochs between checkpoints, which a power cut may cost")
-    device: Literal["cpu", "cuda"] = option("cpu", "where to train: cpu or cuda")
+    out: str = option("the run folder to write", MISSING)
+    resume: bool = option("go on with the run in --out", False)
+    checkpoint_every: int = option("epochs between checkpoints, which a power cut may cost", 10)
+    device: Literal["cpu", "cuda"] = option("where to train: cpu or cuda", "cpu")
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:
@@ -174,44 +172,42 @@ class Build(Options, does="catalogue:build"):
     """From a folder, a table or features to a run that finds it all."""
 
     source: list[str] = option(
-        MISSING,
         "a folder of pictures; a CSV, TSV, JSON lines or Parquet file; MS-COCO's captions; a "
         "feature file; or NPY, NPZ, MATLAB or HDF5 files of features",
+        MISSING,
         ["source"],
     )
-    out: str = option(MISSING, "the run folder to write; the same command again goes on with it")
+    out: str = option("the run folder to write; the same command again goes on with it", MISSING)
     image_column: str | None = option(
-        None, "column (or variable) of pictures or their features; '' for none in a table"
+        "column (or variable) of pictures or their features; '' for none in a table"
     )
-    text_column: str | None = option(
-        None, "column of texts or their features; '' for none in a table"
-    )
-    label_column: str | None = option(None, "column of labels")
-    id_column: str | None = option(None, "column of ids")
+    text_column: str | None = option("column of texts or their features; '' for none in a table")
+    label_column: str | None = option("column of labels")
+    id_column: str | None = option("column of ids")
     label_separator: str | None = option(
-        None, "between several labels of a row, '' where each has one (; or | or ,)"
+        "between several labels of a row, '' where each has one (; or | or ,)"
     )
-    images_root: str | None = option(None, "folder that the names of pictures are below")
-    encoding: str | None = option(None, "of a CSV or TSV file that is not in UTF-8, e.g. cp1252")
+    images_root: str | None = option("folder that the names of pictures are below")
+    encoding: str | None = option("of a CSV or TSV file that is not in UTF-8, e.g. cp1252")
     image_encoder: str | None = option(
-        None, "efficientnet_lite0, a folder of weights, or MODULE:FUNCTION (efficientnet_lite0)"
+        "efficientnet_lite0, a folder of weights, or MODULE:FUNCTION (efficientnet_lite0)"
     )
     text_encoder: str | None = option(
-        None, "static_words, a folder of weights, or MODULE:FUNCTION (words and their meaning)"
+        "static_words, a folder of weights, or MODULE:FUNCTION (words and their meaning)"
     )
-    num_bits: int = option(64, "length of the codes")
-    train_rows: int = option(20_000, "pairs to train on, at most")
-    epochs: int | None = option(None, "passes over them (60)")
-    skip_bad: bool = option(False, "leave out pictures and texts that cannot be read")
-    seed: int = option(0, "seed of what is drawn, and of the training")
+    num_bits: int = option("length of the codes", 64)
+    train_rows: int = option("pairs to train on, at most", 20_000)
+    epochs: int | None = option("passes over them (60)")
+    skip_bad: bool = option("leave out pictures and texts that cannot be read", False)
+    seed: int = option("seed of what is drawn, and of the training", 0)
 
 
 class RunOptions(Options):
     """A command about a run."""
 
-    run: str = option(MISSING, "a run folder", ["run"])
+    run: str = option("a run folder", MISSING, ["run"])
     model: str | None = option(
-        None, "MODULE:CLASS of a model of your own: code that a file names is never run"
+        "MODULE:CLASS of a model of your own: code that a file names is never run"
     )
 
 
@@ -219,34 +215,34 @@ class DataOptions(RunOptions):
     """A command that reads the data set of a run."""
 
     data: str | None = option(
-        None, "where the data lie if they have moved: FILE.h5, or the folder of a named data set"
+        "where the data lie if they have moved: FILE.h5, or the folder of a named data set"
     )
-    dataset: str | None = option(None, "MODULE:CLASS of a data set of your own, as --model")
-    force: bool = option(False, "go on although the run was trained on other data")
+    dataset: str | None = option("MODULE:CLASS of a data set of your own, as --model")
+    force: bool = option("go on although the run was trained on other data", False)
 
 
 class PictureOptions(RunOptions):
     """A command that shows the items of a run."""
 
-    images_root: str | None = option(None, "where the pictures of the run lie, if they have moved")
+    images_root: str | None = option("where the pictures of the run lie, if they have moved")
 
 
 class EncoderOptions(RunOptions):
     """A command that encodes raw items."""
 
-    image_encoder: str | None = option(None, "your own encoder of pictures, MODULE:FUNCTION")
-    text_encoder: str | None = option(None, "your own encoder of texts, MODULE:FUNCTION")
-    force: bool = option(False, "use a store or features although they are of another model")
+    image_encoder: str | None = option("your own encoder of pictures, MODULE:FUNCTION")
+    text_encoder: str | None = option("your own encoder of texts, MODULE:FUNCTION")
+    force: bool = option("use a store or features although they are of another model", False)
 
 
 class NewItemsOptions(EncoderOptions):
     """A command about new items, raw ones or features."""
 
     features: str | None = option(
-        None, "feature vectors: HDF5 (image, text or both) or NPY (with --source)"
+        "feature vectors: HDF5 (image, text or both) or NPY (with --source)"
     )
     source: Literal["image", "text"] | None = option(
-        None, "what the rows of --features are: image or text"
+        "what the rows of --features are: image or text"
     )
 
     def __post_init__(self) -> None:
@@ -257,129 +253,122 @@ class NewItemsOptions(EncoderOptions):
 class Evaluate(DataOptions, does="evaluate:evaluate"):
     """Evaluate a run again: mAP in all four directions."""
 
-    split: Literal["query", "val"] = option("query", "query or val")
-    topk: int | None = option(None, "rank cut (default: all)")
-    ties: str = option("expected", "expected, index, optimistic or pessimistic")
-    denominator: str = option("hits", "hits, min_k_R, R or dcmh")
-    relevance: str = option("y", "labels that relevant items share, e.g. subgroup (of Emoji)")
-    device: Literal["cpu", "cuda"] = option("cpu", "where to encode: cpu or cuda")
-    json: bool = option(False, "print JSON instead of a table")
+    split: Literal["query", "val"] = option("query or val", "query")
+    topk: int | None = option("rank cut (default: all)")
+    ties: str = option("expected, index, optimistic or pessimistic", "expected")
+    denominator: str = option("hits, min_k_R, R or dcmh", "hits")
+    relevance: str = option("labels that relevant items share, e.g. subgroup (of Emoji)", "y")
+    device: Literal["cpu", "cuda"] = option("where to encode: cpu or cuda", "cpu")
+    json: bool = option("print JSON instead of a table", False)
 
 
 class Encode(NewItemsOptions, does="encode:encode"):
     """Codes of new pictures, texts or features."""
 
-    images: str | None = option(None, "a folder of pictures, or a pattern: 'a/*.png', 'a/**/*.png'")
-    texts: str | None = option(None, "a text file in UTF-8, one text a line")
+    images: str | None = option("a folder of pictures, or a pattern: 'a/*.png', 'a/**/*.png'")
+    texts: str | None = option("a text file in UTF-8, one text a line")
     out: str = option(
-        MISSING,
         "the HDF5 file to write; or a store, new or not, to put the codes into: NAME.store, "
         "NAME.lance, NAME.db or http://HOST:PORT",
+        MISSING,
     )
     index: str | None = option(
-        None, "how a new NAME.store looks codes up: flat, multiindex, ivf or hnsw (flat)"
+        "how a new NAME.store looks codes up: flat, multiindex, ivf or hnsw (flat)"
     )
     ids: str | None = option(
-        None, "a text file in UTF-8, the id of each item a line (paths, texts, ids of the file)"
+        "a text file in UTF-8, the id of each item a line (paths, texts, ids of the file)"
     )
     relaxed: bool = option(
-        False, "keep relaxed codes too, for rescoring: float16 in HDF5, int8 in a new NAME.store"
+        "keep relaxed codes too, for rescoring: float16 in HDF5, int8 in a new NAME.store", False
     )
-    strict: bool = option(False, "write nothing if an item cannot be encoded")
+    strict: bool = option("write nothing if an item cannot be encoded", False)
 
 
 class SearchOptions(EncoderOptions, PictureOptions):
     """A command that searches a run, or a store of its model's codes."""
 
     store: str | None = option(
-        None,
         "search there instead of in the run: what encode --out wrote, or one of yours: NAME.store, "
-        "NAME.lance, NAME.db or http://HOST:PORT (Milvus)",
+        "NAME.lance, NAME.db or http://HOST:PORT (Milvus)"
     )
     rescore: Literal["auto", "none"] = option(
-        "auto",
         "auto: order the nearest by the query's real-valued code against the items' relaxed codes, "
         "or their bits where they have none (a score); none: by distance alone",
+        "auto",
     )
     oversample: int = option(
-        4, "how many of the nearest to rescore, times -k (25 at least), and all ties"
+        "how many of the nearest to rescore, times -k (25 at least), and all ties", 4
     )
 
 
 class Search(SearchOptions, NewItemsOptions, does="search:search"):
     """Nearest items of a run to a text or a picture."""
 
-    text: str | None = option(None, "search with these words")
-    image: str | None = option(None, "search with this picture")
+    text: str | None = option("search with these words")
+    image: str | None = option("search with this picture")
     modality: Literal["image", "text"] | None = option(
-        None, "which codes to search, image or text (default: not those of the query)"
+        "which codes to search, image or text (default: not those of the query)"
     )
-    where: str | None = option(
-        None, "only items with such fields: \"year >= 2005 and labels has 'cat'\""
-    )
-    k: int = option(10, "number of answers", ["-k", "--k"])
-    json: bool = option(False, "print one JSON object a query, each in a line, instead of tables")
+    where: str | None = option("only items with such fields: \"year >= 2005 and labels has 'cat'\"")
+    k: int = option("number of answers", 10, ["-k", "--k"])
+    json: bool = option("print one JSON object a query, each in a line, instead of tables", False)
 
 
 class Serve(SearchOptions, does="search:serve"):
     """A search page for a run in the browser, with a JSON API."""
 
     host: str = option(
-        "127.0.0.1", "address to listen at; 0.0.0.0 lets the network in, without encryption"
+        "address to listen at; 0.0.0.0 lets the network in, without encryption", "127.0.0.1"
     )
-    port: int = option(8765, "0 takes a free one and prints it")
-    threads: int = option(2, "searches that run at a time")
+    port: int = option("0 takes a free one and prints it", 8765)
+    threads: int = option("searches that run at a time", 2)
     token_file: str | None = option(
-        None, "file with a token, in one line: who sends it may add and delete"
+        "file with a token, in one line: who sends it may add and delete"
     )
-    private: bool = option(False, "let nobody search without the token either")
+    private: bool = option("let nobody search without the token either", False)
     rate: float | None = option(
-        None, "requests a second of one client, 0 for any (50 where the network is let in, else 0)"
+        "requests a second of one client, 0 for any (50 where the network is let in, else 0)"
     )
-    proxy: str | None = option(None, "address of your proxy, whose X-Forwarded-For is believed")
+    proxy: str | None = option("address of your proxy, whose X-Forwarded-For is believed")
     log: str | None = option(
-        None,
         "file for the access log, in JSON lines; - for the standard error, which is where it goes "
-        "if the network is let in",
+        "if the network is let in"
     )
 
 
 class Export(PictureOptions, does="encode:export"):
     """Encoders or codes as files for other programs."""
 
-    run: str = option(MISSING, "a run folder, or a store: NAME.store, NAME.lance, ...", ["run"])
+    run: str = option("a run folder, or a store: NAME.store, NAME.lance, ...", MISSING, ["run"])
     to: Literal["onnx", "faiss", "parquet", "npz", "csv", "h5", "pgvector", "milvus"] = option(
-        MISSING,
         "onnx: a run's encoders, from features to codes; faiss: for read_index_binary; pgvector: "
         "SQL; milvus: Parquet for its bulk insert, or with an address for --out a new collection; "
         "the others: plain files",
+        MISSING,
     )
     out: str | None = option(
-        None,
         "the folder of a run's two files (default: RUN/export), the file of a store's; of milvus "
-        "also NAME.db or http://HOST:PORT",
+        "also NAME.db or http://HOST:PORT"
     )
 
 
 class Report(DataOptions, PictureOptions, does="evaluate:report"):
     """One HTML page about a run: accuracy, gallery, curves, codes."""
 
-    others: list[str] = option([], "further runs, for a page that compares them", ["others"])
-    out: str | None = option(
-        None, "the page to write (default: RUN/report.html, or RUN/comparison.html)"
-    )
-    queries: int = option(4, "queries in the gallery")
-    points: int = option(500, "items in the t-SNE maps")
-    seed: int = option(0, "seed of what is drawn at random")
+    others: list[str] = option("further runs, for a page that compares them", [], ["others"])
+    out: str | None = option("the page to write (default: RUN/report.html, or RUN/comparison.html)")
+    queries: int = option("queries in the gallery", 4)
+    points: int = option("items in the t-SNE maps", 500)
+    seed: int = option("seed of what is drawn at random", 0)
 
 
 class StoreOptions(Options):
     """A command about a store."""
 
     store: str = option(
-        MISSING,
         "NAME.store, NAME.lance, NAME.db or http://HOST:PORT; or a run that build made, whose two "
         "stores are listed as one and change alike",
+        MISSING,
         ["store"],
     )
 
@@ -390,10 +379,10 @@ class ListItems(StoreOptions, does="store:list_items"):
     Ids and fields of items, all or some.
     """
 
-    where: str | None = option(None, "only these: \"year >= 2005 and labels has 'cat'\"")
-    start: int = option(0, "how many to leave out")
-    limit: int = option(20, "how many to print at most")
-    json: bool = option(False, "print one JSON object an item, each in a line")
+    where: str | None = option("only these: \"year >= 2005 and labels has 'cat'\"")
+    start: int = option("how many to leave out", 0)
+    limit: int = option("how many to print at most", 20)
+    json: bool = option("print one JSON object an item, each in a line", False)
 
 
 class DeleteItems(StoreOptions, does="store:delete_items"):
@@ -402,8 +391,8 @@ class DeleteItems(StoreOptions, does="store:delete_items"):
     By id, or all that pass a filter.
     """
 
-    ids: str | None = option(None, "a text file in UTF-8, an id a line")
-    where: str | None = option(None, "all of these: \"labels has 'cat'\"")
+    ids: str | None = option("a text file in UTF-8, an id a line")
+    where: str | None = option("all of these: \"labels has 'cat'\"")
 
 
 class UpdateItems(StoreOptions, does="store:update_items"):
@@ -413,9 +402,9 @@ class UpdateItems(StoreOptions, does="store:update_items"):
     """
 
     metadata: str = option(
-        MISSING,
         "FILE.csv or FILE.jsonl with the column id and some of the fields; in CSV an empty cell is "
         "a missing value, and lists are JSON or separated by ;",
+        MISSING,
     )
 
 
@@ -425,7 +414,7 @@ class Check(Options, does="evaluate:check"):
     Shapes, types, ranges, NaN, duplicates, label balance, split overlap.
     """
 
-    file: str = option(MISSING, "a feature file in HDF5", ["file"])
+    file: str = option("a feature file in HDF5", MISSING, ["file"])
 
 
 class Import(Options, does="evaluate:import_data"):
@@ -436,21 +425,21 @@ class Import(Options, does="evaluate:import_data"):
     What is guessed is printed. Pickles are refused.
     """
 
-    files: list[str] = option(MISSING, "what belongs together: .mat .h5 .npy .npz .json", ["files"])
-    out: str = option(MISSING, "the feature file to write, FILE.h5")
-    image: str | None = option(None, "variable of the pictures' features or pixels, or FILE:NAME")
-    text: str | None = option(None, "variable of the texts' features")
-    labels: str | None = option(None, "variable of the labels")
-    texts: str | None = option(None, "variable of the raw texts")
-    image_paths: str | None = option(None, "variable of the picture files")
-    ids: str | None = option(None, "variable of the ids")
-    class_names: str | None = option(None, "variable of the names of the classes")
-    train: str | None = option(None, "training rows: variable of row numbers or mask, START:STOP")
-    query: str | None = option(None, "rows that ask, the same")
-    database: str | None = option(None, "rows that are searched, the same")
-    val: str | None = option(None, "rows that are held out, the same")
-    images_root: str | None = option(None, "folder of the pictures, where no array holds features")
-    seed: int = option(0, "seed of the queries that are drawn where no split is named")
+    files: list[str] = option("what belongs together: .mat .h5 .npy .npz .json", MISSING, ["files"])
+    out: str = option("the feature file to write, FILE.h5", MISSING)
+    image: str | None = option("variable of the pictures' features or pixels, or FILE:NAME")
+    text: str | None = option("variable of the texts' features")
+    labels: str | None = option("variable of the labels")
+    texts: str | None = option("variable of the raw texts")
+    image_paths: str | None = option("variable of the picture files")
+    ids: str | None = option("variable of the ids")
+    class_names: str | None = option("variable of the names of the classes")
+    train: str | None = option("training rows: variable of row numbers or mask, START:STOP")
+    query: str | None = option("rows that ask, the same")
+    database: str | None = option("rows that are searched, the same")
+    val: str | None = option("rows that are held out, the same")
+    images_root: str | None = option("folder of the pictures, where no array holds features")
+    seed: int = option("seed of the queries that are drawn where no split is named", 0)
 
 
 class Verify(Options, does="evaluate:verify"):
@@ -461,4 +450,4 @@ class Verify(Options, does="evaluate:verify"):
     Also whether the files of a run belong together.
     """
 
-    path: str = option(MISSING, "a file, or a folder: a run, a data set, a store", ["path"])
+    path: str = option("a file, or a folder: a run, a data set, a store", MISSING, ["path"])
