@@ -57,7 +57,7 @@ PARTS: dict[str, str] = {
 CHECKPOINT = "checkpoint.safetensors"  # the state of the training; it shows that a run was started
 CATALOG, ABOUT = "catalog", "about.json"  # codes of all items of a build's source
 BUILD, DATA = "build.json", "data.h5"  # what a build was told, and the features that it trained on
-RECORD, ROWS = "record.json", "rows.safetensors"  # neither is in runs of earlier versions
+RECORD, ROWS = "record.json", "rows.safetensors"
 HISTORY = "history.json"
 _HEAD = "# repeat this run: pyg-hash train"
 FORMAT, VERSION = "pyg_hash.run", 1
@@ -244,7 +244,7 @@ class Run:
         return value
 
     def record(self) -> dict[str, Any]:
-        """Digests of what belongs to the run; empty for one of an earlier version."""
+        """Digests of what belongs to the run; empty as long as nothing is noted."""
         path = self.path / RECORD
         if not path.is_file():
             return {}
@@ -280,7 +280,7 @@ class Run:
         self.note(data=digest_of(rows), settings=_digest_of_settings(self.config()))
 
     def rows(self) -> dict[str, Tensor] | None:
-        """What :meth:`keep_rows` kept; None for a run of an earlier version."""
+        """What :meth:`keep_rows` kept; None: it has not yet."""
         path = self.path / ROWS
         if path.is_file():
             rows = files.load_tensors(path)[0]
@@ -378,9 +378,8 @@ class Run:
             warnings.warn(f"{error}; it is {aside.name} now", UncheckedWarning, stacklevel=2)
             stored = {}
         files.save_json(self.file("metrics"), {**stored, name: values})
-        if record := self.record():
-            about = {**of, "values": digest_of({}, values)}
-            self.note(metrics={**record.get("metrics", {}), name: about})
+        about = {**of, "values": digest_of({}, values)}
+        self.note(metrics={**self.record().get("metrics", {}), name: about})
 
     def save_folder(self, name: str, save: Callable[[Path], Any]) -> None:
         """Let ``save`` write a subfolder; it appears whole or not at all."""
