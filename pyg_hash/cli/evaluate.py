@@ -122,9 +122,9 @@ def verify(asked: Verify) -> int:
         checks: list[Callable[[], Any]] = [run.record, run.items, run.rows, run.config]
         checks += [run.history, run.metrics]
         checks += [partial(build.load_model, run)] if run.has("model") else []
-        checks += [run.pictures_root] if run.has_catalog else []
-        of_modality = run.index, run.check_encoder, *([run.catalog] if run.has_catalog else [])
+        of_modality = run.index, run.check_encoder, run.catalog
         checks += [partial(part, modality) for part in of_modality for modality in MODALITIES]
+        checks.append(run.pictures_root)
         for check in checks:
             try:
                 check()
@@ -132,7 +132,7 @@ def verify(asked: Verify) -> int:
                 say(f"note: {error}; so whether it is the one of the run is not compared")
             except ValueError as error:
                 problems.append(f"MIXED     {error}")
-            except FileNotFoundError:  # a run that is not finished
+            except FileNotFoundError:  # not every run has it, nor one that is not finished
                 continue
     for problem in problems:
         print(problem)
