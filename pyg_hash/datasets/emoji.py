@@ -355,7 +355,11 @@ class EmojiVendors(Emoji):
         sources: PathLike | Sequence[PathLike] | None = None,
         transform: Transform | None = None,
         pre_transform: Transform | None = None,
-        **more: Any,
+        *,
+        texts: TextFeatures = "words",
+        languages: Sequence[str] = (),
+        force_reload: bool = False,
+        progress: bool = True,
     ) -> None:
         check_choice(split, ("name", "picture", "vendor"), "split")
         check_path(root, "root")
@@ -377,7 +381,8 @@ class EmojiVendors(Emoji):
         if vendor is not None:
             check_choice(vendor, (TWEMOJI, *self.sets), "vendor")
         self.split, self.vendor = split, vendor
-        super().__init__(root, transform, pre_transform, **more)
+        more: Any = {"texts": texts, "languages": languages, "progress": progress}
+        super().__init__(root, transform, pre_transform, force_reload=force_reload, **more)
 
     def settings(self) -> dict[str, Any]:
         """Those of :class:`Emoji`, the split, and size and time of each set."""

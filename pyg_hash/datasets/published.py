@@ -563,7 +563,8 @@ class NUSWIDE(_NusWide):
         pre_transform: Transform | None = None,
         *,
         drop_textless: bool = True,
-        **more: Any,
+        seed: int = 0,
+        force_reload: bool = False,
     ) -> None:
         check_choice(concepts, (21, 10), "concepts")
         if layout == "features" and protocol == "ucch" and drop_textless:
@@ -574,7 +575,7 @@ class NUSWIDE(_NusWide):
         self.concepts, self.drop_textless = concepts, drop_textless
         self.manifest = f"nuswide-{concepts}"
         choices = (layout, image, text, protocol, transform, pre_transform)
-        super().__init__(root, *choices, **more)
+        super().__init__(root, *choices, seed=seed, force_reload=force_reload)
 
     def settings(self) -> dict[str, Any]:
         """Those of every published set, the concepts, and whether textless rows stay."""
