@@ -147,14 +147,10 @@ class GraphHashModel(HashModel):
     ) -> dict[str, Tensor]:
         """The network, on nodes of a graph or on new ones.
 
-        Args:
-            x: scaled features in consecutive parts of rows, of both modalities or of one.
-            places: where the nodes of ``'image'``, ``'text'`` and ``'joint'`` (those of ``x``
-                after each other) stand, for the channels to take.
-
-        Returns:
-            relaxed codes ``[n, num_bits]`` of each modality in ``x``, and what :meth:`loss` needs
-            (``HashOutput.aux``), such as ``'image_view'`` where the places have views.
+        Of scaled features ``x`` in consecutive parts of rows, of both modalities or of one, and of
+        the ``places`` of ``'image'``, ``'text'`` and ``'joint'`` nodes (those of ``x`` after each
+        other), for the channels to take: relaxed codes ``[n, num_bits]`` of each modality in ``x``,
+        and what :meth:`loss` needs (``HashOutput.aux``), such as ``'image_view'`` of views.
         """
 
     @property
