@@ -485,7 +485,6 @@ class SearchEngine:
         with self._alone():
             try:
                 self._take_back()
-                self._lock()
                 keys = [self.key(name) for name in names]
                 before = self._before and _before(self.indexes, keys)
                 values = dict[Any, dict[str, Any]]()
@@ -525,10 +524,23 @@ class SearchEngine:
         return list(dict.fromkeys(self.indexes.values()))
 
     def _lock(self) -> None:
-        """Take all locks; ``BusyError``: somebody has one, or changed a store since it was open."""
-        for index in self._each():
-            if isinstance(index, HammingIndex):
-                index.lock()
+        """Lock the stores that are files, as they are now; wait for another process.
+
+        ``BusyError``: it goes on changing them.
+        """
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                for index in self._each():
+                    if isinstance(index, HammingIndex):
+                        index.lock()
+                return
+            except OSError as error:
+                with self._turns.writing():  # no search waits for longer
+                    self._reopen()
+                if not isinstance(error, BusyError) or time.monotonic() > until:
+                    raise
+            time.sleep(0.05)
 
     def _reopen(self) -> None:
         """Open the stores again, as they were saved, and not locked."""
@@ -553,19 +565,9 @@ class SearchEngine:
                 if self._before is not None:
                     path = self._before.with_name(f".{self._before.name}.lock")
                     stack.enter_context(Lock(path, f"store: {path.parent}", _PATIENCE))
-                until = time.monotonic() + _PATIENCE
-                while True:  # no search waits while this waits for who changes one store
-                    with self._turns.writing():
-                        try:
-                            self._lock()
-                        except OSError as error:
-                            self._reopen()  # not locked
-                            if not isinstance(error, BusyError) or time.monotonic() > until:
-                                raise
-                        else:
-                            yield
-                            return
-                    time.sleep(0.05)
+                self._lock()
+                stack.enter_context(self._turns.writing())
+                yield
         except BusyError as error:
             raise QueryError(f"items: {error}", 503) from error
 
@@ -586,7 +588,6 @@ class SearchEngine:
     def _take_back(self) -> None:
         if self._before is None or not self._before.is_file():
             return
-        self._lock()
         try:
             tensors, about = load_tensors(self._before)
             keys, kept = about["keys"], {modality: about[modality] for modality in MODALITIES}
