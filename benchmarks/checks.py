@@ -29,7 +29,7 @@ from pyg_hash.recipes import recipe
 CHECKS = {  # by where they are called
     "training.fit": ("say_odd_data", "data_rows", "as_pairs", "_check_loss"),
     "metrics.evaluation": ("data_rows", "trained_queries", "odd_queries"),
-    "models.encoder": ("check_widths",),
+    "models.two_encoders": ("check_widths",),
     "models.taught": ("check_features",),
     "models.base": ("check_features", "digest_of"),
     "index.base": ("check_model",),
