@@ -203,7 +203,7 @@ class Work:
         self.engine.encoder(IMAGE)
         with self.pictures.folder() as folder:
             path = await self.pictures.run(self.pictures.decode, content, folder)
-            features = await self.worker.run(self.engine.image_features, path)
+            features = await self.worker.run(self.engine.features, IMAGE, path)
             if path.stat().st_size > _LARGE:
                 with suppress(AttributeError, OSError, TypeError):  # glibc's, which would keep it
                     await self.worker.run(ctypes.CDLL(None).malloc_trim, 0)
@@ -454,8 +454,7 @@ def _add_items(app: "FastAPI", work: Work) -> None:
                 if vector is not None:
                     features[modality] = torch.tensor([vector], dtype=torch.float32)
             if TEXT not in features and self.text and TEXT in engine.encoders:
-                asked = await work.worker.run(engine.ask_text, self.text, Wanted(IMAGE, 1))
-                features[TEXT] = asked.features
+                features[TEXT] = await work.worker.run(engine.features, TEXT, self.text)
             return NewItem(self.id, features, values, picture)
 
     class GivenItems(BaseModel, extra="forbid"):

@@ -198,27 +198,23 @@ class SearchEngine:
                 decode(io.BytesIO(content), FORMATS).save(path)
             except ValueError as error:
                 raise QueryError(str(error)) from error
-            return self._only(IMAGE, Question(self.image_features(path), Wanted(target, k)))
+            return self._only(IMAGE, Question(self.features(IMAGE, path), Wanted(target, k)))
 
     def ask_text(self, text: str, wanted: Wanted) -> Question:
         """The first half of :meth:`by_text`; :meth:`answers` is the second one."""
-        encoder = self.encoder(TEXT)
-        try:
-            features = encoder([text])
-        except (ValueError, OSError) as error:
-            raise QueryError(re.sub(r"^texts:( text 0\b)?", "text:", str(error))) from error
-        unknown = self._unknown_words(text)
+        features, unknown = self.features(TEXT, text), self._unknown_words(text)
         more = ", ..." if len(unknown) > 10 else ""
         note = f"Not in the vocabulary: {', '.join(unknown[:10])}{more}"
         return Question(features, wanted, [note] if unknown else [])
 
-    def image_features(self, path: Path) -> Tensor:
-        """Features ``[1, d]`` of a picture file; ``QueryError``: no encoder, or it refuses it."""
-        encoder = self.encoder(IMAGE)
+    def features(self, modality: Modality, item: str | Path) -> Tensor:
+        """Features ``[1, d]`` of words or a picture file; ``QueryError``: no encoder takes it."""
+        encoder = self.encoder(modality)
         try:
-            features: Tensor = encoder([path])
+            features: Tensor = encoder([item])
         except (ValueError, OSError) as error:
-            raise QueryError(str(error).replace(str(path), "image")) from error
+            told = str(error).replace(str(item), IMAGE) if modality == IMAGE else str(error)
+            raise QueryError(re.sub(r"^texts:( text 0\b)?", "text:", told)) from error
         return features
 
     def answers(self, source: Modality, asked: Sequence[Question]) -> list[Answers | Exception]:
