@@ -336,10 +336,8 @@ class CodeStore(ABC):
         check_positive_int(oversample, "oversample")
         real = _tensor(rescore)
         check_relaxed(real, "rescore", (len(packed), self.num_bits))
+        check_signs(real.cpu(), unpack_bits(torch.from_numpy(packed), self.num_bits), "rescore")
         asked = exact_queries(real.cpu()).numpy()
-        if np.packbits(asked >= 0, axis=1).tobytes() != packed.tobytes():  # or all but 0
-            signs = unpack_bits(torch.from_numpy(packed), self.num_bits)
-            check_signs(real.cpu(), signs, "rescore")
         scores = np.full((len(packed), k), -np.inf)
         count = min(int(oversample) * k, len(self) or 1)
         for row, far, names in self._shortlists(scope, packed, count):
@@ -362,7 +360,7 @@ class CodeStore(ABC):
             full = last < np.searchsorted(near.query, np.arange(len(asked)), "right")
             edge = np.full(len(asked), self.num_bits)
             edge[full] = near.distances[last[full]]
-            near = Hits(*(column[near.distances <= edge[near.query]] for column in near))
+            near = near.some(near.distances <= edge[near.query])
             for radius in np.unique(edge).tolist() if self._ties(scope) else [None]:
                 rows = np.arange(len(asked)) if radius is None else (edge == radius).nonzero()[0]
                 hits = near if radius is None else self._found(scope, asked[rows], None, radius)

@@ -322,10 +322,9 @@ class HammingIndex(CodeStore):
 
     def relaxed(self, ids: Ids) -> Tensor:
         """Relaxed codes of items, or their codes if there are none: float32 ``[n, num_bits]``."""
-        rows, relaxed = self._rows(ids), self._items.relaxed
-        if relaxed is None:
+        if self._items.relaxed is None:
             return self.codes(ids).float()
-        return torch.from_numpy(relaxed.at(rows)).float() / LEVELS
+        return torch.from_numpy(self._items.relaxed.at(self._rows(ids))).float() / LEVELS
 
     def items(self, batch_size: int = 1 << 16) -> Iterator[tuple[Bytes, NDArray[Any]]]:
         """All items, as ``(packed codes, ids)``: by id, or strings as they were added."""
@@ -499,22 +498,19 @@ class HammingIndex(CodeStore):
             return cast(Hits, tables.nearest(packed, k, self._alive))
         hashed = k is None and isinstance(tables, lookup.MultiIndexHash)
         if hashed and tables.pays(len(self._items), packed, radius):
-            query, far, rows = tables.range_search(self._prepared(), packed, radius)
+            found = tables.range_search(self._prepared(), packed, radius)
             keep = self._alive if passing is None else passing
             if keep is not None:
-                query, far, rows = (column[keep[rows]] for column in (query, far, rows))
-            rank = self._items.ids.at(rows) if self.id_type is int else rows
-        else:
-            chosen, codes = ready()
-            if k is None:
-                query, far, rank = self._exact.range_search(codes, packed, radius)
-            else:
-                query, far, rank = self._exact.search(codes, packed, min(k, len(codes)))
-            rows = rank if chosen is None else chosen[rank]
-        if k is not None:  # ordered already
-            return Hits(query, far, rows)
-        order = np.lexsort((rank, far, query))
-        return Hits(query[order], far[order], rows[order])
+                found = found.some(keep[found.names])
+            ids = self._items.ids.at(found.names) if self.id_type is int else found.names
+            return cast(Hits, found.some(np.lexsort((ids, found.distances, found.query))))
+        rows, codes = ready()
+        if k is None:
+            found = self._exact.range_search(codes, packed, radius)
+            found = found.some(np.lexsort(found[::-1]))
+        else:  # in order already
+            found = self._exact.search(codes, packed, min(k, len(codes)))
+        return found if rows is None else found._replace(names=rows[found.names])
 
     def _codes_of(self, names: NDArray[Any]) -> tuple[Bytes, NDArray[np.int8] | None]:
         relaxed = self._items.relaxed

@@ -83,6 +83,10 @@ class Hits(NamedTuple):
     distances: NDArray[Any]
     names: NDArray[Any]  # places among the codes of a scan; those of a store are ids, or rows
 
+    def some(self, which: NDArray[Any]) -> Hits:
+        """Some of them, by a mask or in another order."""
+        return Hits(*(column[which] for column in self))
+
 
 NOTHING = Hits(*(np.empty(0, np.int64) for _ in range(3)))
 
@@ -244,9 +248,9 @@ class MultiIndexHash(FaissScan):
                 distance = _popcount(codes[position] ^ asked[row])
                 near = distance <= radius
                 found.append(Hits(row[near], distance[near], position[near].astype(np.int64)))
-        q, d, p = _joined(found)
-        once = np.unique(q * n + p, return_index=True)[1]  # found in several tables
-        return Hits(q[once], d[once], p[once]), left
+        hits = _joined(found)
+        once = np.unique(hits.query * n + hits.names, return_index=True)[1]  # of several tables
+        return hits.some(once), left
 
 
 def _joined(found: list[Hits]) -> Hits:
@@ -402,15 +406,14 @@ class Approximate:
             whose = np.repeat(np.repeat(pending, seen), counts)
             hits = Hits(whose, np.repeat(far[there], counts), rows)
             if alive is not None:
-                hits = Hits(*(column[alive[rows]] for column in hits))
+                hits = hits.some(alive[rows])
             # some entries have no row any more
             few = np.bincount(hits.query, minlength=len(query))[pending] < k
             more = pending[few & (seen == asked) & (asked < total)]
-            found.append(Hits(*(column[~np.isin(hits.query, more)] for column in hits)))
+            found.append(hits.some(~np.isin(hits.query, more)))
             pending, asked = more, min(4 * asked, total)
-        q, d, p = (np.concatenate(column) for column in zip(*found, strict=True))
-        ranked = np.lexsort((p, d, q))
-        return Hits(q[ranked], d[ranked], p[ranked])
+        every = _joined(found)
+        return every.some(np.lexsort((every.names, every.distances, every.query)))
 
 
 def _sum(data: NDArray[np.uint8]) -> int:

@@ -127,7 +127,7 @@ class DatabaseStore(CodeStore):
 
     def _codes_of(self, names: NDArray[Any]) -> tuple[Bytes, None]:
         codes = b"".join(row["code"] for row in self._rows(names, ["code"]))
-        return np.frombuffer(codes, np.uint8).reshape(len(names), -(-self.num_bits // 8)), None
+        return np.frombuffer(codes, np.uint8).reshape(-1, num_bytes(self.num_bits)), None
 
     def _update(self, ids: NDArray[Any], metadata: Columns) -> None:
         new = New(self._codes_of(ids)[0], ids, {**self._metadata(ids), **metadata})
