@@ -131,11 +131,6 @@ class Texts(Ragged):
             spans = [x.tolist() for x in self.spans(places[i : i + _AT_ONCE])]
             yield from (whole[start:end] for start, end in zip(*spans, strict=True))
 
-    def equal(self, value: str) -> NDArray[np.int64]:
-        """Places of a text, without decoding the others."""
-        places = (self.prints() == _print(value.encode())).nonzero()[0]
-        return np.asarray(places[self.at(places) == value], np.int64)
-
     def alike(self, some: Array, others: Array) -> bool:
         """Whether each of some texts is the same as another."""
         for i in range(0, len(some), _AT_ONCE):
@@ -178,12 +173,12 @@ class Texts(Ragged):
         return known
 
     def places(self, values: Sequence[str]) -> NDArray[np.int64]:
-        """Places of any of the values."""
-        if 0 < len(values) <= _FEW:
-            return np.concatenate([self.equal(value) for value in values])
-        known = {*values}
-        every = self.at(np.arange(len(self)))
-        return np.fromiter((text in known for text in every), bool, len(every)).nonzero()[0]
+        """Places of any of the values, without decoding the others."""
+        wanted = {*values}
+        found = np.isin(self.prints(), [_print(v.encode()) for v in wanted], kind="sort")
+        places = found.nonzero()[0]
+        same = np.fromiter((v in wanted for v in self.at(places)), bool, len(places))
+        return np.asarray(places[same], np.int64)
 
 
 def _print(text: bytes | memoryview) -> int:
@@ -272,7 +267,7 @@ class Finder:
             there = (rows >= 0).nonzero()[0]
             other = there[texts.at(rows[there]) != ids[there]]  # of another id with this print
             for place in other.tolist():
-                rows[place] = max(texts.equal(ids[place]).tolist(), default=-1)
+                rows[place] = max(texts.places([ids[place]]).tolist(), default=-1)
         return np.asarray(rows, np.int64)
 
 
@@ -431,8 +426,6 @@ class Column:
             found = _COMPARE[op](self._once(_narrow), values[0])
         elif op == "has" and len(values) <= _FEW and (tags := self._tags()) is not None:
             found = self._tagged_with(values, tags)
-        elif known is None and len(values) > _FEW:
-            found = np.isin(self._once(_narrow), np.array(values, _DTYPES[self._kind]))
         else:
             found = self._among(values if known is None else known.places(values).tolist())
         here: NDArray[np.bool_] = found
@@ -441,15 +434,13 @@ class Column:
     def _among(self, values: Sequence[Any]) -> Any:
         """For each row whether it has one of some numbers or places."""
         own = self._once(_narrow)
-        if len(values) <= _FEW:  # much faster than to look each up
-            first, *others = values or [-1]  # no place
-            found = own == first
-            for value in others:
-                found |= own == value
-            return found
-        wanted = np.zeros(len(self._known), bool)
-        wanted[values] = True
-        return wanted[own]
+        if len(values) > _FEW:
+            return np.isin(own, np.array(values, _DTYPES.get(self._kind, np.int32)))
+        first, *others = values or [-1]  # no place; much faster than to look each up
+        found = own == first
+        for value in others:
+            found |= own == value
+        return found
 
 
 def _narrow(whole: Array) -> Array:
