@@ -166,12 +166,17 @@ class Work:
         self.worker, self.pictures = guard.Worker(limits), guard.Pictures(limits)
         # one at a time, and no search waits with one that waits for another process
         self.changes = guard.Worker(limits, threads=1)
-        self.batches = {
-            m: guard.Worker(limits, 1, call=partial(engine.answers, m), most=_TOGETHER)
-            for m in MODALITIES
-        }
+        self.batches = {m: self._together(partial(engine.answers, m)) for m in MODALITIES}
         self.server: Any = None  # uvicorn's, which knows whether it stops
         self._small: OrderedDict[str, bytes] = OrderedDict()
+
+    def _together(self, call: Callable[[list[Question]], list[Any]]) -> guard.Worker:
+        """A pool that codes what waits in one call, and what is on its way from the threads."""
+
+        def crowded() -> bool:
+            return self.worker.pending > self.limits.threads
+
+        return guard.Worker(self.limits, 1, call=call, most=_TOGETHER, more=crowded)
 
     def close(self) -> None:
         """End all threads and processes."""

@@ -62,6 +62,8 @@ _SECONDS = "pyg_hash_request_seconds"
 _TIMES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # formats from outside: Pillow knows dozens, and each is code that a stranger's file would run
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+_ENOUGH = 8  # questions that share a call well
+_TURN, _TURNS = 0.01, 20  # how often, in seconds, and how many times it is looked for more
 T = TypeVar("T")
 
 
@@ -414,7 +416,8 @@ class Worker:
     """Calls in threads, for clients in turns; what one gave up in time never begins.
 
     ``call`` answers questions in order, at most ``most`` that wait at a time, with exceptions for
-    those without answer; else a question is itself what is called.
+    those without answer; else a question is itself what is called. A lone question waits for
+    others, not for long, only where ``more`` says that they are coming.
 
     Who asks for much makes itself wait, and nobody else: the next question is the oldest of the
     client that has had the least time, a new one starting level with the others; where too many
@@ -428,10 +431,11 @@ class Worker:
         *,
         call: Callable[[list[Any]], list[Any]] = _each,
         most: int = 1,
+        more: Callable[[], bool] = bool,
     ) -> None:
         self.limits, self.threads, self.pending = limits, threads or limits.threads, 0
         self.pool = ThreadPoolExecutor(self.threads, thread_name_prefix="pyg_hash-search")
-        self._call, self._most = call, most
+        self._call, self._most, self._more = call, most, more
         self._waiting: dict[str, dict[asyncio.Future[Any], Any]] = {}  # by client, oldest first
         self._used: dict[str, float] = {}  # seconds, by client
         self._level = 0.0  # of who was served last
@@ -520,9 +524,15 @@ class Worker:
         """Calls until nobody waits."""
         try:
             while self._waiting:
+                for _ in range(_TURNS):
+                    if sum(map(len, self._waiting.values())) >= _ENOUGH or not self._more():
+                        break
+                    await asyncio.sleep(_TURN)
                 asked: list[tuple[str, asyncio.Future[Any], Any]] = []
                 while self._waiting and len(asked) < self._most:
                     asked.append(self._next())
+                if not asked:  # all have left meanwhile
+                    continue
                 questions, start = [question for *_, question in asked], time.perf_counter()
                 loop = asyncio.get_running_loop()
                 try:

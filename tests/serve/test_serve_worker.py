@@ -45,6 +45,27 @@ def test_what_comes_during_a_call_goes_into_the_next_one():
     assert calls == [[0], [1, 2, 3], [4, 5], [7]]
 
 
+@pytest.mark.parametrize(("still", "sizes"), [(4, [4]), (0, [1, 3]), (10**9, [4])])
+def test_it_waits_for_others_only_while_they_are_on_their_way(still, sizes, monkeypatch):
+    """``more`` says yes so many times; in the end nobody waits for ever."""
+    monkeypatch.setattr("pyg_hash.serve.guard._TURN", 0.005)
+    calls, looks = [], []
+
+    def more():
+        looks.append(None)
+        return len(looks) <= still
+
+    async def ask():
+        call = lambda asked: calls.append(len(asked)) or asked  # noqa: E731
+        several = Worker(Limits(), 1, call=call, most=64, more=more)
+        first = asyncio.create_task(several.ask(0))
+        await asyncio.sleep(0.001)
+        return await asyncio.gather(first, *map(several.ask, range(1, 4)))
+
+    assert asyncio.run(ask()) == [0, 1, 2, 3]
+    assert calls == sizes
+
+
 def test_errors_reach_those_they_are_for():
     async def ask(call):
         several = batches(call)
