@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,7 @@ from pyg_hash.metrics.mean_ap import Denominator, Ties, average_precision, check
 from pyg_hash.metrics.scored import expected_recall, pair_places
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils.checks import as_mask, check_choice, check_labels, is_mask
+from pyg_hash.utils.digests import same_rows
 from pyg_hash.utils.modes import eval_mode
 from pyg_hash.utils.oddities import (
     CollapseWarning,
@@ -311,11 +313,12 @@ def _familiar(model: Any, data: HeteroData, parts: Any, split: str) -> list[str]
     sides = [data[m].get("x") for m in MODALITIES]
     dense = all(isinstance(x, Tensor) and x.layout == torch.strided for x in sides)
     if dense and torch.equal(queries, parts[TEXT][0]):
-        now = data_rows(data) | {f"{IMAGE}.query": queries.cpu()}
-        again = trained_queries(now | {f"{IMAGE}.train": parts[IMAGE][1].cpu()}, now)
+        now = data_rows(data)
+        again = _repeated(sides, [now[m] for m in MODALITIES], *parts[IMAGE])
         repeated = int(again.sum()) if split == "query" else 0
         then = getattr(getattr(model, "intake", None), "trained", None)
         if then is not None and f"{IMAGE}.train" in then:
+            now[f"{IMAGE}.query"] = queries.cpu()
             known = trained_queries(then, now)
             learnt = max(learnt, int((known & ~again).sum() if repeated else known.sum()))
     lines = [f"training rows among the queries: {learnt:,} of them"] if learnt else []
@@ -408,6 +411,20 @@ def _labels(
         levels.append((y if y.dim() == 2 else y[:, None] == torch.unique(y)).float())
     sizes = [len(y) for y in labels.values()]
     return labels, dict(zip(MODALITIES, torch.split(torch.cat(levels, 1), sizes), strict=True))
+
+
+def _repeated(sides: list[Tensor], prints: list[Tensor], query: Tensor, database: Tensor) -> Tensor:
+    """Which queries have both features of one pair of the database: bool ``[n]``."""
+    image, text = prints
+    pairs = image + math.pi * text  # near for equal rows, and by chance for some others
+    found = same_rows(pairs[query.cpu()], pairs[database.cpu()])
+    hits = (found >= 0).nonzero().squeeze(1)
+    rows = query.cpu()[hits], database.cpu()[found[hits]]
+    same = found >= 0
+    for x in sides:
+        one, two = (x[own.to(x.device)].flatten(1) for own in rows)
+        same[hits] &= (one == two).all(dim=1).cpu()
+    return same
 
 
 def _rows(data: HeteroData, modality: Modality, split: str) -> tuple[Tensor, Tensor]:

@@ -368,7 +368,7 @@ def test_queries_that_repeat_a_pair_of_the_database_are_said(
     want = evaluate(model, data)
     data["image"].x[3] = data["image"].x[40]  # a picture with another text is none
     assert evaluate(model, data) == want
-    monkeypatch.setattr("pyg_hash.utils.provenance.same_rows", lambda a, b: a.long() * 0 + 7)
+    monkeypatch.setattr("pyg_hash.metrics.evaluation.same_rows", lambda a, b: a.long() * 0 + 7)
     assert evaluate(model, data) == want  # numbers of rows that are near by chance
     monkeypatch.undo()
     for own in (3, 5):
