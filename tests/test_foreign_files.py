@@ -106,6 +106,8 @@ def test_a_soft_link_within_the_file_is_read(path):
     with h5py.File(path, "r+") as file:
         file.move("image", "kept")
         file["image"] = h5py.SoftLink("/kept")
+        file["removed"] = h5py.SoftLink("/no/such/group")  # which nothing asks for
+        file["round"] = h5py.SoftLink("/round")
     assert FeatureFile(path)[0]["image"].x.equal(torch.eye(N))
 
 

@@ -230,7 +230,9 @@ class OwnEncoder(StoredEncoder):
         values = self._function(list(items))
         try:
             if isinstance(values, list | tuple) and values:
-                values = torch.stack([torch.as_tensor(row) for row in values])
+                is_numpy = all(isinstance(row, np.ndarray) for row in values)
+                rows = values if is_numpy else [torch.as_tensor(row) for row in values]
+                values = np.stack(rows) if is_numpy else torch.stack(rows)
             x = torch.as_tensor(values).detach().float().cpu()
         except (TypeError, ValueError, RuntimeError) as error:
             what = f"{type(values).__name__}, expected rows of numbers ({error})"

@@ -112,6 +112,8 @@ def knn(
     """
     check_choice(metric, ("cosine", "ip", "l2"), "metric")
     check_backend(backend, approximate)
+    if backend == "faiss":
+        _faiss.load()
     _check(query, database, k, metric, exclude_self)
     both = [x for x in (query, database) if isinstance(x, Rows)]
     if approximate is not None and len(both) < 2:

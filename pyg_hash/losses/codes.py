@@ -13,8 +13,9 @@ from pyg_hash.utils.checks import check_floats, check_labels, reduced
 def quantization_loss(relaxed: Tensor, reduction: Reduction = "mean") -> Tensor:
     r"""Distance of relaxed codes ``[N, num_bits]`` to codes, :math:`\lVert B - R \rVert_F^2`.
 
-    The second term of MCGCN Eq. 7. :math:`B = \mathrm{sign}(R)`, sign(0) = +1, is a constant.
-    ``'sum'`` is the formula; ``'mean'`` divides it by ``N * num_bits``.
+    The second term of MCGCN Eq. 7, without its factor :math:`\alpha`.
+    :math:`B = \mathrm{sign}(R)`, with sign(0) = +1, is a constant. ``'sum'`` is the formula;
+    ``'mean'`` divides it by ``N * num_bits``. Errors are those of all :mod:`~pyg_hash.losses`.
     """
     check_floats(relaxed, "relaxed")
     codes = torch.where(relaxed >= 0, 1.0, -1.0).to(relaxed)
@@ -24,9 +25,10 @@ def quantization_loss(relaxed: Tensor, reduction: Reduction = "mean") -> Tensor:
 def balance_loss(relaxed: Tensor, reduction: Reduction = "mean") -> Tensor:
     r"""How unevenly bits ``[N, num_bits]`` are used, :math:`\lVert R^\top \mathbf{1} \rVert^2`.
 
-    The third term of MCGCN Eq. 7, there of binary codes, whose gradient is zero everywhere.
-    ``'sum'`` is the formula; ``'mean'`` divides it by ``N * N * num_bits``: the squared mean of a
-    bit, averaged over the bits.
+    The third term of MCGCN Eq. 7, without its factor :math:`\beta`. The paper writes it on the
+    binary codes, whose gradient is zero everywhere; it is taken on the relaxed codes here.
+    ``'sum'`` is the formula; ``'mean'`` divides it by ``N * N * num_bits``, which gives the squared
+    mean of a bit, averaged over the bits, in [0, 1]. Errors: see :mod:`pyg_hash.losses`.
     """
     check_floats(relaxed, "relaxed")
     total = relaxed.sum(dim=0).square().sum()
@@ -36,9 +38,10 @@ def balance_loss(relaxed: Tensor, reduction: Reduction = "mean") -> Tensor:
 def squared_distance_loss(a: Tensor, b: Tensor, reduction: Reduction = "mean") -> Tensor:
     r"""Squared distance of two matrices ``[N, d]``, :math:`\lVert A - B \rVert_F^2`.
 
-    The second term of GCH Eq. 5, of beacon codes and codes; GCH report Eq. 12 ("Try2"), of image
-    and text features; and :math:`L_r` of MCGCN's autoencoders (Fig. 2). ``'sum'`` is the formula;
-    ``'mean'`` divides it by ``N * d``.
+    The second term of GCH Eq. 5, between beacon codes and codes, without its factor, Eq. 12 of
+    GCH's reproduction report ("Try2"), between image and text features, and the loss :math:`L_r` of
+    MCGCN's autoencoders (Fig. 2). ``'sum'`` is the formula; ``'mean'`` divides it by ``N * d``.
+    ``ValueError``: the shapes differ; other errors: see :mod:`pyg_hash.losses`.
     """
     check_floats(a, "a")
     check_floats(b, "b")
@@ -50,13 +53,14 @@ def squared_distance_loss(a: Tensor, b: Tensor, reduction: Reduction = "mean") -
 def label_prediction_loss(logits: Tensor, y: Tensor, reduction: Reduction = "mean") -> Tensor:
     r"""Cross-entropy of the labels predicted from the codes of one modality.
 
-    One of the two sums of MCGCN Eq. 6, of logits of labelled rows, float ``[N_L, C]``, and their
-    labels. For class indices:
+    One of the two sums of MCGCN Eq. 6; add the losses of both modalities. For class indices:
 
     .. math:: -\frac{1}{N_L} \sum_p \log P(r_p)_{y_p}, \qquad P = \mathrm{softmax}
 
-    Multi-hot ones, which the paper has not, use the binary cross-entropy of every class. ``'mean'``
-    (the formula) divides ``'sum'`` by the rows, or rows times classes.
+    of logits of labelled rows, float ``[N_L, C]``, and their labels. The paper has single labels
+    only; multi-hot ones, also with one label a row, use the binary cross-entropy of every class.
+    ``'mean'`` (the formula) divides ``'sum'`` by the rows, or rows times classes. ``ValueError``:
+    class indices outside 0..C-1, multi-hot ones but 0 and 1; others: see :mod:`pyg_hash.losses`.
     """
     check_floats(logits, "logits")
     check_labels(y, "y", num_rows=logits.size(0), num_classes=logits.size(1))
@@ -79,7 +83,7 @@ def adversarial_loss(
     The discriminator descends it and the code network ascends it (MCGCN Eq. 9 and MCGCN Eq. 10).
     Behind a gradient reversal (:class:`~pyg_hash.nn.ModalityDiscriminator`) one joint descent does
     both, so **add** it. Logits are float ``[N, 2]``: column 0 text, 1 image. ``'mean'`` is the
-    formula; ``'sum'`` does not divide by ``N``.
+    formula; ``'sum'`` does not divide by ``N``. Errors: see :mod:`pyg_hash.losses`.
     """
     check_floats(image_logits, "image_logits")
     check_floats(text_logits, "text_logits")

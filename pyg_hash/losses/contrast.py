@@ -13,7 +13,13 @@ import torch
 from torch import Tensor
 
 from pyg_hash.typing import Reduction
-from pyg_hash.utils.checks import check_floats, check_positive, check_same_rows, reduced
+from pyg_hash.utils.checks import (
+    check_floats,
+    check_positive,
+    check_reduction,
+    check_same_rows,
+    reduced,
+)
 from pyg_hash.utils.modes import exact
 
 _CPU_BLOCK = 1 << 19  # cosines that are alive at a time
@@ -36,15 +42,22 @@ def contrastive_loss(
     .. math:: -\frac{1}{n} \sum_i \log \frac{e^{\cos(a_i, b_i) / \tau}}
         {\sum_j e^{\cos(a_i, b_j) / \tau}}
 
-    One direction; for both add ``contrastive_loss(b, a)``. With a bank ``others`` the sum runs over
-    its rows, each a constant, but for row ``own[i]``, in whose place the live ``b[i]`` stands.
+    One direction: rows of ``a`` look for theirs in ``b``. For both, add
+    ``contrastive_loss(b, a)``, with a bank of the other modality.
+
+    With a bank ``others`` the sum runs over its rows, each a constant, but for row ``own[i]``,
+    in whose place the live ``b[i]`` stands: a batch against codes of all items as they last were.
+
+    A zero row has cosine 0. Exact, in :math:`O(n m K)` time: one pass over blocks of rows makes the
+    value and the gradients, and no more than one block of the ``[n, m]`` cosines is in memory.
 
     Codes are float ``[n, num_bits]``, ``others`` ``[m, num_bits]`` (None: ``b``, live) and ``own``
-    int64 ``[n]``. A zero row has cosine 0. Exact, in :math:`O(n m K)` time and with one block of
-    the ``[n, m]`` cosines in memory. ``'mean'`` is the formula; ``'sum'`` does not divide by ``n``.
+    int64 ``[n]``. A smaller ``temperature`` :math:`\tau` looks at the nearest others alone.
+    ``'mean'`` is the formula; ``'sum'`` does not divide by ``n``.
     ``ValueError``: ``others`` or ``own`` alone, row numbers outside ``others``, a ``temperature``
-    :math:`\tau` that is not positive and finite; other errors: see :mod:`pyg_hash.losses`.
+    that is not positive and finite; other errors: see :mod:`pyg_hash.losses`.
     """
+    check_reduction(reduction)
     check_positive(temperature, "temperature")
     if (others is None) != (own is None):
         raise ValueError("others and own: give both, the bank and where in it b is, or neither")

@@ -8,7 +8,7 @@ from torch import Tensor
 from pyg_hash.losses.contrast import check_codes
 from pyg_hash.losses.pairs import Cost, check_likelihood, mean_of_pairs
 from pyg_hash.typing import Reduction
-from pyg_hash.utils.checks import check_floats
+from pyg_hash.utils.checks import check_floats, check_reduction
 
 
 def expected_pairwise_nll(
@@ -30,13 +30,19 @@ def expected_pairwise_nll(
         \mathrm{E} J_{pq} = \sum_c P_{pc} P_{qc}
         \quad\text{or}\quad 1 - \prod_c (1 - P_{pc} P_{qc})
 
-    the first for classes that exclude each other (``exclusive``). With zeros and ones it is
-    ``pairwise_nll``. Ours; as exact, and as cheap in memory.
+    the first for classes that exclude each other. With zeros and ones it is ``pairwise_nll``. Ours;
+    as exact, and as cheap in memory.
 
     Codes are ``[n, num_bits]`` and ``[m, num_bits]``, probabilities of their classes, of the same
-    dtype, ``[n, C]`` and ``[m, C]``, and constants. ``ValueError``: probabilities outside [0, 1], a
-    ``factor`` that is not positive; other errors: see :mod:`pyg_hash.losses`.
+    dtype, ``[n, C]`` and ``[m, C]``, and constants. ``exclusive``: an item has one class, else each
+    with its own probability.
+
+    ``TypeError``: codes that are not all float32 or all float64, probabilities that are no floats,
+    a ``factor`` that is no number. ``ValueError``: shapes or types that do not fit, probabilities
+    outside [0, 1], a ``factor`` that is not positive, an unknown ``reduction``. ``RuntimeError``: a
+    second derivative.
     """
+    check_reduction(reduction)
     a, b = check_codes(a, b)
     check_likelihood(factor, 1.0)
     for name, codes, p in (("a_p", a, a_p), ("b_p", b, b_p)):

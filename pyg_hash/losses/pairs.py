@@ -12,7 +12,14 @@ from torch import Tensor
 
 from pyg_hash.losses.contrast import MadeGradients, check_codes
 from pyg_hash.typing import Match, Reduction
-from pyg_hash.utils.checks import check_choice, check_labels, check_number, check_positive, reduced
+from pyg_hash.utils.checks import (
+    check_choice,
+    check_labels,
+    check_number,
+    check_positive,
+    check_reduction,
+    reduced,
+)
 from pyg_hash.utils.modes import exact
 
 PairLoss = Literal["nll", "squared_nll"]
@@ -42,14 +49,15 @@ def pairwise_nll(
         \omega_{pq} = \tfrac{1}{2} \langle a_p, b_q \rangle
 
     where :math:`J_{pq} = 1` if the two are similar, else 0. GCH's released code descends the square
-    of each summand, ``kind='squared_nll'``. Exact, in :math:`O(n m K)` time and
-    :math:`O((n + m) K)` memory.
+    of each summand, without the factor 1/2 and with :math:`J_{pq} = 0.999`, which makes the optimum
+    finite (:math:`\omega \approx 6.9`): ``kind='squared_nll'``. Exact, in :math:`O(n m K)` time and
+    :math:`O((n + m) K)` memory: one pass over tiles makes the value and both gradients.
 
     Codes are float ``[n, num_bits]`` and ``[m, num_bits]``, labels class indices ``[n]`` and
     ``[m]``, or multi-hot with C columns: then two are similar if one label at least is
     ``'shared'``, or if all are ``'equal'``. ``factor`` multiplies the inner product (None: 1/2, or
-    1 of ``'squared_nll'``); ``similar``, in (0, 1], is :math:`J` of similar pairs (None: 1, or
-    0.999, whose optimum is finite). ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
+    1 of ``'squared_nll'``); ``similar``, in (0, 1], is :math:`J` of similar pairs (None: 1 or
+    0.999). ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
     ``ValueError``: class indices below 0, multi-hot ones but 0 and 1, a ``factor`` that is not
     positive, another ``similar``; other errors: see :mod:`pyg_hash.losses`.
     """
@@ -58,7 +66,7 @@ def pairwise_nll(
     factor = (1.0 if squared else 0.5) if factor is None else factor
     similar = (0.999 if squared else 1.0) if similar is None else similar
     check_likelihood(factor, similar)
-    a, b, a_y, b_y = comparable(a, b, a_y, b_y, match)
+    a, b, a_y, b_y = comparable(a, b, a_y, b_y, match, reduction)
     cost = Cost(_same_label, factor, similar, squared)
     if a_y.dim() == 1 and similar == 1 and not squared:
         # in order of classes the similar pairs of a tile form few rectangles
@@ -98,10 +106,11 @@ def check_likelihood(
 
 
 def comparable(
-    a: Tensor, b: Tensor, a_y: Tensor, b_y: Tensor, match: str
+    a: Tensor, b: Tensor, a_y: Tensor, b_y: Tensor, match: str, reduction: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Codes, checked; labels as numbers, equal where similar, or multi-hot, sharing one there."""
     check_choice(match, ("shared", "equal"), "match")
+    check_reduction(reduction)
     a, b = check_codes(a, b)
     check_labels(a_y, "a_y", num_rows=a.size(0))
     check_labels(b_y, "b_y", num_rows=b.size(0))

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from pyg_hash.losses.contrast import check_codes, sum_of_rows
 from pyg_hash.typing import Reduction
-from pyg_hash.utils.checks import check_positive, check_same_rows, check_weight, reduced
+from pyg_hash.utils.checks import (
+    check_positive,
+    check_reduction,
+    check_same_rows,
+    check_weight,
+    reduced,
+)
 
 
 def ranking_loss(
@@ -30,12 +36,14 @@ def ranking_loss(
 
     It is :math:`2 m` and :math:`\kappa` times the :func:`~pyg_hash.losses.contrastive_loss` of both
     directions at temperature :math:`\kappa`. The released program (penghu-cs/UCCH) first takes
-    ``shift`` = 1 off each :math:`S_{ij} < S_{ii} - m`; only then the margin has a gradient.
+    ``shift`` = 1 off each :math:`S_{ij} < S_{ii} - m`: what is far enough hardly counts, and only
+    there the margin has an effect on the gradient.
 
     Codes are float ``[n, num_bits]``; defaults are the program's, but for ``shift``. ``'mean'`` is
-    the formula; ``'sum'`` does not divide by ``n``. ``ValueError``: ``margin`` or ``shift`` is
-    negative or infinite, ``kappa`` not positive; other errors: see :mod:`pyg_hash.losses`.
+    the formula; ``'sum'`` does not divide by ``n``. Errors are those of ``contrastive_loss``, and
+    ``ValueError``: ``margin`` or ``shift`` is negative or infinite, ``kappa`` not positive.
     """
+    check_reduction(reduction)
     check_weight(margin, "margin")
     check_positive(kappa, "kappa")
     check_weight(shift, "shift")

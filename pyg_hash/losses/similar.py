@@ -29,17 +29,19 @@ def linear_similarity_loss(
 
     .. math:: -\sum_{p,q} S_{pq} \langle a_p, b_q \rangle
 
-    With the paper's :math:`S \in \{0, 1\}` nothing pushes codes apart. With
-    :math:`S \in \{-1, 1\}` keep a :func:`balance_loss` beside it: without one, the optimum for many
-    classes is one code for all images and its opposite for all texts.
+    With the paper's :math:`S \in \{0, 1\}` all codes could be one and the same, because nothing
+    pushes codes apart; with :math:`S \in \{-1, 1\}` each bit has the same optimum, whatever the
+    other bits are. Keep a :func:`balance_loss` beside it: without one, the optimum for many classes
+    is one code for all images and its opposite for all texts.
 
-    Exact, in :math:`O((n + m) K)` memory; for one label a row also in that time. Arguments and
-    errors are those of :func:`pairwise_nll`, and ``dissimilar``, the :math:`S` of pairs that are
-    not similar, -1 or 0 (paper). ``'sum'`` is the formula; ``'mean'`` divides it by
-    ``n * m * num_bits``. It has first derivatives only; a second one raises no error.
+    Exact, in :math:`O((n + m) K)` memory; for one label a row also in that time. It has first
+    derivatives only. Arguments are those of :func:`pairwise_nll`, and ``dissimilar``, the :math:`S`
+    of pairs that are not similar, -1 or 0 (paper). ``'sum'`` is the formula; ``'mean'`` divides it
+    by ``n * m * num_bits``, which gives a value in [-1, 1]. Errors are its, and
+    ``ValueError``: another ``dissimilar``; a second derivative raises none.
     """
     check_choice(dissimilar, (-1.0, 0.0), "dissimilar")
-    a, b, a_y, b_y = comparable(a, b, a_y, b_y, match)
+    a, b, a_y, b_y = comparable(a, b, a_y, b_y, match, reduction)
     with torch.no_grad():  # S = (1 - dissimilar) J + dissimilar, with J of the similar pairs
         to_a, to_b = _similar_sums(a, b, a_y, b_y)
         to_a = (1 - dissimilar) * to_a + dissimilar * b.sum(0)
@@ -52,11 +54,11 @@ def similar_distance_loss(
 ) -> Tensor:
     r"""Squared distances of the codes of all similar pairs.
 
-    The fourth term of GCH report Eq. 11 ("Try1"), without its factor:
+    The fourth term of GCH report Eq. 11 ("Try1"), a reproduction of it, without its factor:
     :math:`\sum_{p,q} J_{pq} \lVert a_p - b_q \rVert_2^2`, with :math:`J_{pq} = 1` if the two share
     a label, else 0. As cheap as :func:`linear_similarity_loss`; ``'mean'`` divides it by ``n * m``.
     """
-    a, b, a_y, b_y = comparable(a, b, a_y, b_y, "shared")
+    a, b, a_y, b_y = comparable(a, b, a_y, b_y, "shared", reduction)
     with torch.no_grad():  # a column of ones beside the codes counts the similar pairs
         more_a, more_b = (F.pad(x, (0, 1), value=1.0) for x in (a, b))
         to_a, to_b = _similar_sums(more_a, more_b, a_y, b_y)

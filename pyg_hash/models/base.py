@@ -42,10 +42,11 @@ class Intake:
     """What a model keeps of its data to check, scale and encode new items.
 
     Attributes:
-        tensors: of the fitted scaling, by path: ``'scaling.image.mean'``, and so on.
-        about: JSON values by modality: ``shapes`` of an item before scaling, ``is_features``
-            (items are rows of real numbers), and what of the ``scaling`` is no tensor.
-        trained: ``data_rows`` of the data, if trained in this process; not stored.
+        tensors: by path: ``'scaling.image.mean'``, and so on, of the fitted scaling.
+        about: as JSON values ``shapes`` of one item of a modality before scaling (``[d]`` of
+            features), ``is_features``, whether items are rows of real numbers, and ``scaling``,
+            what of it is no tensor.
+        trained: of a model that was trained in this process, ``data_rows`` of its data; not stored.
     """
 
     tensors: dict[str, Tensor]
@@ -123,18 +124,20 @@ def _recorded(init: Callable[..., None]) -> Callable[..., None]:
 class HashModel(nn.Module, ABC):
     """Base class of the hashing models.
 
-    A model is trained by :func:`pyg_hash.training.fit` (or any loop around :meth:`objectives`, then
-    :meth:`finish`), and encodes nodes by :meth:`encode` and, once attached, new images or texts
-    alone by :meth:`encode_image` and :meth:`encode_text`. Keywords that constructors share:
+    A model is trained by :func:`pyg_hash.training.fit` (or by any loop around :meth:`objectives`,
+    and :meth:`finish` after it), and encodes nodes of a data set by :meth:`encode` and, once
+    attached, new images or texts alone by :meth:`encode_image` and :meth:`encode_text`.
+    Keywords that constructors share:
 
     * ``num_features``: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair;
     * ``num_classes``, and ``num_bits``, the code length;
     * ``hidden_channels``: width of the encoders' hidden layer, ``dropout``: share of its entries
       that training sets to 0, ``batch_size``: items of a mini-batch;
-    * ``weights``: of the loss's terms, where others than the defaults. ``contrast``, not in the
-      papers, and 0 by default, is the :func:`~pyg_hash.losses.contrastive_loss` between the codes
-      of training pairs, half of it each way: codes that find the item, not only its class. A term
-      that is not in the paper is not computed with weight 0.
+    * ``weights``: of the loss's terms, where others than the defaults. ``contrast``, where there
+      is one, is not in the papers, and 0 by default: the
+      :func:`~pyg_hash.losses.contrastive_loss`, of both directions by halves, between the two codes
+      of a training pair and those of the others: codes that find the item, not only its class. A
+      term that is not in the paper is not computed with weight 0.
 
     Attributes:
         num_bits: length of the codes.
@@ -189,14 +192,20 @@ class HashModel(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
-        """Named terms and their total ``'loss'``, []; labels count under ``labeled_mask`` only."""
+        """Named terms, unweighted, and their total ``'loss'``; each a tensor of one number, [].
+
+        Labels count under ``labeled_mask`` only.
+        """
 
     @abstractmethod
     def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes ``[n, num_bits]`` of new items from their scaled features ``[n, d]``."""
 
     def objectives(self, data: HeteroData, epoch: int) -> Iterator[Objective]:
-        """What an epoch, from 0, descends on a :meth:`training_view`, each after the last step."""
+        """The losses on a :meth:`training_view` that are descended in epoch ``epoch``, from 0.
+
+        The next one is computed only after the optimiser's step on the one before.
+        """
         yield Objective(self.loss(self(data), data))
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
@@ -208,7 +217,10 @@ class HashModel(nn.Module, ABC):
         return data
 
     def finish(self, data: HeteroData) -> None:
-        """What is done once to the parameters, after the last epoch on a :meth:`training_view`."""
+        """What is done once to the parameters, after the last epoch on a :meth:`training_view`.
+
+        Codes that callbacks and validation see in an epoch are those of before.
+        """
 
     def encode(self, data: HeteroData, modality: Modality) -> Tensor:
         """Codes of all nodes of one modality: int8 ``[N, num_bits]`` in {-1, +1}; sign(0) = +1."""
@@ -227,7 +239,7 @@ class HashModel(nn.Module, ABC):
         return Intake.of(data)
 
     def encode_image(self, x: Tensor) -> Tensor:
-        """Codes of new images alone, int8 ``[n, num_bits]`` in {-1, +1}.
+        """Codes of new images alone, int8 ``[n, num_bits]`` in {-1, +1}; no stored code changes.
 
         Of features as the data set delivers them, before scaling, float ``[n, d]``; others raise
         ``TypeError`` or ``ValueError``. ``RuntimeError``: the model was never fitted or attached.
@@ -270,7 +282,9 @@ class HashModel(nn.Module, ABC):
 
     @classmethod
     def load(cls: type[Model], path: PathLike, **modules: nn.Module) -> Model:
-        """Read what :meth:`save` wrote; the user's own ``modules`` get the stored parameters.
+        """Read a model from the folder that :meth:`save` wrote.
+
+        Of the user's own ``modules`` that it was built with, the parameters are replaced.
 
         Raises:
             FileNotFoundError, CorruptFileError: a file is missing, damaged or another model's.

@@ -37,7 +37,8 @@ class DCMH(TwoEncoders):
     item, :math:`B = \mathrm{sign}(F + G)`. As in Algorithm 1, an epoch changes the images'
     encoder (``'image'``) on mini-batches against the :math:`G` of all items, then the texts'
     (``'text'``), then :math:`B`. Losses are divided by the pairs they are about, as in the authors'
-    program. The paper's last layer is linear; here tanh follows, as in every model.
+    program. The paper's last layer is linear; here its output goes through tanh, so that relaxed
+    codes are within (-1, 1) as those of every model.
 
     Args:
         num_features, num_classes, num_bits, hidden_channels, dropout, batch_size: see
@@ -69,7 +70,10 @@ class DCMH(TwoEncoders):
         return {m: list(self.encoders[m].parameters()) for m in MODALITIES}
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
-        """DCMH Eq. 1 over all labelled nodes, divided by their number squared."""
+        """DCMH Eq. 1 over all labelled nodes, divided by their number squared.
+
+        Terms, unweighted: ``likelihood``, ``quantization``, ``balance``; and their weighted sum.
+        """
         rows, labels = labelled_rows(data, self.num_classes, self.beta)
         image, text = out[IMAGE][rows], out[TEXT][rows]
         code = binarize((image + text).detach()).to(image)

@@ -145,12 +145,16 @@ class GraphHashModel(HashModel):
     def propagate(
         self, x: Mapping[Modality, Sequence[Tensor]], places: Mapping[str, Place]
     ) -> dict[str, Tensor]:
-        """The network, on nodes of a graph or on new ones.
+        """The network, on nodes that may be a graph's or new.
 
-        Of scaled features ``x`` in consecutive parts of rows, of both modalities or of one, and of
-        the ``places`` of ``'image'``, ``'text'`` and ``'joint'`` nodes (those of ``x`` after each
-        other), for the channels to take: relaxed codes ``[n, num_bits]`` of each modality in ``x``,
-        and what :meth:`loss` needs (``HashOutput.aux``), such as ``'image_view'`` of views.
+        Args:
+            x: scaled features in consecutive parts of rows, of both modalities or of one.
+            places: where the nodes of ``'image'``, ``'text'`` and ``'joint'`` (those of ``x``
+                after each other) stand, for the channels to take.
+
+        Returns:
+            relaxed codes ``[n, num_bits]`` of each modality in ``x``, and what :meth:`loss` needs
+            (``HashOutput.aux``), such as ``'image_view'`` where the places have views.
         """
 
     @property
@@ -197,6 +201,8 @@ class GraphHashModel(HashModel):
 
     def make_intake(self, data: HeteroData) -> Intake:
         """The anchors and what they send."""
+        if "anchor_mask" not in data[IMAGE]:
+            raise ValueError("data: has no anchors; apply IntraKNN first")
         messages: dict[str, list[Tensor]] = {}
         out = self(data, messages)
         return AnchorBank.from_graph(data, messages, {m: out[m] for m in MODALITIES})

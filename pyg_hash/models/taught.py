@@ -56,30 +56,32 @@ DIRECTIONS = "directions"  # what the teacher says without labels
 class TaughtHash(TwoEncoders):
     r"""The library's own recommendation, for any share of labels from none to all.
 
-    Two encoders, and no graph: the model keeps nothing of the training items. An epoch trains the
-    images' encoder in up to 64 mini-batches against the relaxed codes of the training texts, then
-    the texts' against those of the images. It descends for a batch :math:`f` of one modality and
-    the other side :math:`G` of these pairs and of up to 2,048 more
+    Two encoders, and no graph: a new item costs two matrix products, and the model keeps nothing of
+    the training items. An epoch trains the images' encoder in up to 64 mini-batches against the
+    relaxed codes of the training texts, then the texts' against those of the images; each pass
+    draws its batches anew, so that an epoch costs no more on large data. It descends for a batch
+    :math:`f` of one modality and the other side :math:`G` of these pairs and of up to 2,048 more
 
     .. math:: L = L_p(f, G) + w_c L_c(f, G) + w_q L_q(f) + w_b L_b(f)
 
     * ``pairwise``, the category: :func:`~pyg_hash.losses.expected_pairwise_nll`, with the
-      probability that two items share a label. Labels that are not known a *teacher* tells, which
-      sees both sides of a training pair at once: the weighted sum of the logits of one logistic
-      regression a side, whose weights are fitted on labelled pairs that the regressions have not
-      seen, so that its doubt is right too.
+      probability that two items share a label. Those of a labelled item are known; a *teacher*
+      that sees both sides of a training pair at once tells those of the others: the weighted sum
+      of the logits of one logistic regression a side, whose weights are fitted on labelled pairs
+      that the regressions have not seen, so that its doubt is right too.
     * ``contrast``, the thing: :func:`~pyg_hash.losses.contrastive_loss`, which tells an item's own
       other side from those of all other items.
     * ``quantization`` and ``balance`` as in MCGCN, by which bits are used evenly and nearly binary.
 
-    Without any label ``pairwise`` is SGEH's: the features of both sides of each training pair walk
-    on the graph of its nearest pairs (:func:`diffused_directions`), and their cosines :math:`A`,
-    drawn apart, are what the cosines of the codes are to repeat:
+    Without any label ``pairwise`` is SGEH's: the teacher lets the features of both sides of each
+    training pair walk on the graph of its nearest pairs
+    (:func:`diffused_directions`), and their cosines :math:`A`, drawn apart, are what
+    the cosines of the codes are to repeat (:func:`~pyg_hash.losses.affinity_loss`),
     :math:`\lVert 3 A - \cos(f, G) \rVert^2 + 2\, \lVert 3 A - \cos(f, f) \rVert^2` as means.
     Then only cosines count, so relaxed codes are :math:`Y / \lVert Y \rVert` in place of
     :math:`\tanh Y` (times the length of signs in the last two terms), and at the end the last
-    layers are centred and take the rotation of :class:`~pyg_hash.models.ITQ`, which brings codes
-    close to their signs.
+    layers are centred and take the rotation of :class:`~pyg_hash.models.ITQ`, which changes no
+    cosine and brings codes close to their signs.
     What each part does was measured on held-out pairs: ``benchmarks/results/tuning/contrast.md``.
 
     Args:
@@ -120,7 +122,11 @@ class TaughtHash(TwoEncoders):
         return {m: list(self.encoders[m].parameters()) for m in MODALITIES}
 
     def training_view(self, data: HeteroData) -> HeteroData:
-        """``data`` with what the teacher says; ``ValueError``: data that do not fit."""
+        """``data`` with what the teacher says of its training pairs, in ``data['image']``.
+
+        Raises:
+            ValueError: features or labels that do not fit; less than two training pairs.
+        """
         self._check_items(data)
         view = copy.copy(data)
         view[IMAGE][POSTERIOR] = self.posterior(data)
@@ -129,7 +135,8 @@ class TaughtHash(TwoEncoders):
     def posterior(self, data: HeteroData) -> Tensor:
         """What the teacher says: probabilities of the classes, float ``[n_train, C]``.
 
-        Without any label: directions ``[n_train, d]``, see :func:`diffused_directions`.
+        Labels count under ``labeled_mask`` alone. Without any: directions ``[n_train, d]`` of
+        length 1, whose cosines say how alike the pairs are.
         """
         rows = training_rows(data)
         for m in MODALITIES:
@@ -164,7 +171,7 @@ class TaughtHash(TwoEncoders):
     def finish(self, data: HeteroData) -> None:
         """Without labels: centre and turn the last layers, so that codes are close to their signs.
 
-        The rotation is found on 50,000 training rows at most, of both modalities together. Encoders
+        The rotation is found on training rows of both modalities together, 50,000 at most. Encoders
         of a subclass that are no :class:`~pyg_hash.nn.HashMLP` stay as they are.
         """
         encoders = {m: x for m, x in self.encoders.items() if isinstance(x, HashMLP)}
@@ -184,7 +191,11 @@ class TaughtHash(TwoEncoders):
             last.weight.copy_(rotation.T @ last.weight.double())
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
-        """The objective over all training pairs at once, each half of a term one modality's."""
+        """The objective over all training pairs at once, each half of a term one modality's.
+
+        Terms, unweighted: ``pairwise``, ``contrast``, ``quantization``, ``balance``; and their
+        weighted sum. What a batch is contrasted with is constant, as in :meth:`objectives`.
+        """
         rows = training_rows(data)
         codes = {m: out[m][rows] for m in MODALITIES}
         taught = self._taught(data)
@@ -258,7 +269,8 @@ class TaughtHash(TwoEncoders):
 def diffused_directions(image: Tensor, text: Tensor) -> Tensor:
     """Rows of length 1, whose cosines say how alike pairs are: SGEH's diffused A on nearest pairs.
 
-    Of features of both sides, float ``[N, d]``; of more than 512 in all the 256 leading directions.
+    Of features of both sides, float ``[N, d]``; what is wider than 512 is cut to its 256 leading
+    directions.
     """
     x = joint_directions(image, text, SHARE, torch.ones_like(image[:, :1]))
     if x.size(1) > WIDE:

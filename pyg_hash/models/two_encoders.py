@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 class TwoEncoders(EncoderHashModel):
-    r"""One hidden layer a modality, then :math:`\tanh(\beta Y)`; images are features too."""
+    r"""One hidden layer a modality, then :math:`\tanh(\beta Y)`.
+
+    The papers train a CNN on pictures; here images are features, as texts are.
+    """
 
     makes_batches = True
     beta: Tensor
@@ -90,8 +93,12 @@ class AffinityModel(TwoEncoders):
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
         """The objective as an epoch descends it: the mean over mini-batches of the stored order.
 
-        Only training rows take part. ``TypeError``: their features are not floating-point.
-        ``ValueError``: less than two training pairs, or NaN or inf in their features.
+        The affinity is defined on a mini-batch, so there is no other total. Only training rows
+        take part.
+
+        Raises:
+            TypeError: training features that are not floating-point.
+            ValueError: less than two training pairs, or NaN or inf in their features.
         """
         # made again in the backward pass: thousands of blocks would not fit into memory
         again = partial(

@@ -130,14 +130,16 @@ class LabelGraph:
 def reweighted_fusion(image: Tensor, text: Tensor, *, norm: FusionNorm = "max") -> Tensor:
     r"""Fused features :math:`f_r`, float ``[N, d]``, each modality reweighted by the other.
 
-    GCH Eq. 6, whose printed shapes do not multiply, as the released code computes it, but without
-    any array of N x N. With :math:`\tilde W = \mathrm{norm}(f^x f^{y\top})`:
+    GCH Eq. 6. As printed, the shapes do not multiply; this is what the released code computes, with
+    :math:`\tilde W = \mathrm{norm}(f^x f^{y\top})` and without any array of N x N:
 
-    .. math:: f_r = \tfrac{1}{2} \left( \tilde W^\top f^x + \tilde W f^y \right)
+    .. math::
+        f_r = \tfrac{1}{2} \left( \tilde W^\top f^x + \tilde W f^y \right)
 
-    ``norm='max'`` (the program's; the paper does not say) divides by the largest entry, if it is
-    positive. ``'softmax'``: each row of both weight matrices is the softmax of its entries divided
-    by :math:`\sqrt d` (Vaswani et al., "Attention is all you need").
+    ``norm='max'`` (the program's; the paper does not say) divides by the largest entry, or by
+    nothing if none is positive: a negative divisor would turn every relation around. ``'softmax'``:
+    each row of both weight matrices is the softmax of its entries divided by :math:`\sqrt d`
+    (Vaswani et al., "Attention is all you need").
     """
     if image.shape != text.shape or image.dim() != 2:
         raise ValueError(

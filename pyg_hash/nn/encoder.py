@@ -40,9 +40,11 @@ class CodeEncoder(Layer):
         hidden_channels: widths of the layers; the last is that of the features.
         num_bits: length of the codes; None if :meth:`forward` is given a hash layer.
         num_classes, dropout: number of classes; share of each layer's entries that is dropped.
-        batch_norm: standardise what comes out of each layer over the batch, in evaluation mode by
-            running statistics. True stands behind the activation, because GCH's fusion needs
-            centred features; ``'before'`` in front of it, and learns a scale and a shift.
+        batch_norm: standardise what comes out of each layer over the batch; in evaluation mode by
+            running statistics, so that an item's code depends on no other item. True stands behind
+            the activation because GCH's fusion needs centred features: a mean that all share
+            would be all that is left of them. ``'before'`` stands in front of it, and learns a
+            scale and a shift.
         hash_norm: the same in front of the tanh of the codes.
         labels_of_codes: predict the labels from the codes, not from the features.
         backbone: a module of the user's own in front, from raw items to ``[n, in_channels]``.
@@ -89,8 +91,8 @@ class CodeEncoder(Layer):
     def forward(self, x: Tensor, hash_layer: HashLayer | None = None) -> Encoding:
         """Encode items, float ``[n, in_channels]``, or whatever the backbone takes.
 
-        ``ValueError`` unless there is one hash layer, the encoder's own or ``hash_layer``, or if
-        the backbone's output is not ``[n, in_channels]``.
+        ``hash_layer`` stands for the encoder's own; ``ValueError`` unless there is exactly one, or
+        if the backbone's output is not ``[n, in_channels]``.
         """
         to_codes = self.hash if hash_layer is None else hash_layer
         if to_codes is None or (self.hash is not None and hash_layer is not None):
@@ -129,7 +131,8 @@ class HashMLP(Layer):
     r"""Features to the real-valued :math:`Y` whose sign is the code.
 
     The networks of SGEH (Zhao et al., ACCV 2022) as in the authors' code: one hidden layer (there
-    of 4096), ReLU, dropout (0.5), one output a bit.
+    of 4096), ReLU, dropout (0.5), one output a bit. The activation :math:`\tanh(\beta Y)` is the
+    model's.
     """
 
     def __init__(

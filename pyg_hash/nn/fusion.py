@@ -22,8 +22,8 @@ class AttentionFusion(Head):
         (a, a_S) = \mathrm{softmax}\left(\sigma(z\theta + b), \sigma(z_S\theta + b)\right),
         \qquad r = a z + a_S z_S
 
-    with one scalar weight a node, between 0.2689 and 0.7311, and the same :math:`\theta, b` for
-    both representations.
+    with one scalar weight a node and the same :math:`\theta, b` for both representations. As the
+    sigmoid comes before the softmax, each weight lies between 0.2689 and 0.7311.
     """
 
     def __init__(self, num_channels: int) -> None:
@@ -42,7 +42,11 @@ class AttentionFusion(Head):
 
 
 class ConcatFusion(Head):
-    r"""Concatenation, a linear layer and tanh (variant A): :math:`r = \tanh([z, z_S] W + b)`."""
+    r"""Fusion by concatenation in place of attention: :math:`r = \tanh([z, z_S] W + b)`.
+
+    The paper does not say how the doubled width becomes ``num_channels`` again (MCGCN's variant A);
+    here one linear layer does it, with tanh like the GCN channels.
+    """
 
     def __init__(self, num_channels: int) -> None:
         check_size(num_channels, "num_channels")
@@ -56,7 +60,8 @@ class ConcatFusion(Head):
 class Autoencoder(Layer):
     r"""One linear layer each way: :math:`h = \mathrm{ReLU}(xW_e + b_e)`, :math:`x_d = hW_d + b_d`.
 
-    Sec. 3.3 and 4.2, where ReLU follows the decoder too (``out_activation='relu'``).
+    Sec. 3.3 and 4.2. It brings both modalities to one width, ``hidden``. The paper's ReLU after the
+    decoder too (``out_activation='relu'``) can only rebuild features that are not negative.
     """
 
     def __init__(

@@ -123,9 +123,14 @@ def check_floats(x: Tensor, name: str) -> None:
         raise ValueError(f"{name}: expected shape [N, d], got {list(x.shape)}")
 
 
+def check_reduction(reduction: str) -> None:
+    """Raise ``ValueError`` unless it is ``'mean'`` or ``'sum'``."""
+    check_choice(reduction, ("mean", "sum"), "reduction")
+
+
 def reduced(total: Tensor, count: int, reduction: str) -> Tensor:
     """A sum of ``count`` summands, or their mean; without summands both are an exact zero."""
-    check_choice(reduction, ("mean", "sum"), "reduction")
+    check_reduction(reduction)
     return total / max(count, 1) if reduction == "mean" else total
 
 
@@ -165,7 +170,7 @@ def _check_finite_rows(x: Tensor, name: str) -> None:
         raise ValueError(f"{name}: has no rows; give at least one")
     x = x.flatten(1)
     # one NaN or inf shows in the sum of the rows' sums: the fast check
-    if not x.is_floating_point() or math.isfinite(float(x.sum(dim=1).float().sum())):
+    if not x.is_floating_point() or math.isfinite(float(x.detach().sum(dim=1).float().sum())):
         return
     bad = ~torch.isfinite(x).all(dim=1)
     _refuse_rows(bad, name, "contain NaN or inf", "; clean or drop them")

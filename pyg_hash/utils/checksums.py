@@ -112,9 +112,11 @@ def verify(path: str | os.PathLike[str], file: Any = None) -> bool:
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 96))
     tail, length = file.read(), _LINE
-    if ending == ".json":  # others write that too; the line may be damaged, or have more behind it
-        lines = [(len(line), len(line.translate(None, b" \t"))) for line in tail.split(b"\n")]
-        length, is_sealed = 65, any(n - inked > (59 if inked else 16) for n, inked in lines)
+    if ending == ".json":  # others write that too
+        length, is_sealed = 65, len(tail) - len(tail.rstrip()) > 16
+        for at in range(len(tail) - 63 if not is_sealed else 0):  # damaged, or with more behind it
+            line = tail[at : at + 64]
+            is_sealed |= b"\n" not in line and sum(letter in b" \t" for letter in line) > 59
     elif not (is_sealed := b"xxh3" in tail):
         _unchecked(path)
     if is_sealed and not tail.endswith(_line(file, size - length, ending)):

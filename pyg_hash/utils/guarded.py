@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, Queue
 from typing import Any
 
@@ -80,12 +81,13 @@ class Guarded:
 
     def stop(self) -> None:
         """End the process, if it is ours."""
-        if self._process is not None and self._owner == os.getpid():
-            self._process.kill()
-            self._process.wait()
-            if self._process.stdin is not None:
-                self._process.stdin.close()
-        self._process = None
+        process, self._process = self._process, None
+        if process is not None and self._owner == os.getpid():
+            process.kill()
+            process.wait()
+            if process.stdin is not None:
+                with suppress(OSError):  # what it was not there to read
+                    process.stdin.close()
 
 
 def answer_all(answer: Callable[[Any], Any]) -> None:

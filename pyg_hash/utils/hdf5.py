@@ -105,6 +105,15 @@ def _links(file: Any) -> list[tuple[bytes, int]]:
     return links
 
 
+def _leads(file: Any, link: bytes) -> bool:
+    """Whether a link in an open file leads to something."""
+    try:
+        h5py.h5o.open(file.id, link)
+    except (KeyError, OSError, RuntimeError):
+        return False
+    return True
+
+
 def _on_heap(node: Any) -> bool:
     """Whether the values may lie in a heap, whose pieces libhdf5 walks by their sizes."""
     kind = node.get_type()
@@ -145,8 +154,7 @@ def open_hdf5(path: str | os.PathLike[str], *, sealed: bool = False) -> Iterator
                     "them into this one"
                 )
             soft = [name for name, kind in _links(file) if kind == h5py.h5l.TYPE_SOFT]
-            gone = [name for name in soft if not h5py.h5o.exists_by_name(file.id, name)]
-            lost = [name.decode(errors="replace") for name in gone]
+            lost = [name.decode(errors="replace") for name in soft if not _leads(file, name)]
             yield file
     except BlockingIOError:
         raise

@@ -21,6 +21,8 @@ def test_a_function_is_an_encoder():
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # of torch, that a list of arrays is slow
         assert OwnEncoder(lambda texts: [*lengths(texts)], 2)(["a"]).tolist() == [[1, 1]]
+        rows = [np.arange(2, dtype=">f4")[::-1], np.frombuffer(np.ones(2), ">f8")]
+        assert OwnEncoder(lambda texts: rows, 2)(["a", "b"]).tolist()[0] == [1, 0]
     weight = torch.ones(2, 2, requires_grad=True)
     assert not OwnEncoder(lambda texts: weight, 2)(["a", "b"]).requires_grad
 

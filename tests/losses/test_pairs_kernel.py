@@ -66,7 +66,7 @@ def test_softplus_sum_keeps_tiny_summands_and_nan():
 def test_labels_in_their_cheapest_form():
     def numbered(a_y, b_y, match="shared"):
         codes = (torch.zeros(len(y), 4) for y in (a_y, b_y))
-        return comparable(*codes, a_y, b_y, match)[2:]
+        return comparable(*codes, a_y, b_y, match, "sum")[2:]
 
     a, b = numbered(torch.tensor([7, 10**12, 7]), torch.tensor([10**12]))
     assert a.tolist() == [0, 1, 0] and b.tolist() == [1]

@@ -40,6 +40,15 @@ def test_raw_items_keep_their_type():
     assert floats.dtype == torch.float64  # as the parameters
 
 
+def test_a_graph_without_anchors():
+    data = graph_for(MCGCN)
+    model = model_for(MCGCN, data)
+    for modality in ("image", "text"):
+        del data[modality].anchor_mask
+    with pytest.raises(ValueError, match="data: has no anchors; apply IntraKNN first"):
+        model.attach(data)
+
+
 def test_bad_raw_items():
     intake = Intake.of(raw_items())
     with pytest.raises(ValueError, match=r"x: expected shape \[n, 3, 4, 5\], got \[2, 3, 4\]"):

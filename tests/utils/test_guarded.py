@@ -41,3 +41,14 @@ def test_an_answer_that_comes_after_an_interrupt_is_no_other_questions(monkeypat
         helper.ask(2, 9.0)
     assert helper.ask(3, 9.0) == 3
     helper.stop()
+
+
+def test_a_process_that_was_ended_between_two_questions_is_said_and_another_started():
+    helper = Guarded("answer_all(lambda question: question)", "it")
+    assert helper.ask(1, 9.0) == 1
+    helper._process.kill()
+    helper._process.wait()
+    with pytest.raises(ChildProcessError, match="ended without an answer"):
+        helper.ask(2, 9.0)
+    assert helper.ask(3, 9.0) == 3
+    helper.stop()

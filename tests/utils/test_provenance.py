@@ -120,6 +120,9 @@ def test_files_of_others_are_not_taken_for_ours(tmp_path):
         (tmp_path / "x.json").write_text(json.dumps(nested, indent=indent) + "\n")
         assert stored_files(tmp_path) == [tmp_path / "x.json"]
         assert not verify(tmp_path / "x.json") and load_json(tmp_path / "x.json") == nested
+    for ending in ("[" + ", ".join(f"{i:6}" for i in range(30)) + "]", f"[1\n{'':60}]"):
+        (tmp_path / "x.json").write_text(ending)
+        assert load_json(tmp_path / "x.json", list)[0] in (0, 1)
 
 
 def test_an_edited_file_says_how_it_is_accepted(tmp_path):
