@@ -22,7 +22,7 @@ from pyg_hash.runs import CHECKPOINT, RECORD, ROWS, Run
 from pyg_hash.stores import FaissStore, read_codes
 from pyg_hash.utils import checksums
 from pyg_hash.utils.digests import digest_of
-from pyg_hash.utils.files import load_json
+from pyg_hash.utils.files import load_json, save_json
 from pyg_hash.utils.locks import Lock
 
 N = 120
@@ -331,12 +331,23 @@ def test_another_model_in_a_run_is_refused(folder, capsys):
     assert "is not the model of the run" in capsys.readouterr().err
 
 
-def test_a_run_of_an_earlier_version_is_refused(folder, capsys):
+def test_a_training_that_was_ended_before_its_model_was_noted_goes_on(folder, capsys):
+    run = folder / "four"
+    assert train(folder / "x.h5", run, "--model=cmfh") == 0
+    record = load_json(run / RECORD)
+    save_json(run / RECORD, {name: value for name, value in record.items() if name != "model"})
+    assert main(["search", *words(folder, "four", "-k3")]) == 1
+    assert "go on with what was stopped" in capsys.readouterr().err
+    assert train(folder / "x.h5", run, "--model=cmfh", "--resume") == 0
+    assert load_json(run / RECORD)["model"] == record["model"]
+
+
+def test_a_run_without_a_record_is_refused(folder, capsys):
     for name in (RECORD, ROWS):
         (folder / "one" / name).unlink()
     for command in (["search", *words(folder, "one", "-k3")], ["evaluate", str(folder / "one")]):
         assert main(command) == 1
-        assert "is the model of the run, as an earlier version" in capsys.readouterr().err
+        assert f"no {RECORD} says that" in capsys.readouterr().err
 
 
 # data -----------------------------------------------------------------------------------------

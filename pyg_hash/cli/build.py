@@ -141,9 +141,9 @@ def load_model(run: Run, config: TrainConfig | None = None) -> HashModel:
     model = method(str(config.model)).load(run.path / "model")
     if "model" not in run.record():
         raise ValueError(
-            f"model: nothing says that {run.path / 'model'} is the model of the run, as an earlier "
-            f"version wrote it, or {RECORD} is gone; put that back, or train again into another "
-            "folder"
+            f"model: no {RECORD} says that {run.path / 'model'} is the model of the run; put that "
+            "file back, or go on with what was stopped (pyg-hash train --resume, pyg-hash build), "
+            "or train again into another folder"
         )
     run.check("model", digest_of_model(model), f"model: {run.path / 'model'}")
     return model

@@ -63,7 +63,7 @@ def train_run(asked: Train) -> None:
                     f"resume: {run.path} holds no run; check --out, or leave out --resume to "
                     "start one"
                 )
-            if not asked.resume:  # one of an earlier version may be there
+            if not asked.resume:
                 run.check_place()
             held.enter_context(run.lock())
             Run.create(run.path, asdict(config), resume=asked.resume)
@@ -76,7 +76,7 @@ def train_run(asked: Train) -> None:
             if not run.has("items"):  # sooner than the training: encoders may not be there
                 _save_items(run, dataset, data)
         data = data.to(device)
-        if ranks.agree(run.has("model")):
+        if ranks.agree(run.has("model") and "model" in run.record()):  # else it stopped in between
             model = build.load_model(run, config).to(device)
         else:
             model = recipe.model(data)

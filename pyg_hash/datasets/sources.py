@@ -48,6 +48,7 @@ ROLES = {  # of a column, by its name; the first that a table has
 }
 _PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")  # of no class
 _FEWEST_NAMES = 10  # of files, to be texts
+_ELSEWHERE = re.compile(r"\w{2,}://")
 _NO_NAME = re.compile("img|dscn?|dscf|pxl|image|photo|pic|picture|file|frame", re.IGNORECASE)
 _NUMBER = re.compile(r"-?(?=\.?\d)(0|[1-9]\d*)?(\.\d+)?([eE]-?\d+)?")
 _MARKED = re.compile(r"[-+]?(\d+|\d{1,3}([.,]\d{3})+)([.,]\d+)?")  # in any country
@@ -536,7 +537,7 @@ def _places(
             wrong = f"expected the name of a picture, got {value!r:.40}"
             source.problems[f"{path.name}, {source.place(row)}"] = wrong
             value = None
-        if value and re.match(r"\w{2,}://", value):
+        if value and _ELSEWHERE.match(value):
             raise ValueError(
                 f"source: {path}: {source.place(row)} names a picture on the network "
                 f"({value:.60}); nothing is fetched, so download the pictures and name the files"
@@ -679,11 +680,16 @@ def _arrays(paths: Sequence[PathLike], named: Mapping[str, str], images_root: An
     ids, texts = map(str, values.get(IDS, range(n))), values.get(TEXTS, none)
     source = Source([*ids], [], [text or None for text in texts], [])
     root, is_given = images_root or first.parent, images_root is not None
-    source.images = _places(values.get(PATHS, none), root, is_given, first, source)
+    pictures = values.get(PATHS, none)
+    if IMAGE in found.features:  # what lies elsewhere is not needed
+        pictures = [None if _ELSEWHERE.match(str(value)) else value for value in pictures]
+    source.images = _places(pictures, root, is_given, first, source)
     source.features, source.splits = found.features, found.masks
     y = found.labels()
-    is_words = isinstance(y, list)
-    source.labels = _labels(y, "")[0] if is_words else label_names(y, values.get(NAMES, []), n)
+    if isinstance(y, list):
+        source.labels = [[own] if isinstance(own, str) else list(own) for own in y]
+    else:
+        source.labels = label_names(y, values.get(NAMES, []), n)
     return _told(source, found.notes)
 
 

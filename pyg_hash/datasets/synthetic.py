@@ -13,6 +13,8 @@ from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero, row_chunks
 from pyg_hash.utils.checks import check_flags, check_positive_ints, check_two, check_weight
 
+_MOST = 1e18  # whose squares float32 holds
+
 
 class SyntheticCrossModal(CrossModalDataset):
     """Gaussian clusters, one a class, planted in both modalities; kept in memory.
@@ -52,6 +54,8 @@ class SyntheticCrossModal(CrossModalDataset):
         check_two(num_features, "num_features")
         check_weight(noise, "noise")
         check_flags(multi_label=multi_label)
+        if noise > _MOST:
+            raise ValueError(f"noise: {noise!r} is too large; use at most {_MOST:g}")
         if isinstance(seed, bool) or not isinstance(seed, Integral) or abs(seed) >= 1 << 63:
             raise TypeError(f"seed: expected an integer of 64 bits, got {seed!r}")
         num_queries = min(1000, max(1, n // 10)) if num_queries is None else num_queries

@@ -483,6 +483,10 @@ def test_arrays_and_feature_files(tmp_path):
     assert (alone.has("image").any(), alone.has("text").all()) == (False, True)
     with pytest.raises(ValueError, match="nothing tells what is picture"):
         open_source([tmp_path / "odd.npy"])
+    places = np.array(["a.jpg", "", "https://x/y.png", "b.jpg", "d.jpg", "e.jpg"])
+    np.savez(tmp_path / "p.npz", image=x, text=x, image_paths=places)
+    found = open_source([tmp_path / "p.npz"]).images
+    assert found[:3] == [str(tmp_path / "a.jpg"), None, None]
     more = {"labels": list("ababab"), "ids": list("uvwxyz"), "train": [0, 1, 2], "query": [5]}
     path = write_feature_file(tmp_path / "f.h5", image=x, text=x, **more)
     source = open_source([path])

@@ -66,6 +66,7 @@ def test_default_number_of_queries():
         ({"n": 10, "num_features": (3, 0)}, ValueError, "num_features"),
         ({"n": 10, "noise": -1.0}, ValueError, "noise"),
         ({"n": 10, "noise": float("nan")}, ValueError, "noise"),
+        ({"n": 10, "noise": 1e19}, ValueError, "noise"),
         ({"n": 10, "num_queries": 10}, ValueError, "num_queries"),
         ({"n": 1}, ValueError, "num_queries"),
         ({"n": 10, "num_queries": 0}, ValueError, "num_queries"),
