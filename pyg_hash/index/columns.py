@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from xxhash import xxh3_64_intdigest
 
 from pyg_hash.codes import num_bytes
 from pyg_hash.index.arrays import Array, Rows, StoredArrays, ranges
@@ -24,9 +23,10 @@ _COMPARE: dict[str, Any] = {
     ">": np.greater,
     ">=": np.greater_equal,
 }
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 _FEW = 32  # values that are looked for one by one
 _MANY = 16  # known ones to a new one, so that it is put among them instead of all sorted anew
-_AT_ONCE = 1 << 16  # texts that are read
+_AT_ONCE = 1 << 16  # texts that are read together
 _COPIED = 1000  # texts of which a copy is made; of more it would take 16 bytes a letter
 
 
@@ -146,12 +146,8 @@ class Texts(Ragged):
             start = len(order) if _MANY * (n - len(order)) < n else 0
             late = self.at(np.arange(start, n)).tolist()
             by = sorted(range(n - start), key=late.__getitem__)
-            if start == 0:
-                order = np.array(by, np.int32)
-            else:
-                at = [bisect_right(order, late[i], key=self._reader()) for i in by]
-                order = np.insert(order, at, np.array(by) + start)
-            self._order = order
+            at = _after(order[:start], map(late.__getitem__, by), self._reader())
+            self._order = order = np.insert(order[:start], at, np.array(by) + start)
         return order
 
     def _reader(self) -> Callable[[Any], str]:
@@ -165,24 +161,35 @@ class Texts(Ragged):
         return find(self.order(), value, key=self._reader())
 
     def prints(self) -> NDArray[np.int64]:
-        """63 bits of each text; those of equal texts are equal."""
-        known, n = self._prints, len(self)  # read once: others may make more of them
-        if len(known) < n:
-            late = map(_print, self._bytes(np.arange(len(known), n)))
-            self._prints = known = np.append(known, np.fromiter(late, np.int64, n - len(known)))
-        return known
+        """64 bits of each text; those of equal texts are equal."""
+        old, ends = self._prints, self.ends.joined()  # read once: others may make more of them
+        start = len(old)
+        if start == len(ends):
+            return old
+        data = np.concatenate([self.data.joined(), np.zeros(8, np.uint8)])
+        words = np.ndarray(len(data) - 7, "<u8", data, strides=(1,))  # of any eight bytes
+        at = np.concatenate([[0], ends[:-1]])[start : len(ends)]
+        left = (ends[start:] - at).astype(np.uint64)
+        prints, rows = left * _ODD, left.nonzero()[0]
+        at, left = at[rows], left[rows]
+        while len(rows):
+            word = words[at]
+            short = left < 8
+            word[short] &= (np.uint64(1) << (left[short] * 8)) - 1
+            mixed = (prints[rows] ^ word) * _ODD
+            prints[rows] = mixed ^ (mixed >> 29)
+            more = left > 8
+            rows, at, left = rows[more], at[more] + 8, left[more] - 8
+        self._prints = every = np.concatenate([old, prints.view(np.int64)])
+        return every
 
     def places(self, values: Sequence[str]) -> NDArray[np.int64]:
         """Places of any of the values, without decoding the others."""
         wanted = {*values}
-        found = np.isin(self.prints(), [_print(v.encode()) for v in wanted], kind="sort")
+        found = np.isin(self.prints(), Texts.of([*wanted]).prints(), kind="sort")
         places = found.nonzero()[0]
         same = np.fromiter((v in wanted for v in self.at(places)), bool, len(places))
         return np.asarray(places[same], np.int64)
-
-
-def _print(text: bytes | memoryview) -> int:
-    return xxh3_64_intdigest(text) >> 1
 
 
 class Lists(Ragged):
@@ -283,8 +290,10 @@ class Column:
     def __init__(self, kind: type, values: Rows, null: Rows, known: Any) -> None:
         self._kind, self._values, self._null, self._known = kind, values, null, known
         self._made: dict[str, tuple[Array, int, Any]] = {}
+        self._asked: Any = None  # rows and assignments when somebody asked for texts of lists
+        self._tagged: Any = (0, 0), None  # the same of what _tags made, and that
         self._assigned = 0  # times
-        self._tagged: Any = None  # what _tags made; empty: somebody asked for it once
+        self._last = np.empty(0, np.int32)  # of the first lists: the assignment that changed each
 
     @classmethod
     def of(cls, kind: type, values: Sequence[Any]) -> Column:
@@ -323,20 +332,17 @@ class Column:
         return Rows(other._values.joined() + np.int32(first))
 
     def append(self, other: Column) -> None:
-        self._changed(np.arange(len(self), len(self) + len(other)))
         self._values.append(self._adopted(other))
         self._null.append(other._null)
 
     def assign(self, rows: Array, other: Column) -> None:
         self._values.assign(rows, self._adopted(other))
         self._null.assign(rows, other._null)
-        self._changed(rows)
+        if self._kind is list:
+            if more := len(self) - len(self._last):
+                self._last = np.append(self._last, np.zeros(more, np.int32))
+            self._last[rows] = self._assigned + 1
         self._assigned += 1
-
-    def _changed(self, rows: Array) -> None:
-        if self._tagged:
-            texts, whose, late = self._tagged
-            self._tagged = texts, whose, np.append(late, rows)
 
     def take(self, rows: Array) -> Column:
         values, known = self._values.take(rows), self._known
@@ -378,38 +384,34 @@ class Column:
         empty = np.diff(self._known.ends.joined(), prepend=0) == 0
         return np.asarray(empty[whole] | self._null.joined().view(bool))
 
-    def _tags(self) -> tuple[Array, Array, Array] | None:
-        """Texts of lists, sorted by their prints, their rows, and rows that changed since then.
+    def _tags(self) -> tuple[Array, Array] | None:
+        """Texts of lists, sorted by their prints, and their rows: 8 bytes a text of each row.
 
-        8 bytes a text of each row. None: nobody asked before, or prints do not tell them apart.
+        None: nobody asked for texts twice since the last change, or prints do not tell them apart.
         """
-        tagged = self._tagged
-        if tagged is None:
-            self._tagged = ()
-        elif not tagged or _MANY * len(tagged[2]) > len(self):
-            data, (starts, ends) = self._known.data, self._known.spans(self._values.joined())
-            texts, prints = ranges(starts, ends - starts), data.prints()
-            by = np.argsort(prints[texts], kind="stable")
-            rows = np.arange(len(self), dtype=np.int32).repeat(ends - starts)[by]
-            texts = texts[by].astype(np.int32)
-            same = (prints[texts[1:]] == prints[texts[:-1]]).nonzero()[0]
-            if data.alike(texts[same], texts[same + 1]):
-                self._tagged = tagged = texts, rows, np.empty(0, np.int64)
-        return tagged or None
-
-    def _tagged_with(self, values: Sequence[str], tags: tuple[Array, Array, Array]) -> Array:
-        """For each row whether its list has one of the texts."""
-        (texts, rows, late), found = tags, np.zeros(len(self), bool)
-        data, key_of = self._known.data, self._known.data.prints().item
-        for value in values:
-            key = _print(value.encode())
-            start, end = (f(texts, key, key=key_of) for f in (bisect_left, bisect_right))
-            if data.at(texts[start:end][:1]).tolist() == [value]:
-                found[rows[start:end]] = True
-        if len(late):
-            found[late] = False
-            found[late[self._known.take(self._values.at(late)).places(values)]] = True
-        return found
+        now, data = (len(self), self._assigned), self._known.data
+        again, self._asked = self._asked == now, now
+        (n, assigned), tags = self._tagged
+        if not again or (n, assigned) == now:
+            return tags if again else None
+        changed = (self._last[:n] > assigned).nonzero()[0]
+        new = np.append(changed, np.arange(n, now[0]))
+        if tags is None or _MANY * len(new) > now[0]:
+            changed, new, tags = new[:0], np.arange(now[0]), np.empty((2, 0), np.int32)
+        prints, (starts, ends) = data.prints(), self._known.spans(self._values.at(new))
+        late = ranges(starts, ends - starts)
+        by = np.argsort(prints[late], kind="stable")
+        late, whose = late[by], new.repeat(ends - starts)[by]
+        kept = np.isin(tags[1], changed, invert=True) if len(changed) else slice(None)
+        texts, rows = tags[0][kept], tags[1][kept]
+        at = _after(texts, prints[late].tolist(), prints.item)
+        texts, rows = np.insert(texts, at, late), np.insert(rows, at, whose)
+        at = at + np.arange(len(late))
+        at = at[at > 0]
+        at = at[prints[texts[at]] == prints[texts[at - 1]]]
+        tags = (texts, rows) if data.alike(texts[at - 1], texts[at]) else None
+        self._tagged = now, tags
+        return tags
 
     def hits(self, op: str, values: Sequence[Any]) -> NDArray[np.bool_]:
         """For each row whether it compares so: ``=`` or ``has`` to any value, ``<`` ... to one.
@@ -425,7 +427,12 @@ class Column:
         elif op in _COMPARE:
             found = _COMPARE[op](self._once(_narrow), values[0])
         elif op == "has" and len(values) <= _FEW and (tags := self._tags()) is not None:
-            found = self._tagged_with(values, tags)
+            (texts, rows), prints, found = tags, known.data.prints(), np.zeros(len(self), bool)
+            for value in values:
+                key = Texts.of([value]).prints().item()
+                start, end = (f(texts, key, key=prints.item) for f in (bisect_left, bisect_right))
+                if known.data.at(texts[start:end][:1]).tolist() == [value]:
+                    found[rows[start:end]] = True
         else:
             found = self._among(values if known is None else known.places(values).tolist())
         here: NDArray[np.bool_] = found
@@ -441,6 +448,13 @@ class Column:
         for value in others:
             found |= own == value
         return found
+
+
+def _after(order: Array, keys: Iterable[Any], key: Callable[[Any], Any]) -> Any:
+    """Where some keys that rise go into an order."""
+    if len(order) == 0:
+        return 0
+    return np.array([bisect_right(order, one, key=key) for one in keys], np.int64)
 
 
 def _narrow(whole: Array) -> Array:

@@ -266,7 +266,9 @@ def _add_pages(app: "FastAPI", work: Work, metrics: guard.Metrics, token: str | 
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", summary="Whether it takes more work now")
+    unready: dict[int | str, Any] = {503: {"model": dict[str, str]}}
+
+    @app.get("/readyz", summary="Whether it takes more work now", responses=unready)
     async def readyz(response: Response) -> dict[str, str]:
         stops = getattr(work.server, "should_exit", False)
         busy = work.worker.full or work.pictures.full
@@ -358,15 +360,17 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
             if self.vector is not None:
                 question = Question(torch.tensor([self.vector], dtype=torch.float32), wanted)
                 return work.batches[self.by].ask(question)
+            num_bits = engine.model.num_bits
             if isinstance(self.code, list):
-                code = torch.tensor([self.code])
+                code = torch.tensor([self.code], dtype=torch.int8)
             else:
-                num_bits = engine.model.num_bits
                 try:
                     packed = torch.tensor([list(bytes.fromhex(self.code or ""))], dtype=torch.uint8)
                     code = unpack_bits(packed, num_bits)
                 except ValueError as error:
                     raise QueryError(f"code: no code of {num_bits} bits ({error})") from error
+            if code.size(1) != num_bits:
+                raise QueryError(f"code: expected {num_bits} bits, got {code.size(1)}")
             return work.worker.run(lambda: engine.nearest(code.float(), wanted)[0])
 
     class ManyQueries(BaseModel, extra="forbid"):

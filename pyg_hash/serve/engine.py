@@ -116,6 +116,7 @@ class SearchEngine:
         self.title, self.notes = self.title or type(self.model).__name__, [*self.notes]
         self.is_one = indexes[IMAGE] is indexes[TEXT]
         self._turns, self._changes = _Turns(), threading.Lock()
+        self._about: dict[str, Any] | None = None  # until items change
         path = getattr(indexes[IMAGE], "path", None)
         for modality, index in indexes.items():
             own = getattr(index, "modality", None) or modality
@@ -137,10 +138,12 @@ class SearchEngine:
         run: Run,
         model: HashModel,
         *,
+        title: str = "",
         own: Mapping[Modality, Any] | None = None,
+        oversample: int | None = 4,
         images_root: str | None = None,
         store: CodeStore | None = None,
-        **more: Any,
+        force: bool = False,
     ) -> SearchEngine:
         """Read what a search needs from a run folder; what the run lacks is noted, not an error.
 
@@ -149,18 +152,20 @@ class SearchEngine:
         Args:
             run: the folder.
             model: of the run.
+            title: what the run is called.
             own: encoders of your own by modality, in place of those of the run.
+            oversample: see the class.
             images_root: the folder of the pictures, if they have moved. Else relative paths, also
                 those of a store, are below that of the catalogue.
             store: an open store of codes of this model.
-            **more: ``title``, ``oversample`` and ``force`` of the class.
+            force: see the class.
 
         Raises:
             CorruptFileError: a file of the run is damaged.
             ValueError: what is searched has codes of another model.
         """
         added, lacks, text = None, list[str](), "text"
-        more["outside"] = store is not None and images_root is None  # its owner's own paths
+        outside = store is not None and images_root is None  # its owner's own paths
         indexes: Mapping[Modality, CodeStore]
         if store is not None:
             indexes = dict.fromkeys(MODALITIES, store)
@@ -175,8 +180,9 @@ class SearchEngine:
             indexes = {modality: run.searched(modality, items) for modality in MODALITIES}
             lacks, text = items.lacks(), next(filter(None, items.texts), text)
         encoders, notes = find_encoders(run, model, own or {}, text)
-        more |= {"notes": notes + lacks, "images_root": images_root, "added": added}
-        engine = cls(model, indexes, encoders, **more)
+        more: Any = {"title": title, "oversample": oversample, "images_root": images_root}
+        more |= {"outside": outside, "added": added, "force": force}
+        engine = cls(model, indexes, encoders, notes=notes + lacks, **more)
         try:
             engine.recover()
         except (OSError, QueryError) as error:
@@ -399,9 +405,11 @@ class SearchEngine:
         for item in new:
             if "image" in item.values:
                 raise QueryError(f"items: the image of {item.id!r} is not one that was kept here")
-            if unknown := set(item.values) - set(self.fields):
-                kept = ", ".join(self.fields) or "nothing"
-                raise QueryError(f"items: {min(unknown)!r} is not kept here, but {kept}")
+            for modality in item.features or self.indexes:
+                fields = self.indexes[modality].fields
+                if unknown := set(item.values) - set(fields):
+                    kept = ", ".join(fields) or "nothing"
+                    raise QueryError(f"items: {min(unknown)!r} is not kept here, but {kept}")
         of = {m: [item for item in new if m in item.features] for m in MODALITIES}
         if self.is_one:  # one code an item: that of its picture, if there is one
             kind = getattr(self.indexes[IMAGE], "modality", None)
@@ -429,7 +437,8 @@ class SearchEngine:
                 values[key] = {**known.get(key, {}), **dict.fromkeys(item.features), **values[key]}
             for modality, some in of.items():
                 index, ids = self.indexes[modality], [key_of[item.id] for item in some]
-                rest = _present(index, [key for key in keys if key not in ids])
+                done = {key_of[item.id] for item in new if item.features} if self.is_one else ids
+                rest = _present(index, [key for key in keys if key not in done])
                 if ids:
                     codes = [self._relax(modality, item.features[modality]) for item in some]
                     relaxed = torch.cat(codes)
@@ -437,7 +446,7 @@ class SearchEngine:
                     more: Any = {"relaxed": relaxed} if both else {}
                     more |= {"model": self._digest, "force": self.force}
                     index.replace(binarize(relaxed), ids, _columns(index, ids, values), **more)
-                if rest:
+                if rest and not (self.is_one and modality == TEXT):  # else done for images
                     index.update(rest, _columns(index, rest, values))
         return len(known)
 
@@ -501,6 +510,7 @@ class SearchEngine:
                     index.save()
                 if self._before is not None:
                     self._before.unlink()
+                self._about = None
             except Exception as error:
                 self._reopen()
                 for path in pictures:
@@ -548,6 +558,7 @@ class SearchEngine:
         self.indexes = {m: opened.get(index, index) for m, index in self.indexes.items()}
         for index in opened:
             index.close()
+        self._about = None
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -600,15 +611,18 @@ class SearchEngine:
                 index.add(tensors[f"{modality}.codes"], ids, fields, relaxed=relaxed)
             index.save()
         self._before.unlink()
+        self._about = None
 
     # the whole -------------------------------------------------------------------------------
 
     def about(self) -> dict[str, Any]:
         """The run as JSON values."""
+        if self._about is not None:
+            return self._about
         with self._turns.reading():
             counts = {str(m): len(index) for m, index in self.indexes.items()}
             first = [*chain(*(index.list(limit=1).tolist() for index in self._each()))]
-            return {
+            self._about = {
                 "title": self.title,
                 "num_bits": self.model.num_bits,
                 "items": max(counts.values()),
@@ -621,6 +635,7 @@ class SearchEngine:
                 "one_store": self.is_one,
                 "similar": all(isinstance(index, HammingIndex) for index in self.indexes.values()),
             }
+        return self._about
 
     def _examples(self) -> list[str]:
         """Short names, best of one word, from all over the database; known words only."""

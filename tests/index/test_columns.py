@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_hash.index import HammingIndex, columns
+from pyg_hash.index import HammingIndex
 from pyg_hash.index.arrays import Rows, StoredArrays
 from pyg_hash.index.columns import Column, Finder, Texts
 
@@ -68,7 +68,7 @@ def test_many_additions_of_ids_in_no_order():
 
 
 def test_ids_whose_prints_are_equal(monkeypatch):
-    monkeypatch.setattr(columns, "_print", lambda text: 0)
+    monkeypatch.setattr(Texts, "prints", lambda self: np.zeros(len(self), np.int64))
     ids = ids_of(["a", "bb", "c", "a"])
     asked = np.array(["a", "c", "bb", "d", "aa"], object)
     assert Finder(ids).find(asked).tolist() == [3, 2, 1, -1, -1]
@@ -140,7 +140,7 @@ def test_columns_are_lists(kind):
 def test_texts_stay_in_order_while_they_change(kind, clash, monkeypatch):
     """What filters keep from one question to the next, of one column that grows and changes."""
     if clash:
-        monkeypatch.setattr(columns, "_print", lambda text: 0)
+        monkeypatch.setattr(Texts, "prints", lambda self: np.zeros(len(self), np.int64))
     texts = ["", "a", "ab", "b" * 8, "b" * 9, "ä", "￿", "😀"]
     draw = np.random.default_rng(3)
 

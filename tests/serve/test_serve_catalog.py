@@ -161,7 +161,7 @@ def test_vectors_codes_and_several_at_once(client, engine):
     [
         ({"vector": [1.0] * 8, "by": "text"}, "8 features a row, expected 9"),
         ({"vector": [1.0] * 9}, "by: say whose"),
-        ({"code": [1] * 11, "by": "image"}, "has 11 bits, expected 12"),
+        ({"code": [1] * 11, "by": "image"}, "code: expected 12 bits, got 11"),
         ({"code": "zz", "by": "image"}, "no code of 12 bits"),
         ({"code": "ffffff", "by": "image"}, "no code of 12 bits"),
         ({"item": "set/0"}, "set/0 is not in"),
@@ -604,6 +604,22 @@ def test_one_store_of_integers(engine, tmp_path):
     assert client.get("/api/item/70").json["metadata"] == {"label": "changed"}
     assert len(HammingIndex.open(tmp_path / "one.store")) == 5
     assert Path(tmp_path / "one.store").is_file()
+
+
+def test_each_store_keeps_its_own_fields(engine, tmp_path):
+    stores = {}
+    for modality, kept in (("image", "year"), ("text", "place")):
+        stores[modality] = HammingIndex.create(
+            tmp_path / f"{modality}.store", 12, fields={kept: str}
+        )
+        stores[modality].add(torch.ones(1, 12, dtype=torch.int8), [0], {kept: ["x"]})
+        stores[modality].save()
+    own = SearchEngine(engine.model, stores, engine.encoders)
+    words = {"text": engine.encoders["text"](["red"])}
+    with pytest.raises(QueryError, match="items: 'year' is not kept here, but place"):
+        own.add([NewItem("1", words, {"year": "3"})])
+    assert own.add([NewItem("1", words, {"place": "here"})]) == 0
+    assert stores["text"].metadata([1]) == {"place": ["here"]}
 
 
 def test_similar_where_a_store_gives_no_codes(engine, tmp_path):
