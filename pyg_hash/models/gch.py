@@ -61,16 +61,16 @@ class GCH(EncoderHashModel):
     r"""Graph convolutional network hashing.
 
     A semantic encoder, the teacher, turns labels into codes :math:`H^l`. An image and a text
-    encoder learn codes :math:`H^x, H^y` whose similarity to the teacher's follows the labels. Of
-    their features, fused by cross-attention, two graph convolutions on the labels of a batch make
-    beacon codes :math:`H^b`, which the encoders then approach. An item is encoded by its encoder
-    alone: every code is inductive.
+    encoder learn codes :math:`H^x, H^y` whose similarity to the teacher's follows the labels. Their
+    features are fused by cross-attention, and two graph convolutions on the graph of shared labels
+    make beacon codes :math:`H^b` of them, which the encoders then approach. Each batch has its own
+    graph, kept in factors. An item is encoded by its encoder alone: every code is inductive.
 
     An epoch is one round of Algorithm 1: teacher; image, text encoder under its guidance; beacon
     network; image, text encoder with the beacon. Each passes over the labelled instances in
     random batches and changes that part alone (``parts()``: ``label``, ``image``, ``text``,
-    ``gcn``); all else is a constant in it. With weights and means in place of
-    :math:`\alpha, \beta, \gamma` and sums, the objectives are
+    ``gcn``); everything else is a constant in it, as the paper says. With weights and means in
+    place of :math:`\alpha, \beta, \gamma` and sums, the four objectives are
 
     .. math::
         L^l &= w_{pairwise} J(H^l, H^l) + w_{prediction} \overline{(\hat L^l - L)^2} \\
@@ -79,34 +79,36 @@ class GCH(EncoderHashModel):
         L^{GCN} &= w_{pairwise} J(H^l, H^b) + w_{prediction} \overline{(\hat L^G - L)^2}
 
     What paper and released program (2272d2a) have is :func:`pyg_hash.recipes.recipe` of
-    ``'gch/mirflickr'``, ``'gch/coco'`` and ``'gch/mirflickr-program'``. Of the program, these are
-    out of reach: CNN-F on pixels, unless ``image_encoder`` is one; batch normalisation by
-    batch-mates where an item is encoded or constant (running statistics here); an Adam for each of
-    the two turns of an encoder; codes in the bank that are stale from the epoch before; the text
-    encoder's label target, by mistake a loss; and sums in place of means, but for the weights.
+    ``'gch/mirflickr'``, ``'gch/coco'`` and ``'gch/mirflickr-program'``. Out of reach: CNN-F on
+    pixels, unless ``image_encoder`` is one; batch normalisation by batch-mates where an item is
+    encoded or its features are constants (running statistics here); an Adam for each of the two
+    turns of an encoder (one for both here); teacher's codes that are stale from the epoch before
+    (its own are in the bank at the start of an epoch); the text encoder's label target, which in
+    the program is a loss by mistake; and sums in place of means, but for the weights.
 
     Args:
         num_features: see :class:`HashModel`; with an encoder of your own, the width of its output.
         num_classes, num_bits, dropout, batch_size: see :class:`HashModel`.
         hidden_channels: width of the layers of the teacher (two) and of the encoders (images one,
-            texts two, or three if ``network`` is not ``'ours'``) (paper: 512).
+            texts two, or three if ``network`` is not ``'ours'``), hence of the features that are
+            fused (paper: 512).
         network: ``'ours'``: features of both encoders are standardised behind the activation, the
             fused ones too. ``'paper'``: nothing is, and the texts have the "four fully-connected
-            layers" (the chain of Sec. 4.2 shows three). ``'program'``: four too; batch
+            layers" (the chain of Sec. 4.2 shows three). ``'program'``: so have they here; batch
             normalisation in front of the activation in teacher and encoders, and of the images'
             tanh; teacher and beacon network predict labels from codes; all weights and biases are
             drawn from N(0, 1).
         variant: ``'full'``; ``'GCH-A'``, the paper's ablation (Table 2) with dense layers in place
             of the graph convolutions; or a variant of the reproduction report: ``'Try1'``, where
-            an encoder's codes are paired with themselves, and pulled to the teacher's of similar
-            instances by their distance, or ``'Try2'``, where the features of both modalities are
-            aligned and share a hash layer.
+            the encoders' codes are paired with each other, not with the teacher's, which pulls
+            the codes of similar instances by their distance, or ``'Try2'``, where the features of
+            both modalities are aligned and share a hash layer.
         objective: ``'paper'``, as above. ``'program'``: teacher's codes are paired with a bank of
-            the codes of all instances (noise at first; a share of an epoch keeps its own); texts
-            take their turns before images; in the first turn they approach the bank's signs,
-            ``guide``, and predict the labels, in the second they approach beacon and signs; the
-            beacon network's labels go through a logistic function twice, to a cross-entropy.
-            An encoder of ``'Try1'`` has the report's objective.
+            the codes of all instances (noise at first, new after a step where the batch is; each
+            share of an epoch keeps its own); texts take their turns before images; in the first
+            they approach the bank's signs, ``guide``, and predict the labels, in the second they
+            approach beacon and signs; the beacon network's labels go through a logistic function
+            twice, to a cross-entropy. An encoder of ``'Try1'`` has the report's objective.
         likelihood: ``'nll'``, ``'squared_nll'``, or a mapping with ``kind``, one of these,
             ``factor`` and ``similar``: see :func:`pyg_hash.losses.pairwise_nll`.
         weights: 1 where not given: ``pairwise``, the likelihood (:math:`\alpha`); ``beacon``, the
@@ -117,11 +119,14 @@ class GCH(EncoderHashModel):
         beacon: where it differs from the default: ``channels`` of the network's first layer (1024,
             as in the paper); ``norm``, ``standardised`` (True if ``network`` is ``'ours'``),
             ``add_self_loops`` and ``activation``, see :class:`pyg_hash.nn.BeaconNetwork`;
-            ``guided`` (True), to pair the beacon codes with the teacher's, as Algorithm 1 says, not
-            with themselves, as printed; and ``grad`` (False), to let the gradient of the distance
-            to the beacon, in the paper a constant, reach an encoder through the beacon too.
+            ``guided`` (True), to pair the beacon codes with the teacher's, as Algorithm 1 says
+            ("under guidance of semantic encoder"), not with themselves, as printed (with i twice,
+            for i and j): then teacher and beacon have codes of their own, which pull the encoders
+            apart; and ``grad`` (False), to let the gradient of the distance to the beacon reach an
+            encoder through the beacon too; in the paper the beacon is a constant.
         passes: over the labelled instances in a turn, by part, where they differ from
-            ``{'label': 5, 'image': 1, 'text': 1, 'gcn': 1}``, or the number of steps, as
+            ``{'label': 5, 'image': 1, 'text': 1, 'gcn': 1}``; the teacher is small, and the
+            encoders should not follow codes that still move. Or the number of steps, as
             ``'1000 steps'``, each with a batch drawn anew from all instances.
         image_encoder, text_encoder: modules of your own in front of the encoders, trained along,
             from a batch of ``data[modality].x``, whatever that holds, to
@@ -228,7 +233,11 @@ class GCH(EncoderHashModel):
                     p.normal_()
 
     def forward(self, data: HeteroData) -> HashOutput:
-        """Relaxed codes of all nodes; with gradients, ``aux`` holds what :meth:`loss` needs."""
+        """Relaxed codes of all nodes; with gradients, ``aux`` holds what :meth:`loss` needs.
+
+        In training mode, batch normalisation mixes the nodes given: training as :func:`fit` does
+        it, by :meth:`objectives`, takes labelled nodes alone.
+        """
         if not torch.is_grad_enabled():
             return super().forward(data)
         self._check_items(data)
@@ -262,7 +271,11 @@ class GCH(EncoderHashModel):
         }
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
-        """GCH Eq. 9 on all labelled nodes at once: the terms of each part, their weighted sum."""
+        """GCH Eq. 9 on all labelled nodes at once: the terms of each part, their weighted sum.
+
+        What a part's objective holds constant is constant here too. If ``out`` was made without
+        gradients, the features are made once more.
+        """
         rows, labels = labelled_rows(data, self.num_classes, self.gcn.lin.weight)
         teacher, known = self.teacher(labels), {}
         for m in MODALITIES:

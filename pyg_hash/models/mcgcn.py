@@ -67,10 +67,13 @@ class MCGCN(GraphHashModel):
     latent features of two autoencoders. Attention fuses a node's specific and shared representation
     into its relaxed code. Training descends
 
-    .. math:: L = L_{hcl} + \gamma L_{lp} + \eta L_r + \lambda L_{adv}
+    .. math::
+        L = L_{hcl} + \gamma L_{lp} + \eta L_r + \lambda L_{adv}
 
-    where :math:`L_{hcl}` is ``pairwise``, ``quantization`` and ``balance``. The graph comes with
-    the data (:class:`IntraKNN`, :class:`InterKNN`, :class:`LabelHub`).
+    with the hash code learning loss :math:`L_{hcl}` (``pairwise``, ``quantization``, ``balance``),
+    label prediction, reconstruction (Fig. 2), and the modality discriminator's loss behind a
+    gradient reversal, which makes one descent of the min-max game. The graph comes with the data
+    (:class:`IntraKNN`, :class:`InterKNN`, :class:`LabelHub`).
 
     Args:
         num_features, num_classes, num_bits: see :class:`HashModel`.
@@ -79,8 +82,9 @@ class MCGCN(GraphHashModel):
         latent_channels: width of the autoencoders' code (paper: 2048, NUS-WIDE 1024).
         shared_channels: width of the cross-modal GCN's first layer (paper: 1024, NUS-WIDE 512).
         variant: ``'full'`` or an ablation of Table 3: ``'S'`` without the cross-modal channel,
-            ``'IT'`` without the modality-specific ones, ``'A'`` concatenation in place of
-            attention, ``'C'`` without the modality discriminator.
+            ``'IT'`` without the modality-specific channels, ``'A'`` concatenation (and a linear
+            layer back to ``num_bits``) in place of attention, ``'C'`` without the modality
+            classifier.
         weights: where others than these; ``pairwise`` has weight 1.
 
             ==================  ===========================  =======  =======================
@@ -96,12 +100,14 @@ class MCGCN(GraphHashModel):
             ``contrast``        not in the paper             0        0
             ==================  ===========================  =======  =======================
 
-            ``pairing`` is the distance between the two codes of a training pair, ``view`` the
-            losses on labelled nodes encoded as new items: in the graph they see their own label,
-            which no query does. ``contrast``: see :class:`HashModel`.
-        reduction: ``'mean'`` divides every term by its number of summands; ``'sum'`` is the paper's
-            loss, where the terms of :math:`L_{hcl}` are sums, the others means; ``'paper'`` divides
-            that by the number of pairs in the graph, as its Algorithm 1 does.
+            ``pairing`` is the distance between the two codes of a training pair; in the paper
+            the joint graph alone ties images and texts without label. ``view`` is the losses on
+            the labelled nodes encoded as new items are, by their nearest anchors: in the graph
+            they see their own label, which no query does. ``contrast``: see :class:`HashModel`.
+        reduction: ``'mean'`` divides every term by its number of summands, so that weights mean the
+            same for every data set; with the paper's weights, ``'sum'`` is its loss, where the
+            terms of :math:`L_{hcl}` are sums, the others means, and ``'paper'`` what its
+            Algorithm 1 descends, that total divided by the number of pairs in the graph.
         match: multi-label pairs are similar if they have a ``'shared'`` label or ``'equal'``
             label vectors; use the same as in the graph.
         out_activation: after the autoencoders' decoders: ``'relu'`` (paper; for non-negative
@@ -185,8 +191,9 @@ class MCGCN(GraphHashModel):
         """The terms, and their weighted sum.
 
         ``pairwise`` and ``prediction`` run over the labelled nodes, ``pairing`` and ``contrast``
-        over the training nodes, the others over the anchors: all nodes in the transductive
-        protocols, the training nodes in the inductive one.
+        over the training nodes, ``quantization``, ``balance``, ``reconstruction`` and
+        ``adversarial`` over the anchors: all nodes in the transductive protocols, the training
+        nodes in the inductive one.
         """
         store = data[IMAGE]
         y = known_labels(data, self.num_classes)

@@ -46,8 +46,9 @@ WEIGHTS |= {"contrast": 0.0}
 class SGCH(GraphHashModel):
     r"""Semi-supervised graph convolutional hashing.
 
-    Each modality has a two-layer GCN on its own graph (:class:`SGCHGraph`); one siamese layer, the
-    same for both, makes relaxed codes :math:`H^I, H^T` of what they give. Training descends
+    Each modality has a two-layer GCN with tanh on its own graph (:class:`SGCHGraph`); one siamese
+    layer, the same for both, makes relaxed codes :math:`H^I, H^T` of what they give. Training
+    descends
 
     .. math::
         L_s + \alpha \sum_m \lVert H^{m\top} \mathbf{1} \rVert^2
@@ -64,10 +65,11 @@ class SGCH(GraphHashModel):
         out_channels: width of the GCNs' second layer (code: 128).
         variant: ``'full'``, or ``'v1'`` without the adversary.
         similarity: ``'nll'``, the likelihood of the authors' code; ``'paper'``, the paper's
-            correlation, which draws nothing apart; or ``'linear'``, the same with -1 in place of 0
-            for pairs that are not similar.
-        adversary: ``'alternating'`` (code): a step of the discriminator, then one of the codes on
-            the same loss with the two labels swapped. ``'reversal'``: one step of all, through the
+            correlation, which draws similar pairs together and nothing apart; or ``'linear'``, the
+            same with -1 in place of 0 for pairs that are not similar.
+        adversary: ``'alternating'`` (code): a step of the discriminator, then a step of the codes
+            on the same loss with the two labels swapped; the parts ``'discriminator'`` and
+            ``'codes'`` of :meth:`parts`. ``'reversal'``: one step of all, through the
             gradient reversal of :class:`~pyg_hash.nn.ModalityDiscriminator`.
         adv_activation: between the discriminator's layers, ``'none'`` (code), ``'relu'`` or
             ``'leaky_relu'``.
@@ -84,11 +86,12 @@ class SGCH(GraphHashModel):
             ``contrast``      not in the paper   0        0      0
             ================  =================  =======  =====  ===================
 
-            ``pairing``, ``view`` (similarity and quantization) and ``contrast`` are as in
-            :class:`MCGCN`.
-        reduction: ``'mean'`` divides every term by its number of summands; ``'sum'`` is the
-            formula. The adversary is a mean in both.
-        match: see :class:`MCGCN`.
+            ``pairing``, without which nothing ties images and texts that have no label, ``view``
+            (similarity and quantization) and ``contrast`` are as in :class:`MCGCN`.
+        reduction: ``'mean'`` divides every term by its number of summands, so that weights mean the
+            same for every data set; ``'sum'`` is the formula. The adversary is a mean in both.
+        match: multi-label pairs are similar if they have a ``'shared'`` label or ``'equal'``
+            label vectors.
     """
 
     def __init__(
@@ -143,7 +146,7 @@ class SGCH(GraphHashModel):
         return {"codes": codes, "discriminator": list(self.discriminator.parameters())}
 
     def training_view(self, data: HeteroData) -> HeteroData:
-        """The anchors alone; ``ValueError`` unless each class has a labelled node."""
+        """The anchors alone, with a labelled node of each class: only a mini-batch may lack one."""
         view = super().training_view(data)
         known_labels(view, self.num_classes, require_all=True)
         return view
@@ -173,8 +176,9 @@ class SGCH(GraphHashModel):
         """The codes' objective: its terms, and their weighted sum.
 
         ``similarity`` runs over the labelled nodes, ``balance``, ``pairing`` and ``contrast`` over
-        the training nodes, ``quantization`` and ``adversarial`` over the anchors. An alternating
-        discriminator is a constant.
+        the training nodes, ``quantization`` and ``adversarial`` over the anchors. When the
+        adversary alternates, ``adversarial`` is the loss with swapped labels and the discriminator
+        a constant.
         """
         store = data[IMAGE]
         y = known_labels(data, self.num_classes)

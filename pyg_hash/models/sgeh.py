@@ -45,9 +45,9 @@ VARIANTS: dict[str, tuple[str, float | None, bool]] = {
 class SGEH(AffinityModel):
     r"""Semantic graph evolutionary hashing, second stage.
 
-    The first stage is a transform, :class:`~pyg_hash.transforms.UnifiedAffinity`: a sparse graph Z
-    of the training pairs. In a mini-batch the sparse affinity A of it
-    (:class:`~pyg_hash.nn.LocalAffinity`) and the cosines of the features make a dense one, U
+    The first stage is a transform, :class:`~pyg_hash.transforms.UnifiedAffinity`: a sparse graph
+    Z of the training pairs. Among the nodes of a mini-batch the sparse affinity A (see
+    :class:`~pyg_hash.nn.LocalAffinity`) and the cosines of the features make a dense one, U
     (:func:`~pyg_hash.losses.hybrid_affinity`), which the cosines of the codes are to repeat.
     Training descends
 
@@ -59,22 +59,32 @@ class SGEH(AffinityModel):
 
     in epoch :math:`e` (from 0). The cross-modal term is printed with the image codes twice. The
     discriminator of :math:`L_d` takes a step of its own before each step of the codes. No label is
-    ever read, and every code is inductive. Both encoders share an optimiser; learning rates of
-    their own (the authors': 1e-3 and 1e-2) are parameter groups of ``model.encoders['image']`` and
-    ``model.encoders['text']``. Defaults were chosen on validation splits.
+    ever read. Items are encoded one by one, so every code is inductive.
+
+    The parts for :func:`~pyg_hash.training.fit` are ``'codes'`` and ``'discriminator'``, or
+    ``'model'`` in the variants without one. One loss reaches both encoders, so they share an
+    optimiser; learning rates of their own (the authors': 1e-3 and 1e-2) are parameter groups of
+    ``model.encoders['image']`` and ``model.encoders['text']``.
+
+    Defaults were chosen on validation splits. Features that are centred, as
+    :class:`~pyg_hash.transforms.ScaleFeatures` makes them, have cosines around 0, and the
+    second-order term of U is next to nothing; with the paper's :math:`\alpha \lambda_3 = 0.6` even
+    the two codes of one pair would be told to differ.
 
     Args:
         num_features, num_bits, hidden_channels, dropout: see :class:`HashModel` (code: a hidden
             layer of 4096, or a pair for images and texts; dropout 0.5).
         discriminator_channels: width of the discriminator's hidden layer.
-        variant: ``'SGEH'``, or a row of Table 2, these without discriminator: ``'SGEH-1'`` with
-            :math:`U = A`, ``'SGEH-2'`` with :math:`U = \lambda_4 S^I + (1 - \lambda_4) S^T`,
-            ``'SGEH-3'`` with the sum of both (G1), ``'SGEH-4'`` with the second-order one (G2).
+        variant: ``'SGEH'``, or a row of Table 2, all of these without discriminator: ``'SGEH-1'``
+            with :math:`U = A`, ``'SGEH-2'`` with
+            :math:`U = \lambda_4 S^I + (1 - \lambda_4) S^T` (a loss as DJSRH's), ``'SGEH-3'`` with
+            the sum of both (G1), ``'SGEH-4'`` with the second-order one (G2), as ``'SGEH'``.
         adjacency: what A is: ``'diffused'`` (ours), ``'induced'``, ``'paper'`` or ``'code'``, see
             :class:`~pyg_hash.nn.LocalAffinity`.
         walk_steps: steps of the random walk of ``'diffused'``.
         batches: what a mini-batch is drawn of: ``'nodes'``, or ``'edges'`` of Z with their end
-            points (paper), which ``adjacency='code'`` needs.
+            points (paper), where a node comes as often as it has edges, always beside a
+            neighbour. ``adjacency='code'`` needs the latter.
         batch_size: nodes or edges a mini-batch (paper: 8 edges).
         alpha: factor of U (paper: 1.5).
         lambda3: share of A in U (paper: 0.4).
@@ -84,7 +94,7 @@ class SGEH(AffinityModel):
             ``prior``, :math:`\eta_4`, 0.005 (paper: 0.001), and ``contrast``.
         reduction: ``'mean'``: every term is a mean over its summands. ``'sum'``: as printed, the
             affinity terms are sums over the ``n * n`` entries of a batch, and the prior is the sum
-            of both modalities' means.
+            of both modalities' means; it then weighs ``n * n / 2`` times less.
     """
 
     def __init__(
@@ -145,11 +155,13 @@ class SGEH(AffinityModel):
     def discriminator_loss(self, codes: Mapping[Modality, Tensor]) -> Tensor:
         r"""What the discriminator descends; codes, float ``[n, b]`` a modality, are constants.
 
-        SGEH Eq. 15 without :math:`L^B` and :math:`\eta_4`, and with n, the number of codes, for the
-        printed b, that of bits; :math:`d` is the probability of "random":
+        SGEH Eq. 15 without :math:`L^B` and :math:`\eta_4`: with :math:`d` the probability of
+        "random",
 
         .. math:: -\frac{1}{n} \sum_i \left( \log(1 - d(B_i)) + \log d(y_i) \right),
             \qquad y_i \in \{-1, +1\}^b \text{ uniform}
+
+        The paper has b, the number of bits, for n, that of codes.
         """
         known = torch.cat([codes[m] for m in MODALITIES]).detach()
         random = torch.randint_like(known, 2) * 2.0 - 1.0

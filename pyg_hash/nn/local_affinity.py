@@ -74,16 +74,20 @@ class SparseAffinity:
 class LocalAffinity:
     r"""The matrix :math:`A` of a mini-batch, Sec. 2.3 of SGEH (Zhao et al., ACCV 2022).
 
-    Readings of it, of the unified graph Z, whose rows sum to 1 and whose diagonal is 0:
+    The rows of the unified graph Z sum to 1, its diagonal is 0. Readings of what enters
+    :func:`~pyg_hash.losses.hybrid_affinity` as A:
 
     * ``'induced'``: the entries between the batch's nodes; each row of Z divided by its maximum,
-      the result averaged with its transpose, the diagonal 1.
-    * ``'paper'``: :math:`2 Z - 1` between the batch's nodes, where an edge of 0.2 becomes -0.6.
+      the result averaged with its transpose, the diagonal 1. The paper's sentence
+      :math:`A \leftarrow 2A - 1` would make an edge of weight 0.2 a distance of -0.6.
+    * ``'paper'``: that sentence: :math:`2 Z - 1` between the batch's nodes.
     * ``'code'``: the authors' loader: ones, :math:`Z_{ij}` at the sampled edges (i < j) alone, and
       a diagonal of zeros.
-    * ``'diffused'`` (ours): the features of both modalities take ``steps`` steps of a lazy random
-      walk on :math:`(Z + Z^\top) / 2`, and A holds the cosines of the results, centred. A block of
-      a few nodes has next to no edges; here all pairs of a cluster are alike.
+    * ``'diffused'`` (ours): the graph evolves to a dense one before the batch is cut: the features
+      of both modalities take ``steps`` steps of a lazy random walk on
+      :math:`(Z + Z^\top) / 2`, and A holds the cosines of the results, centred. A block of a few
+      nodes has next to no edges but those that were drawn; here all pairs of a cluster are alike,
+      and rows of different clusters point away from each other.
 
     Args:
         edge_index: int64 ``[2, E]`` of Z, row 0 is i.

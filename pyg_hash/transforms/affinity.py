@@ -519,16 +519,21 @@ class UnifiedAffinity(BaseTransform):
 
     Adds ``data['pair']`` with ``num_nodes`` (all N pairs) and ``cluster`` (int64 ``[N]``, the
     component, -1 outside ``train_mask``); ``data['pair', 'affinity', 'pair']`` with
-    ``edge_index`` (i and j of :math:`Z_{ij}`, sorted by i, then j) and ``edge_weight`` (float32;
-    the rows of Z sum to 1); settings and course of the search in ``data.affinity``.
+    ``edge_index`` (row 0 is i and row 1 is j of :math:`Z_{ij}`, sorted by i, then j) and
+    ``edge_weight`` (float32; the rows of Z sum to 1; Z is not symmetric); and the settings and
+    the course of the search in ``data.affinity``.
+
+    The number of clusters is the paper's c, whose numbers (10,000 of NUS-WIDE's 20,000 pairs)
+    contradict its code (10 clusters and 5 neighbours on Wikipedia); the number of classes is meant.
 
     Args:
-        num_clusters: the paper's c, the number of connected components of the graph. Its 10,000 for
-            NUS-WIDE's 20,000 pairs contradict its code (10 on Wikipedia): the number of classes is
-            meant, which None takes from ``data.num_classes``, without a look at any label.
+        num_clusters: number of connected components of the graph; None takes the number of classes
+            that the data set names (``data.num_classes``), without a look at any label.
         k: neighbours of a pair in each modality, by squared Euclidean distance.
         rank, weight_rule, u_step, lam, max_iter, seed, progress: of ``unified_affinity``, which
             warns and raises, too.
+
+    ``ValueError``: training rows that are not finite or too few, or no number of clusters.
     """
 
     num_clusters: int | None = None

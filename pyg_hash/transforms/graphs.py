@@ -368,7 +368,12 @@ class SGCHGraph(BaseTransform):
 
     The model works with :math:`D^{-1/2} (W + I) D^{-1/2}`, where :math:`D` holds the row sums of
     :math:`W + I` (the authors' code; the paper's are those of :math:`W`, which are 0 for a node
-    without edges). It is :class:`IntraKNN` with ``LabelHub(match='count')``.
+    without edges). It is :class:`IntraKNN` with ``LabelHub(match='count')``: hubs in place of
+    label edges, so that nothing of size N x N is stored.
+
+    :math:`\omega` (``neighbor_weight``) is 1 in the paper. A new item then is little more than the
+    mean of its neighbours, which helps features that say little by themselves; the smaller default
+    suits those that say much. Held-out labels tell (:class:`ValidationSplit`).
 
     ``graph='code'`` is what the authors' program builds instead: cosines are 1 (labelled nodes
     are joined if they share a label), a node without label is joined to the ``k`` nearest
@@ -385,9 +390,11 @@ class SGCHGraph(BaseTransform):
         metric: ``'cosine'`` (paper), ``'ip'`` or ``'l2'``; neighbours under the latter two weigh 1.
         anchors: which nodes may be somebody's neighbour: ``'train'``, or ``'all'`` as in the paper.
         self_loops: see :class:`LabelHub`; ``'literal'`` adds :math:`W_{ii} = l_i^\top l_i`.
-        neighbor_weight: :math:`\omega`, above 0 (paper: 1, which suits features that say little by
-            themselves).
+        neighbor_weight: :math:`\omega`, above 0.
         backend, approximate: see :class:`IntraKNN`.
+
+    Raises:
+        ValueError: as :class:`IntraKNN` and :class:`LabelHub`.
     """
 
     k: int = 20
