@@ -8,7 +8,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -20,7 +19,6 @@ from pyg_hash.features import BagOfWords, OwnEncoder, load_image
 from pyg_hash.runs import Run
 from pyg_hash.serve import SearchEngine
 from pyg_hash.utils.checksums import CorruptFileError
-from pyg_hash.utils.files import sha256
 from pyg_hash.utils.locks import BusyError, replace_folder
 
 Image = pytest.importorskip("PIL.Image")
@@ -144,10 +142,6 @@ def test_features_of_another_encoder_are_refused(made, tmp_path, capsys):
     assert main([*command, f"--features={other}"]) == 1
     assert "are of another encoder" in capsys.readouterr().err
     assert main([*command, f"--features={other}", "--force"]) == 0
-    old = shutil.copy(path, tmp_path / "old.h5")  # as an earlier version wrote it
-    with h5py.File(old, "r+") as file:
-        file.attrs["text_encoder"] = sha256(tmp_path / "run" / "encoders" / "text" / "encoder.json")
-    assert main([*command, f"--features={old}"]) == 0
 
 
 def test_a_run_takes_raw_items(made, tmp_path, capsys, monkeypatch):
