@@ -433,7 +433,9 @@ class Run:
             raise IncompleteRunError(
                 f"catalogue: {path} is gone; make it again with: {self.build_command()}"
             )
-        return self._own(HammingIndex.open(path), modality, f"catalogue: {path}")
+        store = HammingIndex.open(path)
+        self.check("model", store.model or "", f"catalogue: {path}")
+        return self._own(store, modality, f"catalogue: {path}")
 
     def pictures_root(self, images_root: PathLike | None = None) -> str:
         """The folder that the catalogue's pictures are below, where it is not given.

@@ -172,6 +172,25 @@ def test_again_says_that_it_is_done_and_other_settings_or_data_are_refused(built
     kept.replace(shop / "shop.csv")
 
 
+def test_a_catalogue_that_names_no_model_is_another_ones(built, tmp_path, capsys):
+    _, run, _ = built
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    path = copy / "catalog" / "image.store"
+    with HammingIndex.open(path) as store:
+        ids, kinds = store.list(limit=None), dict(store.fields)
+        codes, values = store.codes(ids), store.metadata(ids)
+    path.unlink()
+    other = HammingIndex.create(path, codes.size(1), fields=kinds, ids=str)
+    other.add(-codes, ids, values)
+    other.save()
+    other.close()
+    assert main(["search", str(copy), "--text=red", *OWN]) == 1
+    assert "is not the model of the run" in capsys.readouterr().err
+    (copy / "record.json").unlink()
+    assert main(["search", str(copy), "--text=red", *OWN]) == 1
+    assert "go on with pyg-hash build" in capsys.readouterr().err
+
+
 def test_the_same_bytes_are_the_same_data_whenever_they_were_written(shop, capsys, monkeypatch):
     run, words = shop / "run", [shop / "shop.csv", f"--out={shop}/run", *OWN]
     assert build(*words) == 0
@@ -184,6 +203,7 @@ def test_the_same_bytes_are_the_same_data_whenever_they_were_written(shop, capsy
         catalogue.files, "sha256", lambda *parts: read.append(parts) or real(*parts)
     )
     assert build(*words) == 0  # the new times are known
+    assert build(shop / "shop.csv", f"--out={run}", *OWN, "--seed=1") == 1  # refused at once
     assert not [part for parts in read for part in parts if isinstance(part, Path)]
     content = (shop / "1.png").read_bytes()
     (shop / "1.png").write_bytes(content[:-1] + b"x")

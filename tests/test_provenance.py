@@ -337,7 +337,7 @@ def test_a_training_that_was_ended_before_its_model_was_noted_goes_on(folder, ca
     record = load_json(run / RECORD)
     save_json(run / RECORD, {name: value for name, value in record.items() if name != "model"})
     assert main(["search", *words(folder, "four", "-k3")]) == 1
-    assert "go on with what was stopped" in capsys.readouterr().err
+    assert "go on with pyg-hash train --resume" in capsys.readouterr().err
     assert train(folder / "x.h5", run, "--model=cmfh", "--resume") == 0
     assert load_json(run / RECORD)["model"] == record["model"]
 

@@ -140,10 +140,11 @@ def load_model(run: Run, config: TrainConfig | None = None) -> HashModel:
             )
     model = method(str(config.model)).load(run.path / "model")
     if "model" not in run.record():
+        what = "build" if run.build_command() else "train --resume"
         raise ValueError(
             f"model: no {RECORD} says that {run.path / 'model'} is the model of the run; put that "
-            "file back, or go on with what was stopped (pyg-hash train --resume, pyg-hash build), "
-            "or train again into another folder"
+            f"file back, or, if it was stopped, go on with pyg-hash {what}, or start again in "
+            "another folder"
         )
     run.check("model", digest_of_model(model), f"model: {run.path / 'model'}")
     return model

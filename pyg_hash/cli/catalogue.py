@@ -133,7 +133,8 @@ def _is_done(run: Run, about: dict[str, Any], source: Source) -> bool:
     if (run.path / DATA).is_file():  # before that, all that is there goes by its content
         changed = [n for n, v in about["arguments"].items() if there["arguments"].get(n) != v]
         same = not changed and there.get("source") == about["source"]
-        about |= {"data": there.get("data"), "files": states_of(source, there["files"])}
+        if same:
+            about |= {"data": there.get("data"), "files": states_of(source, there["files"])}
         if not same or digests_of(about["files"]) != digests_of(there["files"]):
             what = "the source has changed, or this version reads it otherwise"
             later = (

@@ -617,12 +617,12 @@ class SearchEngine:
 
     def about(self) -> dict[str, Any]:
         """The run as JSON values."""
-        if self._about is not None:
-            return self._about
-        with self._turns.reading():
+        with self._turns.reading():  # it is forgotten by who writes
+            if self._about is not None:
+                return self._about
             counts = {str(m): len(index) for m, index in self.indexes.items()}
             first = [*chain(*(index.list(limit=1).tolist() for index in self._each()))]
-            self._about = {
+            self._about = about = {
                 "title": self.title,
                 "num_bits": self.model.num_bits,
                 "items": max(counts.values()),
@@ -635,7 +635,7 @@ class SearchEngine:
                 "one_store": self.is_one,
                 "similar": all(isinstance(index, HammingIndex) for index in self.indexes.values()),
             }
-        return self._about
+            return about
 
     def _examples(self) -> list[str]:
         """Short names, best of one word, from all over the database; known words only."""

@@ -37,9 +37,12 @@ def stoppable() -> Iterator[None]:
     try:
         with handled(stop):
             yield
-    finally:
+    except Exception as error:
         if told:
-            raise Stopped(told[-1])
+            raise Stopped(told[-1]) from error
+        raise
+    if told:
+        raise Stopped(told[-1])
 
 
 @contextmanager
