@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch.multiprocessing import start_processes
 
 from pyg_hash.graph import SparseMap
@@ -68,8 +69,9 @@ def options(doc, arguments=None, *, picture=True, **more):
 
 
 def one_thread():
-    """In torch and in faiss."""
+    """In torch, NumPy and faiss."""
     torch.set_num_threads(1)
+    threadpool_limits(1)
     if faiss.is_installed():
         faiss.load().omp_set_num_threads(1)
 

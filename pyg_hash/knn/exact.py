@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -20,6 +21,7 @@ from pyg_hash.utils.csr import csr_matrix
 ELEMENTS = 1 << 20  # temporary values of pairs: what a cache holds
 _SYMMETRIC_FROM = 1024  # features: below, torch.topk of mirrored tiles costs more than it saves
 BAR_SECONDS = 5.0
+_FEW_ROWS = 3  # up to so many queries NumPy's product with each is faster than one with all
 _ONEDNN_FROM = 1 << 24  # multiplications: of a new shape the first product takes a millisecond more
 _SMALLEST = 1e-15  # squares of parts of such a row keep all their digits
 _MAX_NORM = 4e18  # products and squared distances of such rows stay below the float32 limit
@@ -210,6 +212,7 @@ class DenseScores:
         self.shape = (self.query.size(0), self.database.size(0))
         self.device = self.query.device
         cpu = self.device.type == "cpu"
+        self.few = cpu and self.shape[0] <= _FEW_ROWS
         wide = self.query.size(1) >= _SYMMETRIC_FROM
         # the score of (i, j) is that of (j, i), and it pays to compute it once
         self.symmetric = query is database and cpu and wide and not self.l2
@@ -228,7 +231,11 @@ class DenseScores:
         query, database = self.query[rows], self.database[columns]
         width = database.size(0)
         large = self.device.type == "cpu" and query.numel() * width >= _ONEDNN_FROM
-        if large and _onednn_is_faster():
+        if self.few:
+            tile = self.memory(query.size(0), width)
+            for one, scores in zip(query.detach().numpy(), tile.numpy(), strict=True):
+                np.matmul(database.numpy(), one, out=scores)
+        elif large and _onednn_is_faster():
             tile = _by_onednn(query, database)
         else:  # BLAS prefers rows that are aligned to 32 bytes
             tile = self.memory(query.size(0), -(-width // 8) * 8)
@@ -248,6 +255,10 @@ class DenseScores:
         """The metric's scores of the pairs ``(rows[i], index[i, j])``, each computed alone."""
         query, database = self.query[rows], self.database
         sampled = not self.l2 and self.device.type == "cpu"
+        if sampled and self.few and index.numel() * query.size(1) <= ELEMENTS:
+            each = zip(query.detach().numpy(), index.numpy(), strict=True)
+            found = [np.einsum("ij,j->i", database.numpy()[i], one) for one, i in each]
+            return torch.from_numpy(np.stack(found))
         size = index.size(1) * (1 if sampled else query.size(1))
         step = max(1, ELEMENTS * (1 if self.device.type == "cpu" else 256) // size)
         scores = []

@@ -32,7 +32,6 @@ from pyg_hash.utils.checks import (
 )
 
 _BACKENDS = ("torch", "faiss", "sparse")
-_FEW_ROWS = 3  # up to so many queries FAISS makes the products faster than BLAS
 _FAISS_ROWS = 16  # from so many it is faster than torch.topk
 _SMALL = 1 << 34  # multiplications: less is not worth a look at the zeros
 _SPARSE = 0.05  # part of entries that are not zero: below, sparse products are faster
@@ -95,7 +94,7 @@ def knn(
             ``'sparse'``: dense blocks of queries meet sparse rows; for CSR, and dense rows that are
             mostly zeros. ``'auto'``: ``'sparse'`` for CSR, and for large work on dense rows with at
             most 5 % nonzero entries on the CPU; else, where FAISS is installed, ``'faiss'`` on the
-            CPU for up to 3 queries and from 16; else ``'torch'``.
+            CPU from 16 queries; else ``'torch'``.
         approximate: do without a look at all pairs in full, for many rows (from about 30,000).
             Scores are exact, but a neighbour may be missing: measure with :func:`recall`.
             ``'pca'``: the best ``3 k`` by the leading 128 directions of 2,048 evenly spaced rows;
@@ -180,7 +179,7 @@ def _search(
         return approximate_neighbours(a, b, k, approximate)
     if is_csr(b.x):
         return nearest(CSRScores(a, b), k)
-    suits = not _FEW_ROWS < a.shape[0] < _FAISS_ROWS and _faiss.is_installed()
+    suits = a.shape[0] >= _FAISS_ROWS and _faiss.is_installed()
     use_faiss = (backend == "faiss" or (backend == "auto" and suits)) and a.device.type == "cpu"
     return nearest(DenseScores(a, b), k, faiss_candidates if use_faiss else None)
 
@@ -359,20 +358,10 @@ class _Heaps(Largest):
 
 
 def faiss_candidates(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
-    """:func:`pyg_hash.knn.exact.candidates`, all that there are, kept by FAISS's heaps.
-
-    Up to three queries its products are faster too.
-    """
-    q = scores.shape[0]
-    if q > _FEW_ROWS:
-        scores.rows = min(q, 256 if scores.symmetric else 512)
-        scores.columns = max(1 << 12, ELEMENTS // scores.rows)
-        return candidates(scores, k, _Heaps)
-    faiss = _faiss.load()
-    metric = faiss.METRIC_L2 if scores.l2 else faiss.METRIC_INNER_PRODUCT
-    found = faiss.knn(scores.query.numpy(), scores.database.numpy(), k, metric=metric)
-    value, index = map(torch.from_numpy, found)
-    return value.mul_(-0.5) if scores.l2 else value, index
+    """:func:`pyg_hash.knn.exact.candidates`, all that there are, kept by FAISS's heaps."""
+    scores.rows = min(scores.shape[0], 256 if scores.symmetric else 512)
+    scores.columns = max(1 << 12, ELEMENTS // scores.rows)
+    return candidates(scores, k, _Heaps)
 
 
 def recall(
