@@ -83,7 +83,7 @@ class StoredEncoder:
                 f"{folder}: {cls.kind!r} with weights {str(found)[:12]}..., not with "
                 f"{cls.digest[:12]}...; encode the data again with this version"
             )
-        return cls(**settings, **run)
+        return cls(**settings, **run if issubclass(cls, NetworkEncoder) else {})
 
     def save(self, folder: PathLike) -> Path:
         """Write the encoder to ``folder``; returns the file of its settings."""
@@ -95,7 +95,7 @@ class StoredEncoder:
 
     @classmethod
     def load(cls, folder: PathLike, **run: Any) -> Self:
-        """Read what :meth:`save` wrote; ``run`` are batch_size, device and progress of a network.
+        """Read what :meth:`save` wrote; ``run``: batch_size, device and progress of its networks.
 
         Errors are those of :func:`pyg_hash.features.load_encoder`.
         """
@@ -315,7 +315,8 @@ class Concatenated(StoredEncoder):
     @classmethod
     def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
         weights = settings["weights"]
-        return cls([load_encoder(folder / str(i)) for i in range(len(weights))], **settings)
+        parts = [StoredEncoder.load(folder / str(i), **run) for i in range(len(weights))]
+        return cls(parts, **settings)
 
 
 @dataclass

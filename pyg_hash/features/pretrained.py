@@ -21,7 +21,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from pyg_hash.features.base import ENCODER_FILE, NetworkEncoder, checked, load_encoder, load_image
+from pyg_hash.features.base import (
+    ENCODER_FILE,
+    NetworkEncoder,
+    StoredEncoder,
+    checked,
+    load_image,
+)
 from pyg_hash.features.words import StaticWords, named
 from pyg_hash.typing import IMAGE, TEXT, Modality, PathLike
 from pyg_hash.utils.checks import check_choice, check_positive_int
@@ -421,7 +427,7 @@ def named_encoder(name: str, modality: Modality, **run: Any) -> Any:
         return known[os.fspath(name).lower()]()
     folder = Path(name)
     if (folder / ENCODER_FILE).is_file():
-        return load_encoder(folder)
+        return StoredEncoder.load(folder, **run)
     if modality == TEXT and (folder / "modules.json").is_file():
         return SentenceEncoder(folder, **run)
     if (folder / "config.json").is_file():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
@@ -347,15 +346,21 @@ def _other_bits(model: Any, data: HeteroData, codes: Any, parts: Any) -> float:
     for m in MODALITIES:
         rows = parts[m][0][:: -(-len(parts[m][0]) // 100)]
         own = codes[m][rows.to(codes[m].device)]
-        with eval_mode(model), suppress(Exception):  # a class may have no codes of new items
-            x = data[m].x[rows.to(data[m].x.device)]
-            if is_ours(*news[m]):
-                new = binarize(model.relaxed_new(x, m))
-            elif not model.intake.scaling(m):  # else x before scaling is not here
-                new = getattr(model, f"encode_{m}")(x)
-            else:
-                continue
+        x = data[m].x[rows.to(data[m].x.device)]
+        try:
+            with eval_mode(model):
+                if is_ours(*news[m]):
+                    new = binarize(model.relaxed_new(x, m))
+                elif not model.intake.scaling(m):  # else x before scaling is not here
+                    new = getattr(model, f"encode_{m}")(x)
+                else:
+                    continue
             shares.append(float((new.to(own) != own).float().mean()))
+        except NotImplementedError:  # a class may have no codes of new items
+            continue
+        except Exception as error:  # the measures need none of them
+            what = f"{type(error).__name__}: {error}"
+            _warn(f"{kind.__name__}: cannot encode a new {m}, as a search asks ({what})")
     return max(shares)
 
 

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_hash.features import EfficientNetLite0, UnreadableImageError, load_encoder
+from pyg_hash.features import (
+    Concatenated,
+    EfficientNetLite0,
+    UnreadableImageError,
+    load_encoder,
+    named_encoder,
+)
 from pyg_hash.features import pretrained as module
 from pyg_hash.features.base import load_image
 from pyg_hash.utils.files import CorruptFileError, load_json, save_json
@@ -59,6 +65,11 @@ def test_save_and_load(encoder, pictures, tmp_path):
     assert isinstance(loaded, EfficientNetLite0) and loaded.image_size == 64
     loaded.progress = False
     assert torch.equal(loaded(pictures[:2]), encoder(pictures[:2]))
+    Concatenated([encoder, EfficientNetLite0(32)]).save(tmp_path / "both")
+    for folder in (tmp_path, tmp_path / "both"):
+        again = named_encoder(str(folder), "image", batch_size=3, device="meta", progress=False)
+        for part in again.parts or [again]:
+            assert (part.batch_size, part.device.type, part.progress) == (3, "meta", False)
 
 
 def test_damaged_picture_is_named(encoder, pictures, tmp_path):

@@ -4,7 +4,14 @@ import sys
 import pytest
 import torch
 
-from pyg_hash.features import BagOfWords, Concatenated, StaticWords, TextEncoder, load_encoder
+from pyg_hash.features import (
+    BagOfWords,
+    Concatenated,
+    StaticWords,
+    TextEncoder,
+    load_encoder,
+    named_encoder,
+)
 from pyg_hash.features import words as module
 from pyg_hash.utils.files import CorruptFileError, load_json, save_json
 
@@ -128,6 +135,7 @@ def test_concatenated_save_and_load(both, tmp_path):
     path = both.save(tmp_path)
     loaded = load_encoder(tmp_path)
     assert isinstance(loaded, Concatenated) and repr(loaded) == repr(both)
+    assert repr(named_encoder(str(tmp_path), "text", progress=False)) == repr(both)
     assert torch.equal(loaded(["dog", "puppy"]), both(["dog", "puppy"]))
     save_json(path, {"kind": "concatenated", "weights": [1.0, -2.0]})
     with pytest.raises(CorruptFileError, match="positive"):

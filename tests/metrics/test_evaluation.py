@@ -415,6 +415,11 @@ def test_codes_of_queries_as_new_items_that_differ_are_said(way: str) -> None:
     lines = [str(one.message) for one in said if "relaxed_new" in str(one.message)]
     assert len(lines) == (way == "other")
     assert way != "other" or lines[0].startswith("Own: 100% of the bits of queries differ")
+    failed = [str(one.message) for one in said if "cannot encode a new" in str(one.message)]
+    assert len(failed) == 2 * (way in ("stub", "broken"))
+    assert way != "broken" or failed[0] == (
+        "Own: cannot encode a new image, as a search asks (RuntimeError: there are no new items)"
+    )
 
 
 @pytest.mark.parametrize("alike", [True, False])
