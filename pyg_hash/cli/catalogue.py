@@ -135,8 +135,13 @@ def _is_done(run: Run, about: dict[str, Any], source: Source) -> bool:
         same = not changed and there.get("source") == about["source"]
         if same:
             about |= {"data": there.get("data"), "files": states_of(source, there["files"])}
-        if not same or digests_of(about["files"]) != digests_of(there["files"]):
+        now, then = (digests_of(of["files"]) for of in (about if same else there, there))
+        if not same or now != then:
             what = "the source has changed, or this version reads it otherwise"
+            if same and len(now) == len(then):
+                each = zip(read_files(source), now, then, strict=True)
+                other = [path for path, own, old in each if own != old]
+                what = f"{len(other)} of the files have changed, first {other[0]}"
             later = (
                 f". Rows that came later: pyg-hash encode {run.path} --images DIR (or --texts, "
                 f"--features FILE) --ids FILE --out {run.catalog_file(IMAGE)} (or text.store), "
@@ -356,15 +361,19 @@ def digest_of(source: Source) -> str:
     return files.sha256(json.dumps([*rows, columns, shapes, source.files]))
 
 
+def read_files(source: Source) -> list[str | None]:
+    """The files that are encoded, one a row of pictures, or hold features."""
+    paths = [] if IMAGE in source.features else [*source.images]
+    return paths + (source.files if source.features else [])
+
+
 def states_of(source: Source, kept: Sequence[str] = ()) -> list[str]:
-    """Size, time and digest of each file that is encoded, or holds features.
+    """Size, time and digest of each of :func:`read_files`.
 
     A file that has the size and time that are ``kept`` of it is not read.
     """
-    paths = [] if IMAGE in source.features else [*source.images]
-    paths += source.files if source.features else []
-    found = list[str]()
-    for path, before in zip_longest(tqdm(paths, "files read", delay=1, unit=""), kept):
+    paths, found = tqdm(read_files(source), "files read", delay=1, unit=""), list[str]()
+    for path, before in zip_longest(paths, kept):
         found.append("")  # of a row without a picture, or one that cannot be read, as is told later
         if path is not None and os.path.isfile(path):  # a pipe would be waited for
             with suppress(OSError):
