@@ -531,7 +531,7 @@ def _addressed(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket (port 0: a free one); ``ValueError``: no port; ``OSError``: it cannot be."""
+    """A socket that listens; port 0: a free one; ``ValueError``: no port, ``OSError``: taken."""
     if not 0 <= port <= 65535:
         raise SettingError(f"port: expected 0 to 65535, got {port}")
     try:
@@ -542,6 +542,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(found[0][4])
+        listening.listen()  # two servers may bind one port, but not listen at it
     except OSError as error:
         listening.close()
         taken = error.errno == errno.EADDRINUSE

@@ -349,7 +349,6 @@ def test_errors(shapes_run, tmp_path, capsys):
     assert main(["serve", str(tmp_path / "none")]) == 1
     assert "is no folder" in capsys.readouterr().err
     with listen("127.0.0.1", 0) as taken:
-        taken.listen()
         assert main(["serve", str(shapes_run), f"--port={taken.getsockname()[1]}"]) == 1
     assert "choose another port" in capsys.readouterr().err
     assert main(["serve", str(shapes_run), "--host=256.1.1.1.invalid"]) == 1
