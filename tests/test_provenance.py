@@ -606,6 +606,9 @@ def test_verify_names_what_belongs_to_another_run(folder, capsys):
     shutil.copytree(folder / "two" / "model", folder / "one" / "model")
     assert main(["data", "verify", f"{folder}/one"]) == 1
     assert "MIXED" in capsys.readouterr().out
+    (folder / "two" / "record.json").unlink()
+    assert main(["data", "verify", f"{folder}/two"]) == 1
+    assert "MIXED     model: no record.json says that" in capsys.readouterr().out
 
 
 def test_codes_replace_codes_alone(folder, tmp_path, capsys):

@@ -117,8 +117,8 @@ def verify(asked: Verify) -> int:
                 raise
         except CorruptFileError as error:
             problems += {f"DAMAGED   {error}"}.difference(problems)
-    if (folder / RECORD).is_file() and not problems:
-        run = Run(folder)
+    run = Run(folder)
+    if not problems and ((folder / RECORD).is_file() or (run.has("config") and run.has("model"))):
         checks: list[Callable[[], Any]] = [run.record, run.items, run.rows, run.config]
         checks += [run.history, run.metrics]
         checks += [partial(build.load_model, run)] if run.has("model") else []
