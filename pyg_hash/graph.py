@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ReferenceType, ref
@@ -22,6 +23,7 @@ from pyg_hash.typing import (
     MODALITIES,
     NEAREST,
     OVERLAP,
+    SAMPLED,
     TEXT,
     Modality,
     other,
@@ -104,12 +106,12 @@ class SparseMap:
     def of_constant(self, x: Tensor) -> Tensor:
         """``self @ x`` for features that stay the same: computed once and remembered."""
         if x.is_inference():  # such a tensor does not count its changes
-            return self.apply(x)
+            return self.apply(x.to(self.matrix.dtype))
         if self._constant is not None:
             kept, version, result = self._constant
             if kept() is x and version == x._version:
                 return result
-        result = self.apply(x.detach())
+        result = self.apply(x.detach().to(self.matrix.dtype))
         self._constant = ref(x), x._version, result
         return result
 
@@ -377,6 +379,10 @@ def anchor_view(data: HeteroData) -> HeteroData:
     subset: dict[str, Tensor] = {modality: data[modality].anchor_mask for modality in MODALITIES}
     if CLASS in data.node_types:  # left out, PyG would build its mask on the CPU
         subset[CLASS] = store.anchor_mask.new_ones(data[CLASS].num_nodes)
+    data = copy(data)
+    for m in MODALITIES:  # PyG would take a list by a tensor
+        for name in [name for name, value in data[m].items() if isinstance(value, list)]:
+            del data[m][name]
     return data.subgraph(subset)
 
 
@@ -390,7 +396,12 @@ def build_graphs(data: HeteroData, *, specific: bool = True, joint: bool = True)
         operators[name] = graph_operator(data, m)
         items = query_view(data, *sides, joint=m is None)
         views[name] = View(items, operators[name], labeled)
-    return Graphs(operators, views, constant="degree" not in data[IMAGE])
+    return Graphs(operators, views, constant=SAMPLED not in data.get("graph", {}))
+
+
+def has_hubs(data: HeteroData) -> bool:
+    """Whether :class:`LabelHub` made label cliques; ``'class'`` nodes may be somebody else's."""
+    return CLASS in data.node_types and "self_loops" in data.graph
 
 
 def graph_operator(data: HeteroData, modality: Modality | None = None) -> GraphOperator:
@@ -419,7 +430,7 @@ def graph_operator(data: HeteroData, modality: Modality | None = None) -> GraphO
             index = torch.cat((index, nodes.expand(2, -1)), dim=1)
             index = index + index.new_tensor([[offset[other(m)]], [first]])
             parts.append((index, torch.cat((weight, -through[nodes]))))
-        loops.append(_self_loop(data, m) - through)
+        loops.append(data[m].get("self_loop", torch.ones_like(through)) - through)
     edge_index, edge_weight = zip(*parts, strict=True)
     degree = _true_degree(data, "joint_degree" if joint else "degree", dict.fromkeys(offset, ...))
     return GraphOperator(
@@ -472,24 +483,11 @@ def _check_edges(data: HeteroData, *, joint: bool) -> None:
         raise ValueError("data: has no inter edges; apply InterKNN")
 
 
-def _self_loop(data: HeteroData, modality: Modality) -> Tensor:
-    """The weight of each node with itself."""
-    store = data[modality]
-    weight: Tensor = data[INTRA[modality]].edge_weight  # its type, whatever the features are
-    loops: Tensor = store.self_loop if "self_loop" in store else weight.new_ones(store.x.size(0))
-    if bool((loops < 1).any()):
-        raise ValueError(
-            f"data[{modality!r}].self_loop: below 1, so the graph is of an earlier version; make "
-            "it anew: force_reload=True, or delete the folder processed/ or FILE.cache/ of the data"
-        )
-    return loops
-
-
 def through_hubs(data: HeteroData, modality: Modality) -> Tensor:
     r"""What :math:`P M P^T` says of each node with itself; it joins different ones: ``[N]``."""
-    weight: Tensor = data[INTRA[modality]].edge_weight
+    weight: Tensor = data[INTRA[modality]].edge_weight  # its type, whatever the features are
     weight = weight.new_zeros(data[modality].x.size(0))
-    if CLASS not in data.node_types:
+    if not has_hubs(data):
         return weight
     node, hub = data[IN_CLASS[modality]].edge_index
     meets_itself = weight.new_ones(int(data[CLASS].num_nodes))
@@ -501,15 +499,16 @@ def through_hubs(data: HeteroData, modality: Modality) -> Tensor:
 
 def _true_degree(data: HeteroData, name: str, rows: Mapping[Modality, Any]) -> Tensor | None:
     """Degrees in the graph that ``data`` is a sample of (:class:`InstanceLoader`), or None."""
-    found = [data[m][name][which] for m, which in rows.items() if name in data[m]]
-    return torch.cat(found) if found else None
+    if SAMPLED not in data.get("graph", {}):
+        return None
+    return torch.cat([data[m][name][which] for m, which in rows.items()])
 
 
 def _cliques(
     data: HeteroData, offset: dict[Modality, int], like: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
     """``P`` and ``M`` of the label cliques (:class:`LabelHub`), in the type of ``like``."""
-    if CLASS not in data.node_types:
+    if not has_hubs(data):
         return None, None
     num_nodes, num_hubs = len(offset) * data[IMAGE].x.size(0), int(data[CLASS].num_nodes)
     members = [data[IN_CLASS[m]].edge_index[0] + shift for m, shift in offset.items()]

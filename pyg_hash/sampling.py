@@ -18,6 +18,7 @@ from torch_geometric.loader import NodeLoader
 from torch_geometric.sampler import BaseSampler, HeteroSamplerOutput, NodeSamplerInput
 from torch_geometric.utils import cumsum
 
+from pyg_hash.graph import has_hubs
 from pyg_hash.typing import (
     CLASS,
     IMAGE,
@@ -29,6 +30,7 @@ from pyg_hash.typing import (
     MODALITIES,
     NEAREST,
     OVERLAP,
+    SAMPLED,
     TEXT,
     EdgeType,
     kind_of,
@@ -166,7 +168,7 @@ def close_order(start: Tensor, source: Tensor) -> Tensor:
 def _nodes_only(data: HeteroData, sampler: InstanceSampler) -> HeteroData:
     """Nodes with what a batch needs of them, degrees included; the sampler has the edges."""
     nodes = HeteroData()
-    nodes.graph = dict(data.graph)
+    nodes.graph = {**data.graph, SAMPLED: True}
     if "num_classes" in data:
         nodes.num_classes = data.num_classes
     edges, hub = sampler.graph.degree, 0.0 if sampler.hubs is None else sampler.hubs.degree
@@ -195,7 +197,8 @@ class InstanceSampler(BaseSampler):
     taken with probability :math:`p` weighs :math:`1/p` of what it is, and degrees stay those of
     the whole graph, so that each row of a batch's operator has the row of
     :math:`\hat A = D^{-1/2}(A + P M P^\top + S)D^{-1/2}` as its expectation. The same members
-    stand for a class in the whole batch (``HubSampler``).
+    stand for a class in the whole batch (``HubSampler``). The weights and degrees reach a batch
+    through :class:`InstanceLoader`; another ``NodeLoader`` takes the nodes alone.
 
     Neighbours are sampled as :class:`~torch_geometric.loader.NeighborLoader` does it (Hamilton,
     Ying, Leskovec: "Inductive representation learning on large graphs", NIPS 2017, Algorithm 2),
@@ -229,14 +232,20 @@ class InstanceSampler(BaseSampler):
             raise ValueError("data: has no graph to sample; apply IntraKNN or SGCHGraph first")
         self.num_neighbors = tuple(num_neighbors)
         self.graph = InstanceGraph(data)
-        has_hubs = CLASS in data.node_types and data[IN_CLASS[IMAGE]].edge_index.numel() > 0
-        self.hubs = HubSampler(data, num_members, self.graph.dtype) if has_hubs else None
+        joins = has_hubs(data) and data[IN_CLASS[IMAGE]].edge_index.numel() > 0
+        self.hubs = HubSampler(data, num_members, self.graph.dtype) if joins else None
         num_nodes = data[IMAGE].x.size(0)
         self._position = torch.full((num_nodes,), -1, device=data[IMAGE].x.device)
 
     def sample_from_nodes(self, index: NodeSamplerInput, **_: Any) -> HeteroSamplerOutput:
         """The instances, seeds first, and third in ``metadata`` the edges' weights by edge type."""
-        position, graph = self._position, self.graph
+        try:
+            return self._sample(index, self._position)
+        finally:  # an interrupted draw leaves no place behind
+            self._position.fill_(-1)
+
+    def _sample(self, index: NodeSamplerInput, position: Tensor) -> HeteroSamplerOutput:
+        graph = self.graph
         seeds = index.node.to(position.device)
         members = seeds[:0] if self.hubs is None else self.hubs.members()
         # of each type the sources and targets, as positions among the nodes, and the weights
@@ -262,7 +271,6 @@ class InstanceSampler(BaseSampler):
                 own = weight.nonzero().flatten()
                 parts[kind].append((own + start, own + start, weight[own]))
             start, frontier = nodes.numel() - new.numel(), new
-        position[nodes] = -1
         rows, cols, weights = (
             {kind: torch.cat([part[i] for part in parts[kind]]) for kind in parts} for i in range(3)
         )
@@ -299,7 +307,7 @@ class InstanceGraph:
             weight = data[kind].edge_weight
             self.degree[kind] = weight.new_zeros(num_nodes).index_add_(0, target, weight)
             pair = source == target
-            if kind in INTER.values():
+            if kind in INTER.values() or bool(pair.any()):  # self-loops of one's own
                 own = weight.new_zeros(num_nodes).index_add_(0, target[pair], weight[pair])
                 self.pair_weight[kind] = own
             key = torch.unique(torch.cat((key, (target * num_nodes + source)[~pair])))

@@ -33,6 +33,7 @@ INTER: dict[Modality, EdgeType] = {
 }
 IN_CLASS: dict[Modality, EdgeType] = {m: (m, "in", CLASS) for m in MODALITIES}
 OVERLAP: EdgeType = (CLASS, "overlap", CLASS)
+SAMPLED = "sampled"  # in ``data.graph`` of a mini-batch
 AFFINITY: EdgeType = (PAIR, "affinity", PAIR)
 
 

@@ -4,7 +4,7 @@ First every model, inductive; then MCGCN in each protocol and variant.
 """
 
 import copy
-from functools import cache
+from functools import cache, partial
 
 import pytest
 import torch
@@ -23,10 +23,11 @@ from small import (
 )
 from toy import toy_data
 
-from pyg_hash.graph import anchor_view
-from pyg_hash.models import MCGCN
+from pyg_hash.graph import anchor_view, graph_operator
+from pyg_hash.metrics import evaluate
+from pyg_hash.models import MCGCN, SGCH
 from pyg_hash.training import fit
-from pyg_hash.transforms import LabelRate, ValidationSplit
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate, ValidationSplit
 from pyg_hash.typing import MODALITIES, other
 
 HONEST = ("inductive", "strict")
@@ -46,6 +47,53 @@ def clean(kind, multi_label=False):
     """A graph as it is, and the model trained on it; tests change neither."""
     data = graph_for(kind, multi_label=multi_label)
     return data, fitted(kind, data)
+
+
+def new_split(data):
+    """Twelve other nodes ask."""
+    for m in MODALITIES:
+        asks = torch.zeros(len(data[m].x), dtype=torch.bool)
+        asks[::5] = True
+        data[m].query_mask, data[m].train_mask = asks, ~asks
+        data[m].labeled_mask, data[m].database_mask = ~asks, ~asks
+    return data
+
+
+def fewer_labels(data):
+    for m in MODALITIES:
+        data[m].labeled_mask = data[m].labeled_mask.clone()
+        data[m].labeled_mask[data[m].labeled_mask.nonzero()[0]] = False
+    return data
+
+
+@pytest.mark.parametrize("kind", [MCGCN, SGCH], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (new_split, "train_mask: is not that of the graph"),
+        (fewer_labels, "labeled_mask: is not that of the graph's label hubs"),
+        (T.ToUndirected(), "leads from nodes outside anchor_mask"),
+    ],
+)
+def test_a_graph_of_other_masks_is_refused(kind, change, problem):
+    data = graph_for(kind)
+    model = model_for(kind, data)
+    model.attach(data)
+    changed = change(copy.copy(data))
+    for work in (partial(fit, optimizer=adam(model), epochs=1, progress=False), evaluate):
+        with pytest.raises(ValueError, match=f"{problem}.*; set masks first"):
+            work(model, changed)
+
+
+def test_class_nodes_of_ones_own_are_no_label_cliques():
+    data = T.Compose([LabelRate(0.5, seed=1), IntraKNN(5), InterKNN()])(toy_data())
+    plain = graph_operator(data).to_dense()
+    for m in MODALITIES:
+        data[m, "in", "class"].edge_index = torch.stack((torch.arange(60), data[m].y))
+    data["class"].num_nodes = 4
+    assert torch.equal(graph_operator(data).to_dense(), plain)
+    with pytest.raises(ValueError, match="LabelHub: makes nodes 'class', which the data have"):
+        LabelHub()(data)
 
 
 def relaxed(model, data):

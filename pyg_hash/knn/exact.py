@@ -212,7 +212,6 @@ class DenseScores:
         self.shape = (self.query.size(0), self.database.size(0))
         self.device = self.query.device
         cpu = self.device.type == "cpu"
-        self.few = cpu and self.shape[0] <= _FEW_ROWS
         wide = self.query.size(1) >= _SYMMETRIC_FROM
         # the score of (i, j) is that of (j, i), and it pays to compute it once
         self.symmetric = query is database and cpu and wide and not self.l2
@@ -231,7 +230,7 @@ class DenseScores:
         query, database = self.query[rows], self.database[columns]
         width = database.size(0)
         large = self.device.type == "cpu" and query.numel() * width >= _ONEDNN_FROM
-        if self.few:
+        if self.device.type == "cpu" and self.shape[0] <= _FEW_ROWS:
             tile = self.memory(query.size(0), width)
             for one, scores in zip(query.detach().numpy(), tile.numpy(), strict=True):
                 np.matmul(database.numpy(), one, out=scores)
@@ -255,10 +254,6 @@ class DenseScores:
         """The metric's scores of the pairs ``(rows[i], index[i, j])``, each computed alone."""
         query, database = self.query[rows], self.database
         sampled = not self.l2 and self.device.type == "cpu"
-        if sampled and self.few and index.numel() * query.size(1) <= ELEMENTS:
-            each = zip(query.detach().numpy(), index.numpy(), strict=True)
-            found = [np.einsum("ij,j->i", database.numpy()[i], one) for one, i in each]
-            return torch.from_numpy(np.stack(found))
         size = index.size(1) * (1 if sampled else query.size(1))
         step = max(1, ELEMENTS * (1 if self.device.type == "cpu" else 256) // size)
         scores = []

@@ -17,6 +17,8 @@ from pyg_hash.graph import protocol
 from pyg_hash.metrics.counts import Ranking, normalised_gain, tied_at
 from pyg_hash.metrics.mean_ap import Denominator, Ties, average_precision, check_definition
 from pyg_hash.metrics.scored import expected_recall, pair_places
+from pyg_hash.models.graph import GraphHashModel
+from pyg_hash.transforms.graphs import check_graph
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils.checks import as_mask, check_choice, check_labels, is_mask
 from pyg_hash.utils.digests import same_rows
@@ -182,6 +184,8 @@ def evaluate(
     check_definition(topk, ties, denominator)  # before the encoding, which may take long
     parts = {m: _rows(data, m, split) for m in MODALITIES}
     labels, gains = _labels(data, relevance)
+    if issubclass(_class_of(model), GraphHashModel):
+        check_graph(data)
     codes = {m: model.encode(data, m) for m in MODALITIES}
     if not _is_scaled_alike(model, data):
         _warn(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyg_hash.losses import contrastive_loss
-from pyg_hash.typing import IMAGE, MODALITIES, Reduction
+from pyg_hash.typing import IMAGE, MODALITIES, SAMPLED, Reduction
 from pyg_hash.utils.checks import check_labels, check_size, check_weight
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ class GraphCache(Generic[Built]):
         """What is built of ``data``."""
         values = [store[name] for store in data.stores for name in sorted(store.keys())]
         tensors = [value for value in values if isinstance(value, Tensor)]
-        is_batch = any("degree" in store for store in data.node_stores)
-        if is_batch or any(t.is_inference() for t in tensors):  # these do not count their changes
+        known_once = SAMPLED in data.get("graph", {}) or torch.is_inference_mode_enabled()
+        if known_once or any(t.is_inference() for t in tensors):  # these do not count their changes
             return self._build(data)
         for known, built in self._slots:
             if len(tensors) == len(known) and all(

@@ -56,7 +56,7 @@ class AnchorBank(Intake):
     ) -> AnchorBank:
         """Keep the anchors of new items, of the ``messages`` and codes that **all** nodes have."""
         store, base = data[IMAGE], Intake.of(data)
-        mask = store.neighbor_mask if "neighbor_mask" in store else store.anchor_mask
+        mask = store.neighbor_mask if data.graph.get("reading") == "code" else store.anchor_mask
         joint = store.joint_anchor_mask if "joint_anchor_mask" in store else mask
         tensors = {"joint": joint[mask], **{f"x.{m}": data[m].x[mask] for m in MODALITIES}}
         tensors |= {f"codes.{m}": z[mask] for m, z in codes.items()}
@@ -108,7 +108,7 @@ class AnchorBank(Intake):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Source, target and weight of edges from the nearest of the allowed anchors."""
         rows = allowed.nonzero().flatten()
-        k, metric = self.graph["k"], self.graph["metric"]
+        k, metric = min(self.graph["k"], len(rows)), self.graph["metric"]
         key = modality, rows.numel() == allowed.numel()
         if key not in self._made:  # for one query, checks and a copy take most of the time
             anchors = self.tensors[f"x.{modality}"]

@@ -222,7 +222,7 @@ def training_affinity(data: HeteroData, **reading: Any) -> LocalAffinity:
     if "edge_index" not in edges or "edge_weight" not in edges:
         raise ValueError("data: has no affinity edges; apply UnifiedAffinity first")
     mask, edge_index = data[IMAGE].train_mask, edges["edge_index"]
-    if not bool(mask[edge_index].all()):
+    if bool((edge_index >= len(mask)).any()) or not bool(mask[edge_index].all()):
         raise ValueError(
             "data: the affinity graph has rows outside train_mask; apply UnifiedAffinity "
             "after whatever changes the masks"

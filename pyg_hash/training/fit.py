@@ -21,8 +21,10 @@ from pyg_hash.metrics import evaluate
 from pyg_hash.models.base import HashModel, Objective
 from pyg_hash.models.batches import Share, unshared
 from pyg_hash.models.files import stored_config, stored_tensors
+from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.training.ranks import Ranks, shared_out
 from pyg_hash.training.state import History, TrainingState
+from pyg_hash.transforms.graphs import check_graph
 from pyg_hash.transforms.masks import as_pairs
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checks import (
@@ -171,6 +173,8 @@ def fit(
         with ranks.file_of_main(checkpoint) as file:
             if file is not None:
                 state.load(file)
+    if isinstance(model, GraphHashModel):
+        check_graph(data)
     ranks.copy_state(model)
     view = model.training_view(data) if loader is None else None
     quiet = not (progress and ranks.is_main)

@@ -13,7 +13,7 @@ from torch_geometric.data.storage import EdgeStorage, NodeStorage
 from torch_geometric.transforms import BaseTransform
 from torch_geometric.utils import coalesce
 
-from pyg_hash.graph import PROTOCOLS, edge_weights, joint_edges, through_hubs
+from pyg_hash.graph import PROTOCOLS, edge_weights, has_hubs, joint_edges, through_hubs
 from pyg_hash.knn import knn, recall
 from pyg_hash.knn.knn import check_backend
 from pyg_hash.transforms.masks import as_pairs, require_labels
@@ -28,6 +28,7 @@ from pyg_hash.typing import (
     MODALITIES,
     NEAREST,
     OVERLAP,
+    TEXT,
     Metric,
     Modality,
 )
@@ -313,6 +314,8 @@ class LabelHub(BaseTransform):
             raise ValueError(f"{name}: the data has no intra edges; apply IntraKNN first")
         if "self_loops" in data.graph:
             raise ValueError(f"{name}: label edges exist already; apply it once")
+        if CLASS in data.node_types:
+            raise ValueError(f"{name}: makes nodes 'class', which the data have; rename theirs")
         require_labels(data, name)
         data = as_pairs(data, "train_mask", "labeled_mask", "num_classes")
         store = data[IMAGE]
@@ -330,6 +333,7 @@ class LabelHub(BaseTransform):
                 keep = target if kind in (NEAREST, JOINT_NEAREST) else ~(source & target)
                 edges.edge_index = edges.edge_index[:, keep]
                 edges.edge_weight = edges.edge_weight[keep]
+        data.graph = data.graph | {"self_loops": self.self_loops, "match": self.match}
         data[CLASS].num_nodes = sets.num_sets
         alone = torch.arange(sets.num_sets, device=labeled.device)
         if not torch.equal(sets.overlap, alone.expand(2, -1)):  # a set matches others too
@@ -347,7 +351,6 @@ class LabelHub(BaseTransform):
                 edges = data[INTER[modality]]
                 index = torch.cat((edges.edge_index, pairs.expand(2, -1)), dim=1)
                 merge_edges(edges, index, torch.cat((edges.edge_weight, weight[pairs])), labeled)
-        data.graph = data.graph | {"self_loops": self.self_loops, "match": self.match}
         return data
 
 
@@ -439,3 +442,52 @@ class SGCHGraph(BaseTransform):
                 data[m].neighbor_mask = is_anchor & data[m].labeled_mask
         data.graph = data.graph | {"inter_anchors": reach, "reading": self.graph}
         return data
+
+
+def check_graph(data: HeteroData) -> None:
+    """Raise ``ValueError`` unless a graph's edges go with the masks as they are now.
+
+    Else labels or rows of queries would take part, unsaid.
+    """
+    graph, again = data.get("graph", {}), "; set masks first, and make the graph anew"
+    if len(data[IMAGE].x) != len(data[TEXT].x):
+        counts = f"{len(data[IMAGE].x)} images and {len(data[TEXT].x)} texts"
+        raise ValueError(f"data: has {counts}; row i of both must be a pair")
+    for m in MODALITIES:
+        store = data[m]
+        for edge_type in (INTRA[m], NEAREST[m]):
+            if edge_type not in data.edge_types or "edge_weight" not in data[edge_type]:
+                lacks = "edge_weight" if edge_type in data.edge_types else "edges"
+                raise ValueError(f"data[{edge_type!r}]: has no {lacks}; make them by IntraKNN")
+        if store.x.dtype == torch.float64 != data[INTRA[m]].edge_weight.dtype:
+            raise TypeError(f"data[{m!r}].x: is float64, and the graph is not; use x.float()")
+        if bool((store.get("self_loop", store.x.new_ones(1)) < 1).any()):
+            raise ValueError(
+                f"data[{m!r}].self_loop: below 1, so the graph is of an earlier version; make "
+                "it anew: force_reload=True, or delete the data's folder processed/ or FILE.cache/"
+            )
+        if "labeled_mask" not in store:
+            raise ValueError(f"data[{m!r}]: has no labeled_mask; apply LabelRate, or set it")
+        for name, of, kinds in (
+            ("anchor_mask", "intra_anchors", (INTRA, NEAREST)),
+            ("joint_anchor_mask", "inter_anchors", (JOINT, JOINT_NEAREST, INTER)),
+        ):
+            if name not in store:
+                continue
+            if graph.get(of) == "train" and not torch.equal(store[name], store.train_mask):
+                what = f"data[{m!r}].train_mask: is not that of the graph, {name}"
+                raise ValueError(what + again)
+            for edge_type in {kind[m] for kind in kinds}.intersection(data.edge_types):
+                if not bool(store[name][data[edge_type].edge_index[0]].all()):
+                    what = f"data[{edge_type!r}]: leads from nodes outside {name} (ToUndirected?)"
+                    raise ValueError(what + again)
+        if has_hubs(data):
+            member, labeled = torch.zeros_like(store.labeled_mask), store.labeled_mask
+            member[data[IN_CLASS[m]].edge_index[0]] = True
+            if (
+                "y" in store and store.y.dim() == 2
+            ):  # rows without a label are in no hub, or in one of their own
+                labeled = torch.where(store.y.any(1), labeled, labeled & member)
+            if not torch.equal(member, labeled):
+                what = f"data[{m!r}].labeled_mask: is not that of the graph's label hubs"
+                raise ValueError(what + again)

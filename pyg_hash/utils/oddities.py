@@ -123,11 +123,19 @@ def say_odd_data(data: Any) -> None:
     Of scaled features that is what ``ScaleFeatures`` found before it scaled them.
     """
     lines = [*data.oddities] if "oddities" in data else []
-    if "scaling" not in data:
-        for m in MODALITIES:
-            x = data[m].get("x")
-            if x is not None and x.dim() == 2 and x.is_floating_point() and len(x):
-                lines += odd_features(x, m)
+    for m in MODALITIES:
+        x, norm = data[m].get("x"), data.get("scaling", {}).get(m, {}).get("norm")
+        if x is None or x.dim() != 2 or not x.is_floating_point() or not len(x):
+            continue
+        if "scaling" not in data:
+            lines += odd_features(x, m)
+        elif norm is not None:
+            length = torch.linalg.vector_norm(x.float(), dim=1)
+            if bool((length > 0.01 * norm).logical_and((length / norm - 1).abs() > 0.01).any()):
+                lines.append(
+                    f"{m}: x was changed after ScaleFeatures, so that new items are not changed "
+                    "alike and their codes are wrong; change the features before it"
+                )
     y = data[IMAGE].get("y")
     say_odd(lines + (odd_labels(y) if y is not None and len(y) else []))
 

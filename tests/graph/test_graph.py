@@ -1,5 +1,7 @@
 """GraphOperator, NewItems and the operators of a graph: closed forms, gradients, PyG, poison."""
 
+import copy
+
 import pytest
 import torch
 import torch_geometric.transforms as T
@@ -22,6 +24,8 @@ from pyg_hash.graph import (
     query_view,
 )
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
+from pyg_hash.transforms.graphs import check_graph
+from pyg_hash.typing import INTRA, NEAREST
 from pyg_hash.utils.csr import sorted_csr
 
 
@@ -348,6 +352,14 @@ def test_missing_edges():
         with pytest.raises(ValueError, match="data: has no inter edges; apply InterKNN"):
             build(intra)
     assert plain.edge_types == []
+    for kind in (INTRA, NEAREST):
+        bare = copy.copy(intra)
+        del bare[kind["text"]].edge_weight
+        with pytest.raises(ValueError, match="has no edge_weight; make them by IntraKNN"):
+            check_graph(bare)
+    one_side = intra.subgraph({"image": torch.arange(50)})
+    with pytest.raises(ValueError, match="50 images and 60 texts; row i of both must be a pair"):
+        check_graph(one_side)
     assert set(build_graphs(intra, joint=False).operators) == {"image", "text"}
 
 
@@ -478,6 +490,7 @@ def test_low_precision_is_summed_in_that_of_the_matrix(dtype):
     x = torch.randn(120, 3).to(dtype).requires_grad_()
     out = op @ x
     assert out.dtype == torch.float32
+    assert torch.equal(op.of_constant(x), out)
     torch.testing.assert_close(out, op @ x.float())
     out.sum().backward()
     assert x.grad.dtype == dtype

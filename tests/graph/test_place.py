@@ -102,6 +102,10 @@ def test_true_degrees_of_a_sample():
         data[m].degree = data[m].joint_degree = torch.full((60,), 4.0)
         data[m].view_degree = torch.full((60,), 16.0)
         data[m].joint_view_degree = torch.full((60,), 25.0)
+    plain = build_graphs(graph()).operators
+    for name, operator in build_graphs(data).operators.items():  # these are somebody's own numbers
+        assert torch.equal(operator.inv_sqrt_degree, plain[name].inv_sqrt_degree)
+    data.graph = data.graph | {"sampled": True}
     built = build_graphs(data)
     assert not built.constant
     for operator in built.operators.values():

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+import torch_geometric.transforms as T
 from sgch_cases import READINGS, sgch, sgch_graph
-from small import PROTOCOLS, adam, graph_for, small_graph, small_model
+from small import PROTOCOLS, adam, graph_for, model_for, small_graph, small_model
 from torch_geometric.loader import NodeLoader
 from torch_geometric.testing import withCUDA
 from toy import toy_data
@@ -57,6 +58,30 @@ def test_all_nodes_in_one_batch_for_every_variant(variant, reduction):
     view = model.training_view(data)
     (batch,) = InstanceLoader(view, **ALL, batch_size=1000, shuffle=True)
     assert_same_losses(model, view, batch)
+
+
+@pytest.mark.parametrize("kind", [MCGCN, SGCH], ids=lambda kind: kind.__name__)
+def test_self_loops_of_ones_own_are_in_batches_too(kind):
+    data = T.AddSelfLoops(attr="edge_weight", fill_value=2.0)(graph_for(kind))
+    model = model_for(kind, data).train()
+    view = model.training_view(data)
+    (batch,) = InstanceLoader(view, **ALL, batch_size=1000, shuffle=True)
+    assert_same_losses(model, view, batch)
+
+
+def test_an_interrupted_draw_leaves_nothing_behind(monkeypatch):
+    data = small_graph()
+    view = small_model(data).training_view(data)
+    loader = InstanceLoader(view, **FEW, batch_size=8)
+    torch.manual_seed(0)
+    first = next(iter(loader))
+    with monkeypatch.context() as patch:
+        patch.setattr(loader.node_sampler.graph, "sample", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            next(iter(loader))
+    torch.manual_seed(0)
+    again = next(iter(loader))
+    assert all(torch.equal(again[k].edge_index, first[k].edge_index) for k in first.edge_types)
 
 
 @pytest.mark.parametrize("reading", READINGS)

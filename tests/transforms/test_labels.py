@@ -10,7 +10,7 @@ from toy import toy_data
 
 from pyg_hash.graph import graph_operator
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
-from pyg_hash.transforms.graphs import _sharing, label_sets
+from pyg_hash.transforms.graphs import _sharing, check_graph, label_sets
 from pyg_hash.typing import MODALITIES
 
 FORMS = [LabelHub, LabelCliques]
@@ -146,7 +146,7 @@ def test_hubs_join_different_instances_alone(match, pairs):
         assert "edge_weight" not in store or bool((store.edge_weight > 0).all())
     graph["text"].self_loop = 1.0 - graph["text"].labeled_mask.float()  # as hubs were made before
     with pytest.raises(ValueError, match="self_loop: below 1, so the graph is of an earlier"):
-        graph_operator(graph)
+        check_graph(graph)
 
 
 def test_hub_edges_name_the_class():

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+import torch_geometric.transforms as T
 
 from pyg_hash import datasets
 from pyg_hash.cli import main
@@ -130,6 +131,12 @@ def test_nothing_is_said_of_good_data(tmp_path):
         for dataset in sets:
             say_odd_data(dataset[0])
             say_odd_data(recipe("mcgcn").transforms(dataset[0]))
+
+
+def test_features_that_were_changed_after_their_scaling_are_said():
+    data = T.NormalizeFeatures()(recipe("dcmh").transforms(datasets.SyntheticCrossModal(200)[0]))
+    with pytest.warns(OddDataWarning, match="image: x was changed after ScaleFeatures"):
+        say_odd_data(data)
 
 
 def test_blocks_of_rows_make_no_difference(monkeypatch):
