@@ -273,7 +273,7 @@ def _is_change(entry: os.DirEntry[str]) -> bool:
 
 
 class Journal:
-    """Changes of the file ``path`` with the mark ``mark``, numbered from 1: ``NAME.log/*.store``.
+    """Changes of the file ``path`` with the mark ``mark``, numbered from 1: ``path.log/*.store``.
 
     A change is there as a whole or not at all. A file that is written anew gets another mark, so
     that changes of the one before, which a killed process left, are none of it.

@@ -40,12 +40,12 @@ class HammingIndex(CodeStore):
     """Codes under ids, with fields beside them, searched by Hamming distance: exact by default.
 
     In memory, or with :meth:`create` and :meth:`open` in a file. There, changes are in memory
-    until :meth:`save`, which writes what changed into a journal, the folder ``NAME.log`` beside
-    the file, and the file anew when a quarter has changed: what ``save`` returned from is kept,
-    whatever happens, and a change is there as a whole or not at all. Copy or remove the file and
-    the folder together. Any number of processes may read the file while one writes it; each goes
-    on with the content that it opened. One at a time may change it, from the first change to
-    :meth:`save` or :meth:`close`: others get a
+    until :meth:`save`, which writes what changed into a journal, the folder ``NAME.store.log``
+    beside ``NAME.store``, and the file anew when a quarter has changed: what ``save`` returned
+    from is kept, whatever happens, and a change is there as a whole or not at all. Copy or remove
+    the file and the folder together. Any number of processes may read the file while one writes
+    it; each goes on with the content that it opened. One at a time may change it, from the first
+    change to :meth:`save` or :meth:`close`: others get a
     :class:`BusyError <pyg_hash.utils.locks.BusyError>` that names the process.
     Threads may search one index at the same time, but not change it meanwhile.
 
