@@ -130,6 +130,8 @@ def page(lines):
             head = ["data", "labels", "setting", "mAP", RECALL, "worth", "held out", "seeds"]
             means = ", ".join(f"{name}: {digits(s.worth)}" for name, s in found.items())
             by_rule = f"Worth in the mean: {means}. By the rule: **{chosen(found)}**."
+            if chosen(found) != OWN:
+                by_rule += " The default is still what it was; `docs/methods.rst` says why."
             parts += [f"## {method}", grid(head, rows), by_rule]
     commits = ", ".join(sorted({short_commit(line["commit"]) for line in lines}))
     seeds = ", ".join(map(str, sorted({line["seed"] for line in lines})))

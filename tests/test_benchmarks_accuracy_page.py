@@ -94,7 +94,8 @@ def test_page_of_a_table():
 
 def test_pair_recall_where_it_was_measured():
     old = lines("GCH", [0.4, 0.6]) + lines("GCH", [0.5], labels=1.0)
-    assert "R@10" not in text_of("mcgcn-table1", old)
+    text = text_of("mcgcn-table1", old)
+    assert "\n- no R@10: the cells are older than the measure\n" in text and text.count("R@10") == 1
     new = lines("MCGCN", [0.5, 0.6]) + lines("SCM", [0.3, 0.3]) + lines("MCGCN", [0.7], bits=64)
     for line, value in zip(new[:3], (0.1, 0.2, 0.3), strict=True):
         line["scores"]["R@10"] = {"i2t": 0.0, "t2i": value}

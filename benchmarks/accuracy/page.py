@@ -229,6 +229,8 @@ def _about(table, lines, stale):
             f"*{RECALL}*: pair recall, how often a text's own picture is among the ten nearest of "
             "all query pictures, expected ties; –: the cells are older than the measure"
         )
+    else:
+        facts.append(f"no {RECALL}: the cells are older than the measure")
     for data in sorted({line["data"] for line in lines}):
         about, *marks = (
             _several(line[key] for line in lines if line["data"] == data)
