@@ -414,7 +414,7 @@ class Run:
             names = {"image": "pictures", "text": "texts"}
             why = f"it was built of {names[other(modality)]} alone, without {names[modality]}"
             return why, "build it again with these too to search by them"
-        remedy = "encode features of the same kind with: pyg-hash encode --features FILE"
+        remedy = f"give --features FILE of the same kind, or --{modality}_encoder MODULE:FUNCTION"
         return "its data set came as features", remedy
 
     @property

@@ -115,7 +115,7 @@ def test_subfolder_appears_whole_or_not_at_all(tmp_path):
 
 
 def test_missing_encoder_says_why(tmp_path):
-    with pytest.raises(IncompleteRunError, match="text: run .* has no text encoder"):
+    with pytest.raises(IncompleteRunError, match="text: run .* has no text .* --text_encoder"):
         Run(tmp_path).encoder("text")
 
 

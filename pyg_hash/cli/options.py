@@ -297,7 +297,9 @@ class SearchOptions(EncoderOptions, PictureOptions):
         "auto",
     )
     oversample: int = option(
-        "how many of the nearest to rescore, times -k (25 at least), and all ties", 4
+        "how many of the nearest to rescore: so many times -k, or times 25 if it is less, and all "
+        "ties",
+        4,
     )
 
 

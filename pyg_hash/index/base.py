@@ -392,10 +392,17 @@ class CodeStore(ABC):
         return limits, torch.from_numpy(far.astype(np.int32)), self._public(self._ids_of(names))
 
     def count_at(self, codes: Codes, distances: Tensor, *, where: Where | None = None) -> Tensor:
-        """How many items are exactly as far from each query as ``distances``: int64 ``[q]``."""
+        """How many items are exactly as far from each query as ``distances``: int64 ``[q]``.
+
+        ``TypeError``: these are not one integer a query; ``ValueError``: one is negative.
+        """
         scope, packed = self._scope(self._tree(where)), self._packed_codes(codes)
+        each = distances.tolist() if isinstance(distances, Tensor | np.ndarray) else distances
+        if not isinstance(each, list) or len(each) != len(packed):
+            what = f"distances: expected {len(packed)} integers, one a query"
+            raise TypeError(f"{what}, got {distances!r:.80}")
         counts = torch.zeros(len(packed), dtype=torch.int64)
-        for row, radius in enumerate(distances.tolist()):
+        for row, radius in enumerate(each):
             far = self._found(scope, packed[row : row + 1], None, _whole(radius, "distances"))[1]
             counts[row] = int((far == radius).sum())
         return counts

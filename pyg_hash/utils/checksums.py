@@ -196,7 +196,7 @@ class Sums:
 def _damaged(path: object, why: str) -> CorruptFileError:
     remedy = "copy or write it again"
     if str(path).endswith((".json", ".yaml")):
-        remedy += "; if it was edited on purpose, remove its last line"
+        remedy += "; if edited on purpose, remove its line of blanks and tabs (YAML: '# xxh3 ...')"
     return CorruptFileError(f"{path}: truncated, damaged or changed since ({why}); {remedy}")
 
 

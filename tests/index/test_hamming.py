@@ -231,6 +231,7 @@ def test_bad_arguments_leave_the_index_unchanged(backend: Any) -> None:
         (lambda: index.range_search(codes, 1.5), TypeError, "radius: expected an integer"),
         (lambda: index.count_at(codes[:1], torch.tensor([-1])), ValueError, "distances: expected"),
         (lambda: index.count_at(codes[:1], torch.ones(1)), TypeError, "distances: expected an int"),
+        (lambda: index.count_at(codes, 3), TypeError, "distances: expected 3 integers.* got 3"),
     ]
     for call, error, message in calls:
         with pytest.raises(error, match=message):
