@@ -158,6 +158,15 @@ def test_what_is_said_of_the_searches():
             assert f"{path.stem} {new} ({old})" in said or f"({new}, {old})" in said, path.stem
 
 
+def test_what_is_said_of_sgch_with_the_papers_weights():
+    said = " ".join((ROOT / "docs/methods.rst").read_text().split())
+    rows = r"paper's weight \(ind.*\| SGCH \(ind.*\| (.*) ± .*\| (.*) ± .*\| (.*) \| \?"
+    emoji, wikipedia = re.findall(rows, (RESULTS / "ablations-sgch.md").read_text())
+    assert (emoji[2], wikipedia[2]) == ("+ / +", "0 / -")
+    assert f"ahead by {emoji[0][1:]} and {emoji[1][1:]} (i2t" in said
+    assert f"behind by {wikipedia[1][1:]} where" in said
+
+
 def test_a_part_that_is_not_marked():
     with pytest.raises(ValueError, match="0 parts are marked 'overview'"):
         filled("nothing", ("overview",))

@@ -82,7 +82,8 @@ class TaughtHash(TwoEncoders):
     :math:`\tanh Y` (times the length of signs in the last two terms), and at the end the last
     layers are centred and take the rotation of :class:`~pyg_hash.models.ITQ`, which changes no
     cosine and brings codes close to their signs.
-    What each part does was measured on held-out pairs: ``benchmarks/results/tuning/contrast.md``.
+    What each part does to held-out pairs (without labels, ``pairwise`` alone) was measured:
+    ``benchmarks/results/tuning/contrast.md``.
 
     Args:
         num_features, num_bits, hidden_channels, dropout, batch_size: see :class:`HashModel`.
