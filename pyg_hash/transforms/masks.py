@@ -156,11 +156,19 @@ class ValidationSplit(BaseTransform):
 
 def require_labels(data: HeteroData, name: str) -> None:
     """Raise ``ValueError`` for data without labels; ``name`` is the transform's."""
+    check_hetero(data)
     if "y" not in data[IMAGE]:
         raise ValueError(
             f"{name}: the data set has no labels to learn from; add them, or choose a method that "
             "needs none: TaughtHash at label rate 0 (or your own), or SGEH without this transform"
         )
+
+
+def check_hetero(data: object) -> None:
+    """Raise ``TypeError`` unless ``data`` may have both modalities."""
+    if not isinstance(data, HeteroData):
+        kind = type(data).__name__
+        raise TypeError(f"data: expected HeteroData with 'image' and 'text', got {kind}")
 
 
 def as_pairs(data: HeteroData, *needed: str, labels: bool = True) -> HeteroData:
@@ -170,6 +178,7 @@ def as_pairs(data: HeteroData, *needed: str, labels: bool = True) -> HeteroData:
     that of texts. :data:`PAIR_MASKS` are bool or uint8 ``[N]`` and the same on both sides, as
     labels under ``labeled_mask`` are; if ``labels`` are to be read, they are dense tensors.
     """
+    check_hetero(data)
     data = copy.copy(data)
     if "num_classes" in needed:
         if (count := getattr(data, "num_classes", None)) is None:

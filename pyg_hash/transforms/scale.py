@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_hash.transforms.masks import as_pairs
+from pyg_hash.transforms.masks import as_pairs, check_hetero
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT
 from pyg_hash.utils.checks import (
     check_choice,
@@ -98,6 +98,7 @@ class ScaleFeatures(BaseTransform):
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with scaled ``x`` and the statistics in ``data.scaling``."""
+        check_hetero(data)
         if "scaling" in data:
             raise ValueError("ScaleFeatures: the features are scaled already; apply it once")
         if "graph" in data or "affinity" in data:
@@ -113,7 +114,7 @@ class ScaleFeatures(BaseTransform):
             if not bool(store.train_mask.any()):
                 raise ValueError("train_mask: no training node to fit the scaling on")
             x = store.x if store.x.dtype == torch.float32 else store.x.float()
-            usual = _usual(x[store.train_mask], modality)
+            usual = _usual(x[store.train_mask].detach(), modality)
             odd += odd_features(x, modality, centred=modality in self.center)
             scaling = fitted[modality] = {}
             if modality in self.center:

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from torch_geometric.data import Data
 from torch_geometric.testing import withCUDA
 from torch_geometric.transforms import Compose
 from toy import toy_data
@@ -204,6 +205,12 @@ def test_masks_of_images_alone_are_those_of_both(name):
     del data["image"].train_mask
     with pytest.raises(TypeError, match=r"\['image'\].train_mask: is missing; add it"):
         DOORS[name](data)
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_data_of_one_type_alone_are_named(name):
+    with pytest.raises(TypeError, match="data: expected HeteroData with 'image' and .* got Data"):
+        DOORS[name](Data(x=torch.ones(4, 3)))
 
 
 @pytest.mark.parametrize("name", DOORS)

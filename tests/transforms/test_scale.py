@@ -158,6 +158,16 @@ def test_every_float_becomes_float32(dtype):
     assert ScaleFeatures()(data)["image"].x.dtype == torch.float32
 
 
+def test_statistics_keep_no_gradient():
+    data = toy_data()
+    for m in ("image", "text"):
+        data[m].x.requires_grad_()
+    scaled = ScaleFeatures(("image", "text"), 3)(data)
+    fitted = [x for m in ("image", "text") for x in scaled.scaling[m].values()]
+    assert not any(x.requires_grad for x in fitted if isinstance(x, torch.Tensor))
+    assert scaled["text"].x.requires_grad
+
+
 @pytest.mark.parametrize("center", [(), ("image",), ("text",), ("image", "text")])
 @pytest.mark.parametrize("text_components", [None, 3, 500])
 @pytest.mark.parametrize("norm", [None, 10.0])
