@@ -88,8 +88,9 @@ def fit(
         optimizer: an optimiser of the model's parameters; or one for each of ``model.parts()``.
         epochs: number of passes in all; with ``resume`` the finished ones count.
         loader: mini-batches of ``model.training_view(data)`` for a method that otherwise takes all
-            data at once (MCGCN, SGCH); anything that gives ``HeteroData`` each time it is gone
-            through, such as PyG's ``NodeLoader``. They are moved to the model's device.
+            data at once (MCGCN, SGCH): :class:`InstanceLoader`, or anything that gives
+            ``HeteroData`` each time it is gone through, in which row i of both sides is a pair,
+            as PyG's own samplers do not see to. They are moved to the model's device.
         schedulers: of ``optimizer``'s rates, stepped after every epoch; part of the checkpoint.
         precision: ``'bf16'`` computes the losses under ``torch.autocast``: matrix products in
             bfloat16; parameters and optimiser stay as they are.
@@ -119,9 +120,9 @@ def fit(
     Raises:
         TypeError, ValueError: what does not fit the model, the data or the rest, such as a
             checkpoint of another model or of other data, or a ``loader`` that trains on other
-            rows of data, or can be gone through only once; a loss term or an entry of a callback
-            named as a column of the history; with a ``checkpoint`` a buffer whose shape training
-            changes, or state that no file can hold.
+            rows of data, gives rows that are no pairs, or can be gone through only once; a loss
+            term or an entry of a callback named as a column of the history; with a ``checkpoint`` a
+            buffer whose shape training changes, or state that no file can hold.
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
 
@@ -140,9 +141,15 @@ def fit(
     check_each(check_collection, schedulers=schedulers, callbacks=callbacks)
     ranks = Ranks.of(model)
     _check_loss(model)
-    if patience is not None and "val_mask" not in data[IMAGE]:
-        raise ValueError("patience: the data has no val_mask; add ValidationSplit(0.1) first")
     data = as_pairs(data, "train_mask")
+    val_mask = None if patience is None else data[IMAGE].get("val_mask")
+    if patience is not None and val_mask is None:
+        raise ValueError("patience: the data has no val_mask; add ValidationSplit(0.1) first")
+    if val_mask is not None and (both := int((val_mask & data[IMAGE].train_mask).sum())):
+        raise ValueError(
+            f"patience: {both:,} rows of val_mask are also in train_mask, so that training would "
+            "stop by what it learnt; take them out of one of the two"
+        )
     rows = data_rows(data)
     _check_loader(model, rows, loader, accumulate * ranks.size)
     if not bool(data[IMAGE].train_mask.any()):
@@ -285,7 +292,7 @@ def _check_loader(
         )
     if isinstance(loader, Iterator):
         raise TypeError(
-            "loader: a generator is used up after one epoch; give a list or a NodeLoader"
+            "loader: a generator is used up after one epoch; give a list or an InstanceLoader"
         )
     kind: Any = type(getattr(model, "_orig_mod", model))
     if batches > 1 and loader is None and (why := unshared(kind)):
@@ -457,9 +464,20 @@ def _streams(
         generator = getattr(loader, "generator", None)
         if order is not None and generator is not None:
             generator.manual_seed(order)
-        batches = (batch.to(steps.ranks.device, non_blocking=True) for batch in iter(loader))
+        batches = (
+            _paired(batch).to(steps.ranks.device, non_blocking=True) for batch in iter(loader)
+        )
         streams.append(o for batch in batches for o in model.objectives(batch, epoch))
     return streams
+
+
+def _paired(batch: HeteroData) -> HeteroData:
+    """The same batch; raise if its rows are seen to be no pairs."""
+    try:
+        as_pairs(batch)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"loader: in a batch, {error}") from error
+    return batch
 
 
 def _seed(order: int | None, steps: Steps, step: int, place: int) -> None:

@@ -153,7 +153,7 @@ def shared_out(loader: Iterable[HeteroData], share: Share) -> Iterable[HeteroDat
     if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
         raise TypeError(
             f"loader: batches of a {type(loader).__name__} cannot be shared out among steps or "
-            "ranks; give a DataLoader (NodeLoader, InstanceLoader) or a list"
+            "ranks; give a DataLoader (such as InstanceLoader) or a list"
         )
     own = copy.copy(loader)
     own._iterator = None  # of workers that persist: each share has its own

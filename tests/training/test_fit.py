@@ -208,6 +208,11 @@ def test_bad_arguments_are_named(data, tmp_path):
                 fit(model, data, optimizer, **{"epochs": 1, name: value})
     with pytest.raises(ValueError, match=r"patience.*ValidationSplit"):
         train(model, data, patience=3)
+    split = small_graph(validation=True)
+    for m in ("image", "text"):
+        split[m].train_mask = split[m].database_mask
+    with pytest.raises(ValueError, match=r"patience: \d+ rows of val_mask are also in train_mask"):
+        train(model, split, patience=3)
     with pytest.raises(ValueError, match="resume.*checkpoint"):
         train(model, data, resume=True)
 

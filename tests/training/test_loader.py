@@ -244,6 +244,20 @@ def test_what_cannot_be():
             train(model_for(kind, own), own, loader=[own])
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_batches_are_of_pairs(rate):
+    """Labels tell who is no pair, and, where none are read, PyG's ``n_id``."""
+    data = graph_for(MCGCN, rate=rate)
+    model = model_for(MCGCN, data)
+    view = model.training_view(data)
+    rows = {m: torch.randperm(48)[:30] for m in MODALITIES}
+    batch = view.subgraph(rows)
+    for m in MODALITIES if rate == 0.0 else ():
+        batch[m].n_id = rows[m]
+    with pytest.raises(ValueError, match="loader: in a batch, .*(mask|y|n_id): differ, but row i"):
+        train(model, data, loader=[batch])
+
+
 class Pairs(SGEH):
     """Makes its batches without sharing them out."""
 
