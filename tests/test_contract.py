@@ -49,8 +49,9 @@ def test_models_are_found():
 
 
 @every_model
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_features_of_another_type_are_read_or_named(kind, data, dtype):
+def test_features_of_another_type_are_read_or_named(kind, data, dtype, precision):
     model, other = model_for(kind, data), copy.copy(data)
     for modality in MODALITIES:
         other[modality].x = data[modality].x.to(dtype)
@@ -58,7 +59,7 @@ def test_features_of_another_type_are_read_or_named(kind, data, dtype):
         assert model.solve(other)(other).image.shape == (60, BITS)
         return
     with pytest.raises(TypeError, match=rf"data\['image'\].x: is {dtype}, .*x.to\(torch.float32"):
-        fit(model, other, torch.optim.Adam(model.parameters()), epochs=1, progress=False)
+        fit(model, other, adam(model), epochs=1, precision=precision, progress=False)
     with pytest.raises(TypeError, match="x: is"):
         model.encode(other, "image")
 

@@ -44,12 +44,11 @@ def check_widths(
 ) -> None:
     """Raise ``ValueError`` unless the features of ``data`` have the widths of a model.
 
-    ``TypeError`` unless they are of the type of ``like``, or autocast makes them so.
+    ``TypeError`` unless they are of the type of ``like``, under autocast too, which training ends.
     """
-    autocast = like is not None and torch.is_autocast_enabled(like.device.type)
     for modality, expected in num_features.items():
         width, dtype = data[modality].x.size(1), data[modality].x.dtype
-        if like is not None and dtype != like.dtype and (not autocast or dtype == torch.float64):
+        if like is not None and dtype != like.dtype:
             raise TypeError(
                 f"data[{modality!r}].x: is {dtype}, but the model computes in {like.dtype}; use "
                 f"data[{modality!r}].x.to({like.dtype}), or ScaleFeatures(), which gives float32"
