@@ -20,7 +20,7 @@ from pyg_hash.metrics.scored import expected_recall, pair_places
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.transforms.graphs import check_graph
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
-from pyg_hash.utils.checks import as_mask, check_choice, check_labels, is_mask
+from pyg_hash.utils.checks import as_mask, check_choice, check_labels, check_one_graph, is_mask
 from pyg_hash.utils.digests import same_rows
 from pyg_hash.utils.modes import eval_mode
 from pyg_hash.utils.oddities import (
@@ -182,6 +182,7 @@ def evaluate(
     """
     check_choice(split, ("query", "val"), "split")
     check_definition(topk, ties, denominator)  # before the encoding, which may take long
+    check_one_graph(data)
     parts = {m: _rows(data, m, split) for m in MODALITIES}
     labels, gains = _labels(data, relevance)
     if issubclass(_class_of(model), GraphHashModel):

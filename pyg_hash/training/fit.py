@@ -31,6 +31,7 @@ from pyg_hash.utils.checks import (
     check_choice,
     check_collection,
     check_each,
+    check_one_graph,
     check_positive_ints,
     is_mask,
 )
@@ -142,6 +143,7 @@ def fit(
     ranks = Ranks.of(model)
     _check_loss(model)
     data = as_pairs(data, "train_mask")
+    check_one_graph(data)
     val_mask = None if patience is None else data[IMAGE].get("val_mask")
     if patience is not None and val_mask is None:
         raise ValueError("patience: the data has no val_mask; add ValidationSplit(0.1) first")

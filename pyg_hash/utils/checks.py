@@ -197,6 +197,16 @@ def check_same_rows(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
         )
 
 
+def check_one_graph(data: Any) -> None:
+    """Raise ``TypeError`` for a PyG ``Batch``, whose ``graph`` lists what is said of each graph."""
+    graph = data.graph if "graph" in data else None
+    if isinstance(graph, Mapping) and any(isinstance(value, list) for value in graph.values()):
+        raise TypeError(
+            "data: is a batch of graphs; give one of them, as batch[0] or, in place of a "
+            "DataLoader's, dataset[0]"
+        )
+
+
 def is_mask(x: Any) -> bool:
     """Whether ``x`` is a tensor, bool or uint8 ``[N]``."""
     return isinstance(x, Tensor) and x.dtype in (torch.bool, torch.uint8) and x.dim() == 1

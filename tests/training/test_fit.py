@@ -7,10 +7,12 @@ import sys
 import pytest
 import torch
 from small import adam, assert_same_state, graph_for, model_for, small_graph, small_model
+from torch_geometric.data import Batch
+from torch_geometric.loader import DataLoader
 from toy import toy_data
 
 from pyg_hash.metrics import evaluate
-from pyg_hash.models import MCGCN, SGCH, HashModel, Objective, TaughtHash
+from pyg_hash.models import DCMH, MCGCN, SGCH, HashModel, Objective, TaughtHash
 from pyg_hash.training import fit
 from pyg_hash.typing import HashOutput
 
@@ -215,6 +217,17 @@ def test_bad_arguments_are_named(data, tmp_path):
         train(model, split, patience=3)
     with pytest.raises(ValueError, match="resume.*checkpoint"):
         train(model, data, resume=True)
+
+
+def test_batches_of_graphs(data):
+    """A graph is one; features may be of several."""
+    for batch in (Batch.from_data_list([data, data]), next(iter(DataLoader([data])))):
+        with pytest.raises(TypeError, match="data: is a batch of graphs"):
+            train(small_model(data), batch)
+        with pytest.raises(TypeError, match="data: is a batch of graphs"):
+            evaluate(small_model(data), batch)
+    plain = Batch.from_data_list([toy_data(), toy_data()])
+    train(model_for(DCMH, plain), plain)
 
 
 def test_an_empty_training_set_is_named(data):
