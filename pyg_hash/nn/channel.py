@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pyg_hash.graph import Place, SparseMap, WholeGraph
 from pyg_hash.nn.heads import Layer
+from pyg_hash.typing import kind_of
 from pyg_hash.utils.checks import check_choice, check_collection, check_positive_ints, check_weight
 
 Activation = Literal["relu", "leaky_relu", "none"]
@@ -48,9 +49,14 @@ class GCNChannel(Layer):
         """States ``[N, out_channels]`` in (-1, 1); then, if the place has a view, its rows'.
 
         Of features ``[N, in_channels]``, or consecutive parts of their rows, and of where the nodes
-        stand; an operator alone stands for :class:`WholeGraph`.
+        stand; an operator alone stands for :class:`WholeGraph`. ``TypeError``: it is neither.
         """
         place = WholeGraph(place) if isinstance(place, SparseMap) else place
+        if not isinstance(place, Place):
+            raise TypeError(
+                "place: expected a graph's operator, as graph_operator(data, 'image') makes it, or "
+                f"a Place, got {kind_of(place)}"
+            )
         states: Iterable[Tensor] = [x] if isinstance(x, Tensor) else x
         for layer, conv in enumerate((self.conv1, self.conv2)):
             states = map(Tensor.tanh_, place.receive(layer, states, conv.lin))

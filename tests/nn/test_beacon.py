@@ -134,6 +134,17 @@ def test_fixed_has_gradients_to_the_features_alone():
     assert all(p.grad is None for p in gcn.parameters())
 
 
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype, dense):
+    gcn, (image, text, labels) = network(dense=dense), batch()
+    want = gcn(image, text, labels)
+    got = gcn.to(dtype)(image.to(dtype), text.to(dtype), labels.to(dtype))
+    for one, two in zip(got, want, strict=True):
+        assert one.dtype == dtype
+        torch.testing.assert_close(one.double(), two, rtol=0, atol=0.1)
+
+
 def test_reset_draws_anew():
     gcn = network()
     before = [p.clone() for p in gcn.parameters()]

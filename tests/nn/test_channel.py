@@ -200,6 +200,11 @@ def test_bf16_keeps_the_sums_in_fp32(device):
             assert (found - parameter.grad).norm() < 0.03 * found.norm()
 
 
+def test_edges_are_no_place():
+    with pytest.raises(TypeError, match=r"place: expected .*graph_operator.*got torch.int64"):
+        GCNChannel(3, 4, 5)(torch.ones(2, 3), torch.zeros(2, 1, dtype=torch.long))
+
+
 class LiveBytes(TorchDispatchMode):
     """The most memory that tensors made inside held at any time."""
 
