@@ -182,9 +182,13 @@ class HashModel(nn.Module, ABC):
         self.intake: Intake | None = None
 
     def reset_parameters(self) -> None:
-        """Draw new parameters and forget the data."""
-        self.intake = None
+        """Draw new parameters and forget the data.
+
+        ``ValueError``: there are parameters of one's own that nothing draws; the module or model
+        that has them needs a ``reset_parameters()``, which may call this one.
+        """
         redraw(self)
+        self.intake = None
 
     @abstractmethod
     def forward(self, data: HeteroData) -> HashOutput:

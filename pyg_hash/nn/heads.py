@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -17,9 +19,29 @@ class Layer(nn.Module):
 
 
 def redraw(module: nn.Module) -> None:
-    """Have each part of a module draw its parameters anew."""
+    """Have each part of a module draw its parameters anew; ``ValueError``, before: one cannot."""
+    left = {name for name, p in module.named_parameters() if p.requires_grad}
+    for path, part in module.named_modules():
+        way = getattr(part, "reset_parameters", getattr(part, "_reset_parameters", redraw))
+        if not way.__module__.startswith("pyg_hash."):  # theirs sees to all below
+            left -= {name for name in left if name.startswith(path and f"{path}.")}
+    if left:
+        raise ValueError(
+            f"reset_parameters: {', '.join(sorted(left))} would stay as trained; give the module "
+            "that has them a reset_parameters() that draws them anew"
+        )
+    _redraw_parts(module)
+
+
+def _redraw_parts(module: nn.Module) -> None:
+    part: Any
     for part in module.children():
-        getattr(part, "reset_parameters", lambda part=part: redraw(part))()
+        if hasattr(part, "reset_parameters"):
+            part.reset_parameters()
+            continue
+        _redraw_parts(part)
+        if hasattr(part, "_reset_parameters"):  # of torch's attention, not for all of its parts
+            part._reset_parameters()
 
 
 class Head(Layer):

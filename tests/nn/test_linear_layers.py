@@ -143,3 +143,26 @@ def test_device_and_no_rows(device: torch.device, n: int) -> None:
     outputs += [autoencoder.encode(x), autoencoder.decode(autoencoder.encode(x))]
     assert [tuple(out.shape) for out in outputs] == [(n, 3), (n, 3), (n, 3), (n, 4)]
     assert all(out.device.type == device.type for out in outputs)
+
+
+class Draws(Head):
+    def reset_parameters(self) -> None:
+        super().reset_parameters()
+        nn.init.zeros_(self.own["place"])
+
+
+def test_parts_of_ones_own_are_drawn_anew_or_named() -> None:
+    layer, draws = Head(4, 3), Draws(4, 3)
+    for each in (layer, draws):
+        each.part = nn.Sequential(nn.MultiheadAttention(4, 2), nn.TransformerEncoderLayer(4, 2, 5))
+    draws.own = nn.ParameterDict({"place": torch.ones(3)})
+    for each in (layer, draws):
+        each.requires_grad_(False)
+        for p in each.parameters():
+            p.fill_(7.0)
+        each.requires_grad_(True).reset_parameters()
+        assert not any(bool((p == 7).any()) for p in each.parameters())
+    layer.own = nn.ParameterDict({"place": torch.ones(3)})
+    with pytest.raises(ValueError, match="reset_parameters: own.place would stay as trained; give"):
+        layer.reset_parameters()
+    layer.requires_grad_(False).reset_parameters()
