@@ -11,7 +11,8 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero, row_chunks
-from pyg_hash.utils.checks import check_flags, check_positive_ints, check_two, check_weight
+from pyg_hash.utils.checks import check_flags, check_positive_ints, check_weight
+from pyg_hash.utils.settings import check_two
 
 _MOST = 1e18  # whose squares float32 holds
 

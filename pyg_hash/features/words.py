@@ -24,10 +24,10 @@ from pyg_hash.utils.checks import (
     check_mapping,
     check_positive_int,
     check_seed,
-    check_two,
 )
 from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors, sha256
 from pyg_hash.utils.optional import package_folder, require
+from pyg_hash.utils.settings import check_two
 
 TENSOR_FILE = "encoder.safetensors"
 _LONGEST = 8  # characters of a word that stands between others without a space

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +21,7 @@ from pyg_hash.metrics.scored import expected_recall, pair_places
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.transforms.graphs import check_graph
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
-from pyg_hash.utils.checks import as_mask, check_choice, check_labels, check_one_graph, is_mask
+from pyg_hash.utils.checks import as_mask, check_choice, check_labels, is_mask
 from pyg_hash.utils.digests import same_rows
 from pyg_hash.utils.modes import eval_mode
 from pyg_hash.utils.oddities import (
@@ -435,6 +436,16 @@ def _repeated(sides: list[Tensor], prints: list[Tensor], query: Tensor, database
         one, two = (x[own.to(x.device)].flatten(1) for own in rows)
         same[hits] &= (one == two).all(dim=1).cpu()
     return same
+
+
+def check_one_graph(data: Any) -> None:
+    """Raise ``TypeError`` for a PyG ``Batch``, whose ``graph`` lists what is said of each graph."""
+    graph = data.graph if "graph" in data else None
+    if isinstance(graph, Mapping) and any(isinstance(value, list) for value in graph.values()):
+        raise TypeError(
+            "data: is a batch of graphs; give one of them, as batch[0] or, in place of a "
+            "DataLoader's, dataset[0]"
+        )
 
 
 def _rows(data: HeteroData, modality: Modality, split: str) -> tuple[Tensor, Tensor]:

@@ -182,11 +182,7 @@ class HashModel(nn.Module, ABC):
         self.intake: Intake | None = None
 
     def reset_parameters(self) -> None:
-        """Draw new parameters and forget the data.
-
-        ``ValueError``: there are parameters of one's own that nothing draws; the module or model
-        that has them needs a ``reset_parameters()``, which may call this one.
-        """
+        """Draw new parameters and forget the data; ``ValueError``: no module draws some of them."""
         redraw(self)
         self.intake = None
 

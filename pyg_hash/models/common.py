@@ -75,7 +75,6 @@ def known_labels(data: HeteroData, num_classes: int, *, require_all: bool = Fals
         return y
     if y.size(0) == 0:
         raise ValueError("labeled_mask: selects no node to learn from; raise label_rate")
-    # a PyG Batch has one number a graph
     classes = int(torch.as_tensor(data.num_classes).max()) if "num_classes" in data else num_classes
     counts = y.sum(dim=0) if y.dim() == 2 else torch.bincount(y, minlength=classes)
     if empty := (counts == 0).nonzero().flatten().tolist():

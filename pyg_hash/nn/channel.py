@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from pyg_hash.graph import Place, SparseMap, WholeGraph
 from pyg_hash.nn.heads import Layer
-from pyg_hash.typing import kind_of
 from pyg_hash.utils.checks import check_choice, check_collection, check_positive_ints, check_weight
 
 Activation = Literal["relu", "leaky_relu", "none"]
@@ -54,8 +53,7 @@ class GCNChannel(Layer):
         place = WholeGraph(place) if isinstance(place, SparseMap) else place
         if not isinstance(place, Place):
             raise TypeError(
-                "place: expected a graph's operator, as graph_operator(data, 'image') makes it, or "
-                f"a Place, got {kind_of(place)}"
+                f"place: expected a Place or graph_operator, got {type(place).__name__}"
             )
         states: Iterable[Tensor] = [x] if isinstance(x, Tensor) else x
         for layer, conv in enumerate((self.conv1, self.conv2)):

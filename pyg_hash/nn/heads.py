@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -18,30 +16,18 @@ class Layer(nn.Module):
         redraw(self)
 
 
-def redraw(module: nn.Module) -> None:
-    """Have each part of a module draw its parameters anew; ``ValueError``, before: one cannot."""
-    left = {name for name, p in module.named_parameters() if p.requires_grad}
+def redraw(module: nn.Module, known: bool = False) -> None:
+    """Have each part draw its parameters anew; ``ValueError``, before any does: one cannot."""
+    left = {name for name, p in module.named_parameters() if p.requires_grad and not known}
     for path, part in module.named_modules():
         way = getattr(part, "reset_parameters", getattr(part, "_reset_parameters", redraw))
         if not way.__module__.startswith("pyg_hash."):  # theirs sees to all below
             left -= {name for name in left if name.startswith(path and f"{path}.")}
     if left:
-        raise ValueError(
-            f"reset_parameters: {', '.join(sorted(left))} would stay as trained; give the module "
-            "that has them a reset_parameters() that draws them anew"
-        )
-    _redraw_parts(module)
-
-
-def _redraw_parts(module: nn.Module) -> None:
-    part: Any
+        raise ValueError(f"reset_parameters: nothing draws {sorted(left)}; give their module one")
     for part in module.children():
-        if hasattr(part, "reset_parameters"):
-            part.reset_parameters()
-            continue
-        _redraw_parts(part)
-        if hasattr(part, "_reset_parameters"):  # of torch's attention, not for all of its parts
-            part._reset_parameters()
+        getattr(part, "reset_parameters", lambda part=part: redraw(part, True))()
+    getattr(module, "_reset_parameters", lambda: None)()  # torch's attention, but for its parts
 
 
 class Head(Layer):

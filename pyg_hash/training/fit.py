@@ -18,6 +18,7 @@ from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
 from pyg_hash.metrics import evaluate
+from pyg_hash.metrics.evaluation import check_one_graph
 from pyg_hash.models.base import HashModel, Objective
 from pyg_hash.models.batches import Share, unshared
 from pyg_hash.models.files import stored_config, stored_tensors
@@ -31,7 +32,6 @@ from pyg_hash.utils.checks import (
     check_choice,
     check_collection,
     check_each,
-    check_one_graph,
     check_positive_ints,
     is_mask,
 )

@@ -56,15 +56,6 @@ def check_flags(**values: object) -> None:
             raise TypeError(f"{name}: expected True or False, got {value!r}")
 
 
-def check_two(value: Any, name: str) -> None:
-    """Raise unless ``value`` is two positive integers."""
-    check_collection(value, name)
-    if len(value) != 2:
-        raise ValueError(f"{name}: expected two numbers, got {value!r}")
-    for number in value:
-        check_size(number, name)
-
-
 def check_collection(value: object, name: str) -> None:
     """Raise ``TypeError`` unless ``value`` is a list, tuple, set or the like."""
     if isinstance(value, str) or not (
@@ -194,16 +185,6 @@ def check_same_rows(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
         raise ValueError(
             f"{name_a} and {name_b}: {a.size(0)} and {b.size(0)} rows; row i of both must be "
             "the same instance"
-        )
-
-
-def check_one_graph(data: Any) -> None:
-    """Raise ``TypeError`` for a PyG ``Batch``, whose ``graph`` lists what is said of each graph."""
-    graph = data.graph if "graph" in data else None
-    if isinstance(graph, Mapping) and any(isinstance(value, list) for value in graph.values()):
-        raise TypeError(
-            "data: is a batch of graphs; give one of them, as batch[0] or, in place of a "
-            "DataLoader's, dataset[0]"
         )
 
 

@@ -16,6 +16,17 @@ class SettingError(ValueError):
 T = TypeVar("T")
 
 
+def check_two(value: Any, name: str) -> None:
+    """Raise unless ``value`` is two positive integers."""
+    from pyg_hash.utils.checks import check_collection, check_size  # torch again
+
+    check_collection(value, name)
+    if len(value) != 2:
+        raise ValueError(f"{name}: expected two numbers, got {value!r}")
+    for number in value:
+        check_size(number, name)
+
+
 def find(name: str, known: Mapping[str, T], argument: str, more: str = "") -> T:
     """What is called ``name``, in any case or cut short as long as it is unique.
 
