@@ -460,7 +460,8 @@ def check_graph(data: HeteroData) -> None:
                 lacks = "edge_weight" if edge_type in data.edge_types else "edges"
                 raise ValueError(f"data[{edge_type!r}]: has no {lacks}; make them by IntraKNN")
         if store.x.dtype == torch.float64 != data[INTRA[m]].edge_weight.dtype:
-            raise TypeError(f"data[{m!r}].x: is float64, and the graph is not; use x.float()")
+            what = "is torch.float64, but the graph's weights are not; use x.to(torch.float32)"
+            raise TypeError(f"data[{m!r}].x: {what}")
         if bool((store.get("self_loop", store.x.new_ones(1)) < 1).any()):
             raise ValueError(
                 f"data[{m!r}].self_loop: below 1, so the graph is of an earlier version; make "
