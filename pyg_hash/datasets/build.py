@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_features, check_labels, check_same_rows
+from pyg_hash.utils.oddities import has_label
 
 _CHUNK_ELEMENTS = 1 << 22
 
@@ -77,11 +78,14 @@ def check_few_classes(y: Tensor, name: str) -> None:
 
 
 def fill_splits(
-    masks: Mapping[str, Tensor], *, labels: bool
+    masks: Mapping[str, Tensor], *, labels: Tensor | bool
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The splits ``[N]``, with defaults for those not given but val; a line for each problem."""
+    """The splits ``[N]``, with defaults for those not given but val; a line for each problem.
+
+    ``labels`` says which rows have one, or whether all or none.
+    """
     train, query = masks["train"], masks["query"]
-    labeled = train.clone() if labels else torch.zeros_like(train)
+    labeled = train & labels
     masks = {"train": train, "query": query, "database": ~query, "labeled": labeled, **masks}
     problems = [
         f"{name}: is empty; {'leave it out' if name == 'val' else 'give at least one row'}"
@@ -95,7 +99,7 @@ def fill_splits(
                 f"{name}: {both} {name} rows are also in {other}; they must be disjoint, so take "
                 "them out of one of the two"
             )
-    if not labels and bool(masks["labeled"].any()):
+    if labels is False and bool(masks["labeled"].any()):
         problems.append("labeled: names labeled rows but there are no labels")
     if outside := int((masks["labeled"] & ~masks["train"]).sum()):
         problems.append(
@@ -140,14 +144,15 @@ def build_hetero(
     num_rows = image.size(0)
     given = {"train": train, "query": query, "database": database, "labeled": labeled, "val": val}
     own = {name: as_mask(rows, num_rows, name) for name, rows in given.items() if rows is not None}
-    masks, problems = fill_splits(own, labels=y is not None)
+    if y is not None:
+        check_labels(y, "y", num_rows=num_rows, num_classes=num_classes)
+    masks, problems = fill_splits(own, labels=False if y is None else has_label(y))
     if problems:
         raise ValueError("\n".join(problems))
 
     data = HeteroData()
     data.num_classes = 0
     if y is not None:
-        check_labels(y, "y", num_rows=num_rows, num_classes=num_classes)
         if num_classes is None:
             check_few_classes(y, "y")
             num_classes = y.size(1) if y.dim() == 2 else int(y.max()) + 1

@@ -218,7 +218,8 @@ class FeatureFile(CrossModalDataset):
     ``splits/train``     zeros and ones ``[N]``: rows to learn from
     ``splits/query``     the same: rows that ask, disjoint from train and database
     ``splits/database``  optional: rows that are searched; default: all but query
-    ``splits/labeled``   optional: rows of train whose labels may be used; default: train
+    ``splits/labeled``   optional: rows of train whose labels may be used; default: those of train
+                         that have a label
     ``splits/val``       optional: rows held out for the choice of settings, neither in train nor
                          in query; default: none
     ``class_names``      optional: strings ``[C]``; fixes the number of classes
@@ -549,7 +550,8 @@ def _check_labels(report: FeatureReport, file: Any, num_rows: int) -> Tensor | N
 def _check_splits(
     report: FeatureReport, masks: dict[str, Tensor], y: Tensor | None, hashes: Mapping[str, Any]
 ) -> None:
-    masks, problems = fill_splits(masks, labels=report.label_kind != "none")
+    labels = report.label_kind != "none" if y is None else oddities.has_label(y)
+    masks, problems = fill_splits(masks, labels=labels)
     report.splits = {name: int(mask.sum()) for name, mask in masks.items()}
     for name in ("database", "train"):
         report.overlaps[f"query & {name}"] = int((masks["query"] & masks[name]).sum())

@@ -65,7 +65,7 @@ def write_feature_file(
         train: bool mask ``[N]`` or row numbers; so are the next four.
         query: rows that ask.
         database: rows that are searched; None means all but ``query``.
-        labeled: rows of ``train`` whose labels may be used; None means ``train``.
+        labeled: rows of ``train`` whose labels may be used; by default those that have one.
         val: rows held out for the choice of settings, neither in ``train`` nor in ``query``.
         labels: class index, integer ``[N]`` or one column, or zeros and ones ``[N, C]``; or a word
             a row, or a list of words; None for none. Without ``class_names`` the classes are the

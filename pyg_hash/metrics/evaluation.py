@@ -27,6 +27,7 @@ from pyg_hash.utils.modes import eval_mode
 from pyg_hash.utils.oddities import (
     CollapseWarning,
     OddDataWarning,
+    has_label,
     judged_rows,
     odd_queries,
     unanswered,
@@ -306,7 +307,7 @@ def _labels_read(model: Any, data: HeteroData) -> tuple[int | None, float | None
     if train is None or labeled is None:
         return None, None
     reads = getattr(model, "reads_labels", True) and "y" in data[IMAGE]
-    read = int((labeled & train).sum()) if reads else 0
+    read = int((labeled & train & has_label(data[IMAGE].y)).sum()) if reads else 0
     return read, read / max(int(train.sum()), 1)
 
 

@@ -33,6 +33,7 @@ from pyg_hash.nn.local_affinity import SparseAffinity, joint_directions, symmetr
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality, other
 from pyg_hash.utils.checks import check_choice, check_features, check_positive
 from pyg_hash.utils.modes import eval_mode, exact
+from pyg_hash.utils.oddities import has_label
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -148,9 +149,9 @@ class TaughtHash(TwoEncoders):
                 with torch.no_grad():
                     return diffused_directions(*sides)
             store = data[IMAGE]
-            known = store.labeled_mask[rows]
+            given, taught = known_labels(data, self.num_classes), self._labelled(data)
             # a label of a row that is no training row teaches nothing
-            given = known_labels(data, self.num_classes)[store.train_mask[store.labeled_mask]]
+            known, given = taught[rows], given[taught[store.labeled_mask]]
             labels, exclusive = multi_hot(given, self.num_classes).to(self.beta), given.dim() == 1
             logits = _stacked(sides, known, labels, exclusive)
             told = logits.softmax(dim=1) if exclusive else logits.sigmoid()
@@ -159,8 +160,13 @@ class TaughtHash(TwoEncoders):
 
     def _has_labels(self, data: HeteroData) -> bool:
         store = data[IMAGE]
-        known = "y" in store and "labeled_mask" in store
-        return known and bool((store.labeled_mask & store.train_mask).any())
+        return "y" in store and "labeled_mask" in store and bool(self._labelled(data).any())
+
+    def _labelled(self, data: HeteroData) -> Tensor:
+        """Training rows with a label that may be read: bool ``[N]``."""
+        store = data[IMAGE]
+        mask: Tensor = store.labeled_mask & store.train_mask & has_label(store.y)
+        return mask
 
     def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
         r"""Relaxed codes :math:`\tanh Y`, or of length 1 if no label taught them."""
@@ -234,7 +240,7 @@ class TaughtHash(TwoEncoders):
         labelled = self._has_labels(data)
         used = torch.ones(len(told), dtype=torch.bool, device=told.device)
         if self.teacher == "none":
-            used = store.labeled_mask[store.train_mask] if labelled else torch.zeros_like(used)
+            used = self._labelled(data)[store.train_mask] if labelled else torch.zeros_like(used)
         kind = DIRECTIONS if not labelled else "exclusive" if store.y.dim() == 1 else "shared"
         return told, used, kind
 

@@ -85,8 +85,9 @@ class LabelRate(BaseTransform):
             pool = store.train_mask & store.get("labeled_mask", True)
             if not bool(pool.any()):
                 raise ValueError(
-                    "labeled_mask: the data set lets no label be used (splits/labeled is empty); "
-                    "choose label_rate 0 or a method that reads none, or declare labelled rows"
+                    "labeled_mask: the data set lets no label be used (splits/labeled is empty, or "
+                    "no training row has one); choose label_rate 0 or a method that reads none, or "
+                    "declare labelled rows"
                 )
             mask = stratified_sample(store.y, pool, self.rate, self.seed)
         for modality in MODALITIES:

@@ -136,13 +136,26 @@ def say_odd_data(data: Any) -> None:
                     f"{m}: x was changed after ScaleFeatures, so that new items are not changed "
                     "alike and their codes are wrong; change the features before it"
                 )
-    y = data[IMAGE].get("y")
-    say_odd(lines + (odd_labels(y) if y is not None and len(y) else []))
+    y, labeled = data[IMAGE].get("y"), data[IMAGE].get("labeled_mask")
+    lines += odd_labels(y) if y is not None and len(y) else []
+    fit = y is not None and labeled is not None and len(y) == len(labeled)
+    if fit and bool((bare := labeled & ~has_label(y)).any()):
+        lines.append(
+            f"labels: {int(bare.sum()):,} of {int(labeled.sum()):,} rows of labeled_mask have none "
+            f"(first: row {int(bare.nonzero()[0])}), and most methods take them as unlike all "
+            "others and their own other side; take them out of it"
+        )
+    say_odd(lines)
+
+
+def has_label(y: Tensor) -> Tensor:
+    """Which rows have a label, bool ``[n]``: in a multi-hot ``y`` those of zeros have none."""
+    return y.any(dim=1) if y.dim() == 2 else torch.ones(len(y), dtype=torch.bool, device=y.device)
 
 
 def judged_rows(y: Tensor) -> Tensor:
     """Which queries have a label, bool ``[n]``; all, if none has one."""
-    has = y.any(dim=1) if y.dim() == 2 else torch.ones(len(y), dtype=torch.bool, device=y.device)
+    has = has_label(y)
     return has if bool(has.any()) else ~has
 
 

@@ -45,6 +45,14 @@ def test_multi_hot():
     assert data["text"].y.dtype == torch.float32 and data.num_classes == 3
 
 
+def test_rows_without_a_label_are_labeled_only_if_declared():
+    y = torch.eye(3).repeat(2, 1)
+    y[2] = 0
+    labeled = build(y=y)["image"].labeled_mask
+    assert torch.equal(labeled, build()["image"].labeled_mask & (torch.arange(6) != 2))
+    assert build(y=y, labeled=torch.tensor([2]))["image"].labeled_mask[2]
+
+
 def test_without_labels():
     data = build(y=None)
     assert "y" not in data["image"] and data.num_classes == 0

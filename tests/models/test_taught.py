@@ -304,6 +304,19 @@ def test_labels_of_other_rows_than_training_ones_teach_nothing():
     assert torch.equal(made(data).posterior(more), expected)
 
 
+def test_a_labelled_row_of_zeros_counts_as_unlabelled():
+    data = graph_for(TaughtHash, multi_label=True)
+    store, bare = data["image"], torch.arange(60) < 10
+    expected = copy.copy(data)
+    for m in MODALITIES:
+        data[m].y = store.y * ~bare[:, None]
+        expected[m].labeled_mask = store.labeled_mask & ~bare
+    for teacher in ("joint", "none"):
+        mine, theirs = (made(d, teacher=teacher)._taught(d) for d in (data, expected))
+        assert torch.equal(mine[0], theirs[0]) and torch.equal(mine[1], theirs[1])
+    assert evaluate(made(data), data).num_labels == int(expected["image"].labeled_mask.sum())
+
+
 def test_it_draws_nothing_and_leaves_the_data_alone():
     data = graph_for(TaughtHash)
     model, keys = made(data), set(data["image"].keys())

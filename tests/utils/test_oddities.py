@@ -119,6 +119,14 @@ def test_features_that_were_never_scaled_are_looked_at(odd):
         say_odd_data(FeatureFile(file)[0])
 
 
+def test_rows_that_are_labeled_and_have_no_label(tmp_path):
+    values = content() | {"labels": torch.eye(3).repeat(30, 1), "labeled": [4, 5]}
+    values["labels"][5:8] = 0
+    message = r"labels: 1 of 2 rows of labeled_mask have none \(first: row 5\)"
+    with pytest.warns(OddDataWarning, match=message):
+        say_odd_data(FeatureFile(write_feature_file(tmp_path / "x.h5", **values))[0])
+
+
 def test_nothing_is_said_of_good_data(tmp_path):
     several = {"num_features": (30, 20), "multi_label": True}
     sets = [
