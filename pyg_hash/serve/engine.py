@@ -303,11 +303,12 @@ class SearchEngine:
     ) -> list[dict[Any, tuple[int, float]]]:
         """Distance and score of at least the first ``offset + k`` ids for each code, in order.
 
-        Rescored answers come in stretches of ``k`` (25 at least), as many, twice, four times as
-        many, ...: each holds the best of the nearest ``oversample`` times as many as there are up
-        to its end, so that what comes first does not depend on how far one reads on.
+        They come in stretches of ``k`` (25 at least), as many, twice, four times as many, ...:
+        each holds the best of the nearest (rescored: of ``oversample`` times as many) as there are
+        up to its end, so that what comes first does not depend on how far one reads on: neither
+        rescoring nor an approximate index finds the same first for more.
         """
-        size, end = max(1, len(index)), max(k, _STRETCH) if self.oversample else offset + k
+        size, end = max(1, len(index)), max(k, _STRETCH)
         if self.oversample:
             filtered = {**filtered, "rescore": relaxed, "oversample": self.oversample}
         ranked: list[dict[Any, tuple[int, float]]] = [{} for _ in range(len(codes))]

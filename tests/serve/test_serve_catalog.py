@@ -20,11 +20,11 @@ pytest.importorskip("PIL.Image")
 from serve_cases import COLORS, Client, make_catalog, open_catalog, png, request
 
 from pyg_hash.codes import hamming_distance, pack_bits
-from pyg_hash.index import CodeStore, HammingIndex
+from pyg_hash.index import HNSW, IVF, CodeStore, HammingIndex
 from pyg_hash.serve import SearchEngine, create_app
 from pyg_hash.serve.engine import NewItem, Wanted, _Turns
 from pyg_hash.serve.guard import QueryError
-from pyg_hash.typing import MODALITIES
+from pyg_hash.typing import MODALITIES, binarize
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.locks import Lock
 
@@ -132,6 +132,20 @@ def test_pages_follow_each_other(tmp_path, oversample, where):
     assert whole[:5] == first.rows
     if oversample is None:
         assert whole == every.rows
+
+
+@pytest.mark.parametrize("kind", [IVF, HNSW])
+@pytest.mark.parametrize("oversample", [4, None])
+def test_pages_of_an_approximate_index_follow_each_other(engine, kind, oversample):
+    model, draw = engine.model, torch.Generator().manual_seed(0)
+    x = torch.randn(3001, model.num_bits, generator=draw)
+    index = HammingIndex(model.num_bits, index=kind())
+    index.add(binarize(x[1:]))
+    pages = SearchEngine(model, dict.fromkeys(MODALITIES, index), {}, oversample=oversample)
+    shown = [
+        row for p in range(5) for row in pages.nearest(x[:1], Wanted("image", 24, 24 * p))[0].rows
+    ]
+    assert len(set(shown)) == len(shown) == 120
 
 
 def test_vectors_codes_and_several_at_once(client, engine):
