@@ -100,6 +100,12 @@ def test_onnx_refuses_what_needs_more_than_features(tmp_path):
 
     with pytest.raises(TypeError, match="Plain is no EncoderHashModel, and so no file for onnxr"):
         export_onnx(Plain(8), tmp_path / "x.onnx", "image")
+
+    class Own(TaughtHash):
+        def encode_image(self, x): ...
+
+    with pytest.raises(TypeError, match="Own has an encode_image of its own; the file gives signs"):
+        export_onnx(Own((4, 3), 2, 8), tmp_path / "x.onnx", "image")
     with pytest.raises(RuntimeError, match="neither fitted nor attached"):
         export_onnx(TaughtHash((4, 3), 2, 8), tmp_path / "x.onnx", "image")
 

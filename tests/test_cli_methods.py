@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -15,11 +16,12 @@ import yaml
 from small import BASELINES, MODELS, SOLVED, WIDTHS, graph_for, model_for
 
 from pyg_hash.cli import build, main
-from pyg_hash.cli.options import TrainConfig, UsageError
+from pyg_hash.cli.options import Report, TrainConfig, UsageError
 from pyg_hash.cli.train import save_indexes
 from pyg_hash.datasets import SyntheticCrossModal, write_feature_file
 from pyg_hash.models import MCGCN, SGEH, TaughtHash
 from pyg_hash.recipes import METHODS, presets
+from pyg_hash.report import Results
 from pyg_hash.runs import Run
 from pyg_hash.utils.files import load_json
 
@@ -362,6 +364,52 @@ class Function(Whole):
     def __init__(self, num_features, num_bits=32, act=nn.ReLU):
         super().__init__(num_features, num_bits)
 """
+
+
+RANGES = """
+from own_lines import Whole
+class Wide(Whole):
+    def relaxed(self, x, modality):
+        return 20 * self.of[modality](x)
+class Cut(Whole):
+    def relaxed(self, x, modality):
+        return self.of[modality](x).sigmoid()
+    def encode(self, data, modality):
+        return (2 * (self(data)[modality] > 0.5) - 1).char()
+    def encode_image(self, x):
+        return (2 * (self.relax_image(x) > 0.5) - 1).char()
+    def encode_text(self, x):
+        return (2 * (self.relax_text(x) > 0.5) - 1).char()
+"""
+
+
+@pytest.mark.parametrize("name", ["Wide", "Cut"])
+def test_values_of_another_range_than_ours(name, tmp_path, monkeypatch, capsys):
+    (tmp_path / "own_lines.py").write_text(OWN)
+    (tmp_path / "own_ranges.py").write_text(RANGES)
+    monkeypatch.syspath_prepend(tmp_path)
+    out, of = tmp_path / "run", f"--model=own_ranges:{name}"
+    assert main(["train", of, *SYNTHETIC, f"--out={out}"]) == 0
+    assert main(["report", str(out), of]) == 0
+    run = Run(out)
+    settings = build.settings_of(Report(run=str(out), model=of[8:]), run)
+    model = build.load_model(run, settings)
+    results = Results.of(model, build.build_dataset(settings)[0])
+    assert results.evaluation.to_dict() == load_json(out / "metrics.json")["query"]
+    x = SyntheticCrossModal(120, num_queries=20)[0]["text"].x[results.query]
+    np.save(tmp_path / "x.npy", x.numpy())
+    asked = [of, f"--features={tmp_path}/x.npy", "--source=text"]
+    codes = model.encode_text(x)
+    assert torch.equal(codes, results.codes["text"][results.query])
+    assert main(["encode", str(out), *asked, f"--out={tmp_path}/codes.h5"]) == 0
+    with h5py.File(tmp_path / "codes.h5") as file:
+        assert np.array_equal(file["text/codes"], codes)
+    capsys.readouterr()
+    assert main(["search", str(out), *asked, "-k=1", "--rescore=none", "--json"]) == 0
+    found = [json.loads(line)["answers"][0] for line in capsys.readouterr().out.splitlines()]
+    index = run.index("image")
+    assert [one["distance"] for one in found] == index.search(codes, 1)[0][:, 0].tolist()
+    assert main(["search", str(out), *asked]) == 0
 
 
 def test_a_class_of_ones_own(shapes_root, tmp_path, monkeypatch, capsys):

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from pyg_hash.cli.output import say
 from pyg_hash.features.base import Encoded, OwnEncoder, encode_each
 from pyg_hash.index import CodeStore
 from pyg_hash.models import HashModel
+from pyg_hash.models.signs import signed_new
 from pyg_hash.recipes import SETTINGS, Recipe, method, recipe
 from pyg_hash.runs import RECORD, Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
@@ -360,7 +361,7 @@ class Coder:
         self.model, self.modality, self.encoder = model, modality, encoder
         if hasattr(encoder, "progress"):
             encoder.progress = False  # one bar for all items is enough
-        self.relax = model.relax_image if modality == IMAGE else model.relax_text
+        self.relax = partial(signed_new, model, modality=modality)
 
     def features(self, values: Any) -> Tensor:
         """Features of raw items; feature rows stay what they are."""

@@ -15,6 +15,7 @@ from pyg_hash.index import HammingIndex
 from pyg_hash.models import HashModel
 from pyg_hash.models.batches import unshared
 from pyg_hash.models.files import stored_config
+from pyg_hash.models.signs import has_own
 from pyg_hash.recipes import Recipe
 from pyg_hash.runs import CHECKPOINT, Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES, binarize
@@ -177,7 +178,7 @@ def save_indexes(run: Run, model: HashModel, data: HeteroData) -> None:
     with eval_mode(model):
         out = model(data)
     digest = model.digest()
-    own = type(model).encode is not HashModel.encode  # its codes may be other than these signs
+    own = has_own(model, "encode")  # its codes may be other than these signs
     for modality in MODALITIES:
         rows = data[modality].database_mask.nonzero().flatten()
         relaxed = out[modality][rows].cpu()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pyg_hash.models.base import HashModel
 from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.models.graph import GraphHashModel
+from pyg_hash.models.signs import has_own
 from pyg_hash.typing import MODALITIES, Modality
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import atomic_path
@@ -78,8 +79,8 @@ def export_onnx(model: HashModel, path: str | os.PathLike[str], modality: Modali
         modality: whose encoder.
 
     Raises:
-        TypeError: a model that joins new items to the anchors of a graph, or that takes items which
-            are no features.
+        TypeError: a model that joins new items to the anchors of a graph, that takes items which
+            are no features, or whose codes of new items are its own and no signs.
         RuntimeError: the model was neither fitted nor attached to data.
         ImportError: onnx or onnxscript is not installed.
     """
@@ -92,6 +93,8 @@ def export_onnx(model: HashModel, path: str | os.PathLike[str], modality: Modali
             f"model: {name} {why} no file for onnxruntime; export a model that encodes an item "
             "from its features alone, such as TaughtHash"
         )
+    if has_own(model, f"encode_{modality}"):
+        raise TypeError(f"model: {name} has an encode_{modality} of its own; the file gives signs")
     if model.intake is None:
         raise RuntimeError(f"model: {name} was neither fitted nor attached to data; do so first")
     if not model.intake.about["is_features"][modality]:

@@ -20,6 +20,7 @@ from pyg_hash.metrics import Evaluation, LookupCurve, evaluate, pr_curve, precis
 from pyg_hash.metrics.mean_ap import average_precision
 from pyg_hash.metrics.scored import pair_places
 from pyg_hash.models import HashModel
+from pyg_hash.models.signs import has_own
 from pyg_hash.report import figures
 from pyg_hash.report.figures import RADIUS, page_css, to_svg
 from pyg_hash.runs import IncompleteRunError, Run, RunItems
@@ -47,7 +48,8 @@ class Results:
     """What a model gave for a data set."""
 
     codes: Mapping[Modality, Tensor]  #: int8 ±1 ``[N, num_bits]`` on the CPU
-    relaxed: Mapping[Modality, Tensor]  #: what they are the signs of, float32 ``[N, num_bits]``
+    #: what they are the signs of, float32 ``[N, num_bits]``; codes, of one's own ``encode``
+    relaxed: Mapping[Modality, Tensor]
     #: class index ``[N]`` or multi-hot ``[N, C]``; None for data without
     labels: Mapping[Modality, Tensor] | None
     query: Tensor  #: row numbers of the queries, int64
@@ -69,7 +71,11 @@ class Results:
             rows[name] = data[IMAGE][name].nonzero().flatten().cpu()
         with eval_mode(model):
             out = model(data)
-        codes = {m: binarize(out[m]) for m in MODALITIES}
+        relaxed: dict[Modality, Tensor] = {m: out[m] for m in MODALITIES}
+        codes = {m: binarize(relaxed[m]) for m in MODALITIES}
+        if has_own(model, "encode"):
+            codes = {m: model.encode(data, m) for m in MODALITIES}
+            relaxed = {m: codes[m].float() for m in MODALITIES}
         labeled = all("y" in data[m] for m in MODALITIES)
         kept = ("protocol", "reads_labels", "intake")
         known = {name: getattr(model, name) for name in kept if hasattr(model, name)}
@@ -78,7 +84,7 @@ class Results:
         )
         return cls(
             codes={m: values.cpu() for m, values in codes.items()},
-            relaxed={m: out[m].float().cpu() for m in MODALITIES},
+            relaxed={m: values.float().cpu() for m, values in relaxed.items()},
             labels={m: data[m].y.cpu() for m in MODALITIES} if labeled else None,
             query=rows["query_mask"],
             database=rows["database_mask"],
@@ -179,7 +185,8 @@ def gallery(
     index = HammingIndex(results.num_bits)
     database = results.database
     relaxed = results.relaxed[target][database]
-    index.add(results.codes[target][database], ids=database, relaxed=relaxed)
+    kept = relaxed if bool((relaxed.abs() <= 1).all()) else None  # as the run's index does
+    index.add(results.codes[target][database], ids=database, relaxed=kept)
     own = results.relaxed[source][queries]
     found = index.search(results.codes[source][queries], min(k, len(index)), rescore=own)
     asked = []

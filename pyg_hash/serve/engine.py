@@ -23,6 +23,7 @@ from torch import Tensor
 from pyg_hash.index import HammingIndex
 from pyg_hash.index.base import CodeStore
 from pyg_hash.models import HashModel
+from pyg_hash.models.signs import signed_new
 from pyg_hash.runs import CATALOG, NAME, IncompleteRunError, Run, picture_file
 from pyg_hash.serve.guard import FORMATS, QueryError
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
@@ -668,7 +669,7 @@ class SearchEngine:
         return self.encoders[modality]
 
     def _relax(self, source: Modality, features: Tensor) -> Tensor:
-        return (self.model.relax_image if source == IMAGE else self.model.relax_text)(features)
+        return signed_new(self.model, features, source)
 
 
 def _present(index: CodeStore, keys: Sequence[Any]) -> list[Any]:
