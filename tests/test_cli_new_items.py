@@ -221,12 +221,16 @@ def test_wrong_feature_files(shapes_run, vectors, tmp_path, capsys):
     (tmp_path / "broken.npy").write_bytes(b"\x93NUMPY")
     with h5py.File(tmp_path / "both.h5", "w") as file:
         file["text"], file["image"] = vectors.numpy(), torch.ones(3, 1280).numpy()
+    queries = [f"--features={tmp_path}/x.npy", "--source=text", f"--out={tmp_path}/codes.h5"]
+    assert main(["encode", str(shapes_run), *queries]) == 0
+    capsys.readouterr()
     for name, source, status, message in (
         ("x.npy", None, 2, "give --source image|text"),
         ("x.npy", "sound", 2, "'image', 'text', got sound"),
         ("both.h5", None, 2, "holds pictures and texts"),
         ("both.h5", "text", 0, "one query"),
         ("x.h5", "image", 1, "has no 'image'"),
+        ("codes.h5", "text", 1, "text: holds codes, which encode wrote; give features"),
         ("cube.npy", "text", 1, "[2, 2, 2]"),
         ("object.npy", "text", 1, "not a plain NPY file"),
         ("broken.npy", "text", 1, "not a plain NPY file"),

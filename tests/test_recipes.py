@@ -347,6 +347,17 @@ def test_a_constructor_that_hands_its_keywords_on(own, tmp_path, name):
         recipe(f"{own}:{name}", model_options={"unknown": 1})
 
 
+def test_data_by_hand_without_a_number_of_classes():
+    data = toy_data()
+    del data.num_classes
+    way = recipe("taughthash", label_rate=0.0, epochs=1)
+    with pytest.raises(ValueError, match="data: has labels and no num_classes; set it"):
+        way.model(data)
+    del data["image"].y, data["text"].y
+    model = way.model(way.transforms(data))
+    assert model.num_classes == 0 and way.fit(model, way.transforms(data), progress=False)
+
+
 def test_a_constructor_that_gives_its_classes_by_itself(own, tmp_path):
     for name in ("Given", "Strict", "Through"):
         model, _, _ = trained(recipe(f"{own}:{name}", num_bits=8, epochs=1))

@@ -105,6 +105,8 @@ class StoredMatrix:
         parts = "data", "indices", "indptr"
         if self.sparse and not ({*parts} <= {*node} and "shape" in node.attrs):
             told = f"{', '.join(parts)} and the attribute shape"
+            if {"codes", "ids"} <= {*node}:
+                raise ValueError(f"{name}: holds codes, which encode wrote; give features")
             raise ValueError(f"{name}: a CSR group needs {told}; it has {sorted(node)}")
         shape = [int(size) for size in (node.attrs["shape"] if self.sparse else node.shape)]
         if len(shape) != 2 or min(shape) < 1:

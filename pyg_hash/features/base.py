@@ -309,8 +309,13 @@ class Concatenated(StoredEncoder):
             columns.append(part * (weight / total))
             problems.append(found.problems)
         for item in sorted(set.intersection(*(set(part) for part in problems))):
-            raise ValueError(problems[0][item])
+            raise ValueError(problems[-1][item])
         return torch.cat(columns, dim=1)
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of ``text`` that no part knows, of the parts that can tell, in order."""
+        told = [part.unknown_words(text) for part in self.parts if hasattr(part, "unknown_words")]
+        return [word for word in told[0] if all(word in words for words in told)] if told else []
 
     @classmethod
     def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:

@@ -393,6 +393,13 @@ class StaticWords(StoredEncoder):
         means = torch.nn.functional.embedding_bag(ids, self._vectors, starts, mode="mean")
         return torch.nn.functional.normalize(means)
 
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of ``text`` of which only single bytes are pieces, in order, each once."""
+        words = list(dict.fromkeys(find_words(text.lower())))
+        found = self._tokenizer.encode_batch(words, add_special_tokens=False)
+        is_byte = re.compile(r"\u2581|<0x..>").fullmatch  # or the space before a word
+        return [word for word, x in zip(words, found, strict=True) if all(map(is_byte, x.tokens))]
+
 
 def words_and_meaning(texts: Sequence[str], max_features: int = 2048) -> Concatenated:
     """What texts are encoded with where nothing else is said: their words, and what these mean.

@@ -320,6 +320,7 @@ class CodeStore(ABC):
         """
         scope, packed = self._scope(self._tree(where)), self._packed_codes(codes, model)
         check_positive_int(k, "k")
+        check_positive_int(oversample, "oversample")
         k = int(k)  # FAISS does not take NumPy's
         distances = np.full((len(packed), k), -1, np.int32)
         ids = np.full((len(packed), k), -1 if self.id_type is int else None, self._id_dtype)
@@ -333,7 +334,6 @@ class CodeStore(ABC):
                 distances[start + query[some], column[some]] = far[some]
                 ids[start + query[some], column[some]] = self._ids_of(names[some])
             return torch.from_numpy(distances), self._public(ids)
-        check_positive_int(oversample, "oversample")
         real = _tensor(rescore)
         check_relaxed(real, "rescore", (len(packed), self.num_bits))
         check_signs(real.cpu(), unpack_bits(torch.from_numpy(packed), self.num_bits), "rescore")

@@ -127,11 +127,18 @@ class TaughtHash(TwoEncoders):
         """``data`` with what the teacher says of its training pairs, in ``data['image']``.
 
         Raises:
-            ValueError: features or labels that do not fit; less than two training pairs.
+            ValueError: features or labels that do not fit; less than two training pairs; weights,
+                or no labels and no teacher, by which nothing ties the two sides.
         """
         self._check_items(data)
         view = copy.copy(data)
         view[IMAGE][POSTERIOR] = self.posterior(data)
+        taught = self.weights["pairwise"] and bool(self._taught(view)[1].any())
+        if not taught and not self.weights["contrast"]:
+            raise ValueError(
+                "weights: nothing ties the two sides; give contrast more than 0, or pairwise, "
+                "which counts with labels or a teacher alone"
+            )
         return view
 
     def posterior(self, data: HeteroData) -> Tensor:

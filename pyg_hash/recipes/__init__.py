@@ -121,7 +121,9 @@ class Recipe:
         keywords = dict(self.settings["model_options"], num_bits=self.settings["num_bits"])
         known = keywords_of(self.kind)
         if "num_classes" in known:
-            keywords["num_classes"] = data.num_classes
+            if "num_classes" not in data and "y" in data[IMAGE]:
+                raise ValueError("data: has labels and no num_classes; set it to their number")
+            keywords["num_classes"] = data.num_classes if "num_classes" in data else 0
         for name in ("seed", "match"):  # graph and loss agree on what is similar
             if name in known and self.settings.get(name) is not None:
                 keywords[name] = self.settings[name]

@@ -125,10 +125,16 @@ def test_concatenated_wants_one_part_to_know_a_text(both):
     assert x[0, :4].any() and not x[1, :4].any() and x[1, 4:].any()
     assert cosine(x[0], x[1], dim=0) > cosine(both(["car"])[0], x[1], dim=0)
     assert torch.equal(x[0], x[2])
-    with pytest.raises(ValueError, match="'!!' has no known word"):
+    with pytest.raises(ValueError, match="'!!' has no word; give it one"):
         both(["dog", "!!"])
     with pytest.raises(TypeError, match="got one string"):
         both("dog")
+
+
+def test_words_that_are_single_bytes_to_all_parts_are_unknown(both, static):
+    assert static.unknown_words("\u9f98 puppy \u9f98") == ["\u9f98"]
+    assert both.unknown_words("\u9f98 puppy dog") == ["\u9f98"]
+    assert Concatenated([str.upper]).unknown_words("puppy") == []
 
 
 def test_concatenated_save_and_load(both, tmp_path):

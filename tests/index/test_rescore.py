@@ -201,6 +201,7 @@ def test_bad_arguments_leave_the_index_unchanged(backend: Any) -> None:
         (lambda: index.search(codes, 1, rescore=[0.5]), TypeError, "rescore: .* got list"),
         (lambda: index.search(codes, 1, rescore=nan), ValueError, "rescore: contains NaN or inf"),
         (lambda: index.search(codes, 1, rescore=x, oversample=0), ValueError, "oversample: exp"),
+        (lambda: index.search(codes, 1, oversample=-3), ValueError, "oversample: exp"),
     ]
     for call, error, message in calls:
         with pytest.raises(error, match=message):

@@ -530,6 +530,9 @@ def test_bad_data():
     for classes in (0, NUM_CLASSES - 1):
         with pytest.raises(ValueError, match="y: class indices run from .* raise num_classes"):
             TaughtHash((12, 9), classes).training_view(data)
+    bare = made(graph_for(TaughtHash, rate=0.0), teacher="none", weights={"contrast": 0})
+    with pytest.raises(ValueError, match="weights: nothing ties the two sides"):
+        bare.training_view(graph_for(TaughtHash, rate=0.0))
     for m in MODALITIES:
         data[m].train_mask = data[m].labeled_mask = torch.arange(60) == 3
     model = made(data)
