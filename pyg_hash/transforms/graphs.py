@@ -375,8 +375,8 @@ class SGCHGraph(BaseTransform):
     label edges, so that nothing of size N x N is stored.
 
     :math:`\omega` (``neighbor_weight``) is 1 in the paper. A new item then is little more than the
-    mean of its neighbours, which helps features that say little by themselves; the smaller default
-    suits those that say much. Held-out labels tell (:class:`ValidationSplit`).
+    mean of its neighbours; under the smaller default its own features count more. Which is better
+    depends on the data: held-out labels tell (:class:`ValidationSplit`).
 
     ``graph='code'`` is what the authors' program builds instead: cosines are 1 (labelled nodes
     are joined if they share a label), a node without label is joined to the ``k`` nearest
