@@ -381,8 +381,8 @@ def anchor_view(data: HeteroData) -> HeteroData:
         subset[CLASS] = store.anchor_mask.new_ones(data[CLASS].num_nodes)
     data = copy(data)
     for m in MODALITIES:  # PyG would take a list by a tensor
-        for name in [name for name, value in data[m].items() if isinstance(value, list)]:
-            del data[m][name]
+        for k in [k for k, v in data[m].items() if isinstance(v, list) and len(v) == len(store.x)]:
+            del data[m][k]
     return data.subgraph(subset)
 
 
@@ -401,7 +401,7 @@ def build_graphs(data: HeteroData, *, specific: bool = True, joint: bool = True)
 
 def has_hubs(data: HeteroData) -> bool:
     """Whether :class:`LabelHub` made label cliques; ``'class'`` nodes may be somebody else's."""
-    return CLASS in data.node_types and "self_loops" in data.graph
+    return CLASS in data.node_types and "self_loops" in data.get("graph", {})
 
 
 def graph_operator(data: HeteroData, modality: Modality | None = None) -> GraphOperator:
@@ -485,8 +485,7 @@ def _check_edges(data: HeteroData, *, joint: bool) -> None:
 
 def through_hubs(data: HeteroData, modality: Modality) -> Tensor:
     r"""What :math:`P M P^T` says of each node with itself; it joins different ones: ``[N]``."""
-    weight: Tensor = data[INTRA[modality]].edge_weight  # its type, whatever the features are
-    weight = weight.new_zeros(data[modality].x.size(0))
+    weight: Tensor = data[INTRA[modality]].edge_weight.new_zeros(len(data[modality].x))
     if not has_hubs(data):
         return weight
     node, hub = data[IN_CLASS[modality]].edge_index

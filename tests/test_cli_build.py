@@ -207,7 +207,7 @@ def test_the_same_bytes_are_the_same_data_whenever_they_were_written(shop, capsy
     assert not [part for parts in read for part in parts if isinstance(part, Path)]
     content = (shop / "1.png").read_bytes()
     (shop / "1.png").write_bytes(content[:-1] + b"x")
-    what = f"1 of the files have changed, first {shop}/1.png"
+    what = f"1 of the files changed, first {shop}/1.png"
     assert build(*words) == 1 and what in capsys.readouterr().err
     (shop / "1.png").write_bytes(content)
     assert build(*words) == 0
@@ -224,7 +224,7 @@ def test_times_of_feature_files_do_not_count_and_their_bytes_do(tmp_path, capsys
     os.utime(tmp_path / "x.npz", ns=(1, 1))
     assert build(*words) == 0 and "done already" in capsys.readouterr().out
     np.savez(tmp_path / "x.npz", image=rng.random((40, 4)), text=rng.random((40, 3)))
-    what = f"1 of the files have changed, first {tmp_path}/x.npz"
+    what = f"1 of the files changed, first {tmp_path}/x.npz"
     assert build(*words) == 1 and what in capsys.readouterr().err
 
 

@@ -85,6 +85,22 @@ def test_a_graph_of_other_masks_is_refused(kind, change, problem):
             work(model, changed)
 
 
+def test_a_compiled_model_is_looked_at_too():
+    data = graph_for(MCGCN)
+    model = torch.compile(model_for(MCGCN, data), backend="eager")
+    with pytest.raises(ValueError, match="set masks first"):
+        fit(model, fewer_labels(copy.copy(data)), adam(model), epochs=1, progress=False)
+
+
+def test_what_tells_nothing_is_no_leak():
+    """A node's loops, masks that nobody reads, rows without a label."""
+    data = T.AddSelfLoops(attr="edge_weight")(graph_for(MCGCN, multi_label=True))
+    model = fitted(MCGCN, data, epochs=1)
+    for m in MODALITIES:
+        del data[m].train_mask
+    assert evaluate(model, data).num_labels is None
+
+
 def test_class_nodes_of_ones_own_are_no_label_cliques():
     data = T.Compose([LabelRate(0.5, seed=1), IntraKNN(5), InterKNN()])(toy_data())
     plain = graph_operator(data).to_dense()

@@ -412,7 +412,7 @@ class Coder:
         more = ", ..." if len(unknown) > 10 else ""
         say(f"{place}note: not in the vocabulary: {', '.join(unknown[:10])}{more}")
         if not set(text.lower().split()) - set(unknown):
-            say(f"{place}note: no word of {text!r} is known; the answer rests on letter groups")
+            say(f"{place}note: no word of {text!r} is known; the answer rests on pieces of words")
 
 
 def own_encoders(asked: EncoderOptions) -> dict[Modality, Any]:

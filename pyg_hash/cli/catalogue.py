@@ -138,10 +138,10 @@ def _is_done(run: Run, about: dict[str, Any], source: Source) -> bool:
         now, then = (digests_of(of["files"]) for of in (about if same else there, there))
         if not same or now != then:
             what = "the source has changed, or this version reads it otherwise"
-            if same and len(now) == len(then):
+            if same and len(read_files(source)) == len(then):
                 each = zip(read_files(source), now, then, strict=True)
                 other = [path for path, own, old in each if own != old]
-                what = f"{len(other)} of the files have changed, first {other[0]}"
+                what = f"{len(other)} of the files changed, first {other[0]}"
             later = (
                 f". Rows that came later: pyg-hash encode {run.path} --images DIR (or --texts, "
                 f"--features FILE) --ids FILE --out {run.catalog_file(IMAGE)} (or text.store), "

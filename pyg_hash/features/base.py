@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -107,6 +108,8 @@ class StoredEncoder:
         if not isinstance(kind, str) or kind not in known:
             what = f"an encoder of kind {kind!r}, not of {', '.join(known)}"
             raise CorruptFileError(f"{path}: holds {what}; save it again")
+        if run:  # what is wrong with these is not the file's
+            NetworkEncoder.__init__(SimpleNamespace(), **run)  # type: ignore[arg-type]
         try:
             return known[kind]._restored(Path(folder), settings, **run)
         except CorruptFileError:
@@ -313,9 +316,11 @@ class Concatenated(StoredEncoder):
         return torch.cat(columns, dim=1)
 
     def unknown_words(self, text: str) -> list[str]:
-        """The words of ``text`` that no part knows, of the parts that can tell, in order."""
-        told = [part.unknown_words(text) for part in self.parts if hasattr(part, "unknown_words")]
-        return [word for word in told[0] if all(word in words for words in told)] if told else []
+        """The words of ``text`` that no part knows, in order; none if a part cannot tell."""
+        if not all(hasattr(part, "unknown_words") for part in self.parts):
+            return []
+        first, *others = (part.unknown_words(text) for part in self.parts)
+        return [word for word in first if all(word in words for words in others)]
 
     @classmethod
     def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pyg_hash.features.base import Concatenated, StoredEncoder, as_texts, checked, load_encoder
+from pyg_hash.features.base import Concatenated, StoredEncoder, as_texts, checked
 from pyg_hash.typing import PathLike
 from pyg_hash.utils.checks import (
     check_choice,
@@ -302,7 +302,7 @@ class Translated(StoredEncoder):
     @classmethod
     def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
         words = {str(word): str(read) for word, read in dict(settings["words"]).items()}
-        return cls(load_encoder(folder / "0"), words)
+        return cls(StoredEncoder.load(folder / "0", **run), words)
 
 
 def learn_words(pairs: Iterable[tuple[str, str]], known: Iterable[str] = ()) -> dict[str, str]:

@@ -320,7 +320,8 @@ class CodeStore(ABC):
         """
         scope, packed = self._scope(self._tree(where)), self._packed_codes(codes, model)
         check_positive_int(k, "k")
-        check_positive_int(oversample, "oversample")
+        if rescore is not None or oversample is not None:
+            check_positive_int(oversample, "oversample")
         k = int(k)  # FAISS does not take NumPy's
         distances = np.full((len(packed), k), -1, np.int32)
         ids = np.full((len(packed), k), -1 if self.id_type is int else None, self._id_dtype)
@@ -397,13 +398,14 @@ class CodeStore(ABC):
         ``TypeError``: these are not one integer a query; ``ValueError``: one is negative.
         """
         scope, packed = self._scope(self._tree(where)), self._packed_codes(codes)
-        each = distances.tolist() if isinstance(distances, Tensor | np.ndarray) else distances
-        if not isinstance(each, list) or len(each) != len(packed):
+        each = distances.tolist() if hasattr(distances, "tolist") else distances
+        if not isinstance(each, list | tuple) or len(each) != len(packed):
             what = f"distances: expected {len(packed)} integers, one a query"
             raise TypeError(f"{what}, got {distances!r:.80}")
         counts = torch.zeros(len(packed), dtype=torch.int64)
         for row, radius in enumerate(each):
-            far = self._found(scope, packed[row : row + 1], None, _whole(radius, "distances"))[1]
+            most = min(_whole(radius, "distances"), self.num_bits)
+            far = self._found(scope, packed[row : row + 1], None, most)[1]
             counts[row] = int((far == radius).sum())
         return counts
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch_geometric.data import Batch
 
 from pyg_hash.codes import bucket_sizes
 from pyg_hash.graph import protocol
@@ -353,10 +353,14 @@ def _other_bits(model: Any, data: HeteroData, codes: Any, parts: Any) -> float:
     for m in MODALITIES:
         rows = parts[m][0][:: -(-len(parts[m][0]) // 100)]
         own = codes[m][rows.to(codes[m].device)]
-        x = data[m].x[rows.to(data[m].x.device)]
+        x = data[m].x
+        if x.layout != torch.strided:  # a search takes none
+            continue
+        x, like = x[rows.to(x.device)], next(model.parameters(), x)
         try:
             with eval_mode(model):
-                if is_ours(*news[m]):
+                if is_ours(*news[m]):  # as Intake.prepare makes them
+                    x = x.to(like if x.is_floating_point() else like.device)
                     new = binarize(model.relaxed_new(x, m))
                 elif not model.intake.scaling(m):  # else x before scaling is not here
                     new = getattr(model, f"encode_{m}")(x)
@@ -440,9 +444,8 @@ def _repeated(sides: list[Tensor], prints: list[Tensor], query: Tensor, database
 
 
 def check_one_graph(data: Any) -> None:
-    """Raise ``TypeError`` for a PyG ``Batch``, whose ``graph`` lists what is said of each graph."""
-    graph = data.graph if "graph" in data else None
-    if isinstance(graph, Mapping) and any(isinstance(value, list) for value in graph.values()):
+    """Raise ``TypeError`` for a PyG ``Batch`` of graphs, which lists what is said of each."""
+    if isinstance(data, Batch) and "graph" in data:
         raise TypeError(
             "data: is a batch of graphs; give one of them, as batch[0] or, in place of a "
             "DataLoader's, dataset[0]"

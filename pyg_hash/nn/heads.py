@@ -18,13 +18,13 @@ class Layer(nn.Module):
 
 def redraw(module: nn.Module, known: bool = False) -> None:
     """Have each part draw its parameters anew; ``ValueError``, before any does: one cannot."""
-    left = {name for name, p in module.named_parameters() if p.requires_grad and not known}
-    for path, part in module.named_modules():
+    left = {p: name for name, p in module.named_parameters() if p.requires_grad and not known}
+    for part in module.modules():
         way = getattr(part, "reset_parameters", getattr(part, "_reset_parameters", redraw))
         if not way.__module__.startswith("pyg_hash."):  # theirs sees to all below
-            left -= {name for name in left if name.startswith(path and f"{path}.")}
-    if left:
-        raise ValueError(f"reset_parameters: nothing draws {sorted(left)}; give their module one")
+            left = {p: left[p] for p in left.keys() - {*part.parameters()}}
+    if names := sorted(left.values()):
+        raise ValueError(f"reset_parameters: nothing draws {names}; give their module one")
     for part in module.children():
         getattr(part, "reset_parameters", lambda part=part: redraw(part, True))()
     getattr(module, "_reset_parameters", lambda: None)()  # torch's attention, but for its parts

@@ -614,7 +614,7 @@ def serve(
 
     Args:
         engine: what answers.
-        listening: a bound socket, see ``pyg_hash.serve.app.listen``. On loopback only this
+        listening: a socket, see ``pyg_hash.serve.app.listen``. On loopback only this
             machine's own names for itself are answered to.
         limits: of connections, uploads, waiting and time.
         ready: called just before the first request can be answered.

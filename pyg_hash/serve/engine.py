@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyg_hash.index import HammingIndex
+from pyg_hash.index import HNSW, IVF, HammingIndex
 from pyg_hash.index.base import CodeStore
 from pyg_hash.models import HashModel
 from pyg_hash.models.signs import signed_new
@@ -304,12 +304,15 @@ class SearchEngine:
     ) -> list[dict[Any, tuple[int, float]]]:
         """Distance and score of at least the first ``offset + k`` ids for each code, in order.
 
-        They come in stretches of ``k`` (25 at least), as many, twice, four times as many, ...:
-        each holds the best of the nearest (rescored: of ``oversample`` times as many) as there are
-        up to its end, so that what comes first does not depend on how far one reads on: neither
-        rescoring nor an approximate index finds the same first for more.
+        Rescored, or of an approximate index, which find other first ones for more, they come in
+        stretches of ``k`` (25 at least), as many, twice, four times as many, ...: each holds the
+        best of the nearest (rescored: of ``oversample`` times as many) as there are up to its end,
+        so that what comes first does not depend on how far one reads on.
         """
-        size, end = max(1, len(index)), max(k, _STRETCH)
+        exact = isinstance(index, HammingIndex) and not isinstance(index.index, HNSW | IVF)
+        size, end = max(1, len(index)), offset + k
+        if self.oversample or not exact:
+            end = max(k, _STRETCH)
         if self.oversample:
             filtered = {**filtered, "rescore": relaxed, "oversample": self.oversample}
         ranked: list[dict[Any, tuple[int, float]]] = [{} for _ in range(len(codes))]
@@ -323,7 +326,7 @@ class SearchEngine:
                         found.setdefault(name, (distance, score))
             if end >= min(offset + k, size):
                 return ranked
-            end *= 2
+            end = min(2 * end, index._most or 2 * end)
 
     # items -----------------------------------------------------------------------------------
 
@@ -444,8 +447,10 @@ class SearchEngine:
                 if ids:
                     codes = [self._relax(modality, item.features[modality]) for item in some]
                     relaxed = torch.cat(codes)
-                    both = isinstance(index, HammingIndex) and (index.has_relaxed or not len(index))
-                    more: Any = {"relaxed": relaxed} if both else {}
+                    more: Any = {}
+                    if isinstance(index, HammingIndex):
+                        fit = not len(index) and bool((relaxed.abs() <= 1).all())
+                        more = {"relaxed": relaxed} if index.has_relaxed or fit else {}
                     more |= {"model": self._digest, "force": self.force}
                     index.replace(binarize(relaxed), ids, _columns(index, ids, values), **more)
                 if rest and not (self.is_one and modality == TEXT):  # else done for images
@@ -731,7 +736,6 @@ def find_encoders(
 ) -> tuple[dict[Modality, Any], list[str]]:
     """Encoders that encoded an item each, and a note on each that is missing or does not work."""
     encoders, notes = {}, []
-    encode = {IMAGE: model.encode_image, TEXT: model.encode_text}
     for modality, name in ((IMAGE, "pictures"), (TEXT, "words")):
         try:
             encoder = own[modality] if modality in own else run.encoder(modality)
@@ -747,7 +751,7 @@ def find_encoders(
                         gray.write_bytes(b"P6 64 64 255 " + 64 * 64 * b"\x80\x80\x80")
                         features = encoder([gray])
             if features is not None:
-                encode[modality](features)
+                signed_new(model, features, modality)
         except IncompleteRunError:
             notes.append(
                 f"This run has no {modality} encoder, for {run.why_no_encoder(modality)[0]}: "

@@ -152,6 +152,8 @@ def fit(
             f"patience: {both:,} rows of val_mask are also in train_mask, so that training would "
             "stop by what it learnt; take them out of one of the two"
         )
+    if isinstance(getattr(model, "_orig_mod", model), GraphHashModel):
+        check_graph(data)
     rows = data_rows(data)
     _check_loader(model, rows, loader, accumulate * ranks.size)
     if not bool(data[IMAGE].train_mask.any()):
@@ -182,8 +184,6 @@ def fit(
         with ranks.file_of_main(checkpoint) as file:
             if file is not None:
                 state.load(file)
-    if isinstance(model, GraphHashModel):
-        check_graph(data)
     ranks.copy_state(model)
     view = model.training_view(data) if loader is None else None
     quiet = not (progress and ranks.is_main)
@@ -479,6 +479,9 @@ def _paired(batch: HeteroData) -> HeteroData:
         as_pairs(batch)
     except (TypeError, ValueError) as error:
         raise type(error)(f"loader: in a batch, {error}") from error
+    drawn = [batch[m].get("n_id") for m in MODALITIES]  # by a sampler of PyG's
+    if all(isinstance(each, Tensor) for each in drawn) and not torch.equal(*drawn):
+        raise ValueError("loader: in a batch, n_id: differ, but row i of both must be a pair")
     return batch
 
 

@@ -28,6 +28,7 @@ from pyg_hash.typing import (
     MODALITIES,
     NEAREST,
     OVERLAP,
+    SAMPLED,
     TEXT,
     Metric,
     Modality,
@@ -40,6 +41,7 @@ from pyg_hash.utils.checks import (
     check_positive_int,
     check_weight,
 )
+from pyg_hash.utils.oddities import has_label
 
 ANCHORS = ("train", "all")
 
@@ -450,6 +452,8 @@ def check_graph(data: HeteroData) -> None:
     Else labels or rows of queries would take part, unsaid.
     """
     graph, again = data.get("graph", {}), "; set masks first, and make the graph anew"
+    if SAMPLED in graph:  # a batch of InstanceLoader, of a graph that was looked at
+        return
     if len(data[IMAGE].x) != len(data[TEXT].x):
         counts = f"{len(data[IMAGE].x)} images and {len(data[TEXT].x)} texts"
         raise ValueError(f"data: has {counts}; row i of both must be a pair")
@@ -459,9 +463,10 @@ def check_graph(data: HeteroData) -> None:
             if edge_type not in data.edge_types or "edge_weight" not in data[edge_type]:
                 lacks = "edge_weight" if edge_type in data.edge_types else "edges"
                 raise ValueError(f"data[{edge_type!r}]: has no {lacks}; make them by IntraKNN")
-        if store.x.dtype == torch.float64 != data[INTRA[m]].edge_weight.dtype:
-            what = "is torch.float64, but the graph's weights are not; use x.to(torch.float32)"
-            raise TypeError(f"data[{m!r}].x: {what}")
+        dtype = data[INTRA[m]].edge_weight.dtype
+        if store.x.is_floating_point() and store.x.dtype != dtype:
+            what = f"is {store.x.dtype}, but the graph's weights are {dtype}; use x.to({dtype})"
+            raise TypeError(f"data[{m!r}].x: {what}, and a model of that type")
         if bool((store.get("self_loop", store.x.new_ones(1)) < 1).any()):
             raise ValueError(
                 f"data[{m!r}].self_loop: below 1, so the graph is of an earlier version; make "
@@ -475,20 +480,22 @@ def check_graph(data: HeteroData) -> None:
         ):
             if name not in store:
                 continue
-            if graph.get(of) == "train" and not torch.equal(store[name], store.train_mask):
+            train = store.get("train_mask", store[name])
+            if graph.get(of) == "train" and not torch.equal(store[name], train):
                 what = f"data[{m!r}].train_mask: is not that of the graph, {name}"
                 raise ValueError(what + again)
             for edge_type in {kind[m] for kind in kinds}.intersection(data.edge_types):
-                if not bool(store[name][data[edge_type].edge_index[0]].all()):
+                source, target = data[edge_type].edge_index
+                inner = edge_type != INTER[m]  # where a node's loop tells nobody anything
+                if bool((~store[name][source] & ~(inner & (source == target))).any()):
                     what = f"data[{edge_type!r}]: leads from nodes outside {name} (ToUndirected?)"
                     raise ValueError(what + again)
         if has_hubs(data):
             member, labeled = torch.zeros_like(store.labeled_mask), store.labeled_mask
             member[data[IN_CLASS[m]].edge_index[0]] = True
-            if (
-                "y" in store and store.y.dim() == 2
-            ):  # rows without a label are in no hub, or in one of their own
-                labeled = torch.where(store.y.any(1), labeled, labeled & member)
+            y = data[IMAGE].get("y")
+            if y is not None:  # rows without a label are in no hub, or in one of their own
+                labeled = torch.where(has_label(y), labeled, labeled & member)
             if not torch.equal(member, labeled):
                 what = f"data[{m!r}].labeled_mask: is not that of the graph's label hubs"
                 raise ValueError(what + again)

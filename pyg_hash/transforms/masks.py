@@ -176,9 +176,8 @@ def as_pairs(data: HeteroData, *needed: str, labels: bool = True) -> HeteroData:
     """A copy of ``data`` with bool masks; raise unless row i of both sides is a pair.
 
     ``x`` and what is ``needed`` is there, with as many rows; a needed mask of images alone becomes
-    that of texts. :data:`PAIR_MASKS` are bool or uint8 ``[N]`` and the same on both sides, as PyG's
-    ``n_id`` of a sample and labels under ``labeled_mask`` are; if ``labels`` are to be read, they
-    are dense tensors.
+    that of texts. :data:`PAIR_MASKS` are bool or uint8 ``[N]`` and the same on both sides, as
+    labels under ``labeled_mask`` are; if ``labels`` are to be read, they are dense tensors.
     """
     check_hetero(data)
     data = copy.copy(data)
@@ -187,7 +186,7 @@ def as_pairs(data: HeteroData, *needed: str, labels: bool = True) -> HeteroData:
             raise TypeError("data.num_classes: is missing; set it to the number of classes")
         is_scalar = isinstance(count, Tensor) and count.numel() == 1
         check_positive_int(count.item() if is_scalar else count, "data.num_classes")
-    for key in ("x", *PAIR_MASKS, "n_id", "y"):
+    for key in ("x", *PAIR_MASKS, "y"):
         sides: list[Tensor] = []
         for m in MODALITIES:
             name = f"data[{m!r}].{key}"

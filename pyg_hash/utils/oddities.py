@@ -129,7 +129,7 @@ def say_odd_data(data: Any) -> None:
             continue
         if "scaling" not in data:
             lines += odd_features(x, m)
-        elif norm is not None:
+        elif isinstance(norm, float):
             length = torch.linalg.vector_norm(x.float(), dim=1)
             if bool((length > 0.01 * norm).logical_and((length / norm - 1).abs() > 0.01).any()):
                 lines.append(
@@ -142,8 +142,8 @@ def say_odd_data(data: Any) -> None:
     if fit and bool((bare := labeled & ~has_label(y)).any()):
         lines.append(
             f"labels: {int(bare.sum()):,} of {int(labeled.sum()):,} rows of labeled_mask have none "
-            f"(first: row {int(bare.nonzero()[0])}), and most methods take them as unlike all "
-            "others and their own other side; take them out of it"
+            f"(first: row {int(bare.nonzero()[0])}); most methods that read labels take them as "
+            "unlike all others and their own other side; take them out of it"
         )
     say_odd(lines)
 

@@ -66,6 +66,8 @@ def test_save_and_load(encoder, pictures, tmp_path):
     loaded.progress = False
     assert torch.equal(loaded(pictures[:2]), encoder(pictures[:2]))
     Concatenated([encoder, EfficientNetLite0(32)]).save(tmp_path / "both")
+    with pytest.raises(ValueError, match="^batch_size: expected a positive integer, got 0"):
+        named_encoder(str(tmp_path), "image", batch_size=0)
     for folder in (tmp_path, tmp_path / "both"):
         again = named_encoder(str(folder), "image", batch_size=3, device="meta", progress=False)
         for part in again.parts or [again]:

@@ -156,6 +156,7 @@ def test_parts_of_ones_own_are_drawn_anew_or_named() -> None:
     for each in (layer, draws):
         each.part = nn.Sequential(nn.MultiheadAttention(4, 2), nn.TransformerEncoderLayer(4, 2, 5))
     draws.own = nn.ParameterDict({"place": torch.ones(3)})
+    layer.tied = layer.part[0].out_proj.weight  # a second name
     for each in (layer, draws):
         each.requires_grad_(False)
         for p in each.parameters():

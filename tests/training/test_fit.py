@@ -226,8 +226,11 @@ def test_batches_of_graphs(data):
             train(small_model(data), batch)
         with pytest.raises(TypeError, match="data: is a batch of graphs"):
             evaluate(small_model(data), batch)
-    plain = Batch.from_data_list([toy_data(), toy_data()])
-    train(model_for(DCMH, plain), plain)
+    for scaled in (False, True):
+        plain = Batch.from_data_list([graph_for(DCMH, scale=scaled)] * 2)
+        train(model_for(DCMH, plain), plain)
+    data.graph = data.graph | {"layers": [5, 10]}  # of one's own
+    train(small_model(data), data)
 
 
 def test_an_empty_training_set_is_named(data):

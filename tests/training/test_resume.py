@@ -174,8 +174,9 @@ def test_other_data_are_refused(data, file):
     run(data, 2, checkpoint=file)
     other = data.clone()
     for m in MODALITIES:
-        other[m].train_mask = data[m].train_mask.clone()
-        other[m].train_mask[:3] = ~other[m].train_mask[:3]
+        mask = other[m].train_mask = data[m].train_mask.clone()
+        mask[(~mask).nonzero()[:3]] = True
+        other[m].anchor_mask = other[m].joint_anchor_mask = mask
     with pytest.raises(ValueError, match="other data .train: "):
         run(other, 4, checkpoint=file, resume=True)
     other = data.clone()
