@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import torch
 from torch import Tensor
@@ -272,7 +272,8 @@ def _add_pages(app: "FastAPI", work: Work, metrics: guard.Metrics, token: str | 
     async def readyz(response: Response) -> dict[str, str]:
         stops = getattr(work.server, "should_exit", False)
         busy = work.worker.full or work.pictures.full
-        status = "stopping" if stops else "busy" if busy else "ready"
+        old = "replaced" if work.engine.was_replaced else "ready"
+        status = "stopping" if stops else "busy" if busy else old
         response.status_code = 200 if status == "ready" else 503
         return {"status": status}
 
@@ -296,9 +297,10 @@ def _add_pages(app: "FastAPI", work: Work, metrics: guard.Metrics, token: str | 
 def _add_searches(app: "FastAPI", work: Work) -> None:
     """All kinds of queries."""
     from fastapi import Query, Request
-    from pydantic import BaseModel, Field, FiniteFloat, StringConstraints
+    from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, StringConstraints
 
     engine, limits = work.engine, work.limits
+    Key = Annotated[str, AfterValidator(unquote)]  # the guard quoted it
     Words = Annotated[
         str, StringConstraints(strip_whitespace=True, min_length=1, max_length=limits.letters)
     ]
@@ -420,7 +422,7 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
     @app.get(
         "/api/item/{key:path}/similar", summary="Items nearest to an item", response_model=Found
     )
-    async def similar(key: str, page: Annotated[ItemPage, Query()]) -> Any:
+    async def similar(key: Key, page: Annotated[ItemPage, Query()]) -> Any:
         return as_json(await work.found(work.worker.run(by_item, key, page), page.offset))
 
 
@@ -428,9 +430,10 @@ def _add_items(app: "FastAPI", work: Work) -> None:
     """Items themselves: to look at, to add and to remove."""
     from fastapi import Depends, Query, Request, Response
     from fastapi.security import HTTPBearer
-    from pydantic import BaseModel, Field, FiniteFloat
+    from pydantic import AfterValidator, BaseModel, Field, FiniteFloat
 
     engine, limits = work.engine, work.limits
+    Key = Annotated[str, AfterValidator(unquote)]  # the guard quoted it
     Vector = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1 << 16)]
 
     class GivenItem(BaseModel, extra="forbid"):
@@ -483,7 +486,7 @@ def _add_items(app: "FastAPI", work: Work) -> None:
         response_class=Response,
         responses={200: {"content": {"image/jpeg": {}}}, 304: {}},
     )
-    async def picture(request: Request, key: str) -> Any:
+    async def picture(request: Request, key: Key) -> Any:
         try:
             path = await work.worker.run(lambda: engine.picture_path(engine.key(key)))
             content = await work.small(path)
@@ -498,7 +501,7 @@ def _add_items(app: "FastAPI", work: Work) -> None:
     item = "/api/item/{key:path}"
 
     @app.get(item, summary="One item", response_model=Item)
-    async def show(key: str) -> Any:
+    async def show(key: Key) -> Any:
         return as_json(_addressed(await work.worker.run(lambda: engine.describe(engine.key(key)))))
 
     @app.post("/api/items", summary="Add items", **change)
@@ -512,7 +515,7 @@ def _add_items(app: "FastAPI", work: Work) -> None:
         return as_json({"removed": await work.changes.run(engine.remove, id)})
 
     @app.delete(item, summary="Remove an item", **change)
-    async def remove_one(key: str) -> Any:
+    async def remove_one(key: Key) -> Any:
         return as_json({"removed": await work.changes.run(engine.remove, [key])})
 
 

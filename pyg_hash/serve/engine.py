@@ -118,6 +118,7 @@ class SearchEngine:
         self.is_one = indexes[IMAGE] is indexes[TEXT]
         self._turns, self._changes = _Turns(), threading.Lock()
         self._about: dict[str, Any] | None = None  # until items change
+        self.was_replaced = False  # whether a change met stores of another model at their place
         path = getattr(indexes[IMAGE], "path", None)
         for modality, index in indexes.items():
             own = getattr(index, "modality", None) or modality
@@ -126,9 +127,7 @@ class SearchEngine:
                     f"indexes: that of {modality} holds codes of the other modality, {own}; give "
                     "each its own"
                 )
-            if index.model is not None:  # else nothing can be said of it, or that was said
-                what = f"{modality}: {getattr(index, 'path', None) or 'its index'}"
-                check_model(index.model, self._digest, what, force=self.force)
+            self._check_model(modality, index)
         both = all(isinstance(index, HammingIndex) for index in indexes.values())
         # what a change makes of two stores, until both have it
         self._before = Path(f"{path}.before") if path and both and not self.is_one else None
@@ -533,6 +532,11 @@ class SearchEngine:
     def _digest(self) -> str:
         return self.model.digest()
 
+    def _check_model(self, modality: Modality, index: CodeStore) -> None:
+        if index.model is not None:  # else nothing can be said of it, or that was said
+            what = f"{modality}: {getattr(index, 'path', None) or 'its index'}"
+            check_model(index.model, self._digest, what, force=self.force)
+
     def _each(self) -> list[Any]:
         return list(dict.fromkeys(self.indexes.values()))
 
@@ -547,6 +551,7 @@ class SearchEngine:
                 for index in self._each():
                     if isinstance(index, HammingIndex):
                         index.lock()
+                self.was_replaced = False
                 return
             except OSError as error:
                 with self._turns.writing():  # no search waits for longer
@@ -556,12 +561,27 @@ class SearchEngine:
             time.sleep(0.05)
 
     def _reopen(self) -> None:
-        """Open the stores again, as they were saved, and not locked."""
+        """Open the stores again, as they were saved, and not locked.
+
+        ``QueryError``: they are of another model now; those that were open are searched on.
+        """
         opened: dict[Any, HammingIndex] = {
             index: HammingIndex.open(index.path)
             for index in self._each()
             if isinstance(index, HammingIndex) and index.path is not None
         }
+        try:
+            for modality, index in self.indexes.items():
+                self._check_model(modality, opened.get(index, index))
+        except ValueError as error:
+            for new in opened.values():
+                new.close()
+            self.was_replaced = True
+            raise QueryError(
+                "items: the run was replaced by one of another model, and this server goes on "
+                "searching the old one; restart it",
+                503,
+            ) from error
         self.indexes = {m: opened.get(index, index) for m, index in self.indexes.items()}
         for index in opened:
             index.close()

@@ -25,7 +25,7 @@ from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from pyg_hash.utils.checks import check_number, check_positive_int
 from pyg_hash.utils.files import json_text
@@ -54,6 +54,7 @@ HEADERS = {  # of every response: no inline script, no frame, nothing from elsew
 }
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})  # names of this machine to itself
 COOKIE = "pyg_hash_token"  # in which the page keeps the token, where all of the API wants it
+_ITEM = "/api/item/"
 _OPEN = ("/healthz", "/readyz", "/", "/page.css", "/page.js", "/api/session")
 _UNWRITTEN = dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), 503)  # statuses by errno
 _UNWRITTEN |= dict.fromkeys((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)), 507)
@@ -171,8 +172,10 @@ class Guard:
         name = request.headers.get("x-request-id", "")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
             name = uuid.uuid4().hex
+        path = scope["path"]
+        scope = {**scope, "path": _with_quoted_key(scope)}
         if scope["method"] == "HEAD":  # the server leaves the body out
-            scope = {**scope, "method": "GET"}
+            scope["method"] = "GET"
         status = sent = 0
 
         async def guarded(message: Message) -> None:
@@ -203,7 +206,7 @@ class Guard:
                 leaving.cancel()
         except (Exception, asyncio.CancelledError) as error:
             # here: the framework would send its own outside of the guard
-            refused = _refusal(error, f"{scope['method']} {scope['path']} (request {name})")
+            refused = _refusal(error, f"{scope['method']} {path} (request {name})")
             if not status:
                 answer = as_json({"detail": str(refused)}, refused.status, refused.headers)
                 await answer(scope, receive, guarded)
@@ -219,7 +222,7 @@ class Guard:
                 "id": name,
                 "client": visit.client,
                 "method": scope["method"][:20],
-                "path": scope["path"][:500],
+                "path": path[:500],
                 "status": status,
                 "seconds": round(seconds, 4),
                 "received": len(content),
@@ -298,6 +301,21 @@ class Guard:
             raise QueryError(message, 408, close) from error
         if size > limit:
             raise too_large
+
+
+def _with_quoted_key(scope: Scope) -> str:
+    """The path, an item's key quoted in it: the routes then see where it ends, and line feeds.
+
+    A key ends in ``/similar`` if that slash was sent as ``%2F``, which the path no longer tells.
+    """
+    path: str = scope["path"]
+    if not path.startswith(_ITEM):
+        return path
+    key, part = path.removeprefix(_ITEM), ""
+    last = unquote((scope.get("raw_path") or path.encode()).rpartition(b"/")[2])
+    if last in ("similar", "picture") and key.endswith(f"/{last}"):
+        key, part = key.removesuffix(f"/{last}"), f"/{last}"
+    return _ITEM + quote(key, safe="") + part
 
 
 def _refusal(error: BaseException, request: str) -> QueryError:

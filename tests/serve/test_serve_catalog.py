@@ -225,6 +225,25 @@ def test_adding_and_removing_survive_a_restart(own, tmp_path):
     assert fresh.get("/api/item/set%2F2").status == 404
 
 
+def test_the_addresses_of_an_item_lead_to_it_whatever_its_id(own):
+    picture = b64encode(png("blue")).decode()
+    ids = ["a", "a/similar", "a/picture", "a/similar/picture", "a\nb\n", "similar", "a%2Fb", "a/"]
+    items = [{"id": name, "text": "blue", "image": picture} for name in ids]
+    assert change(own, "POST", "/api/items", {"items": items}).status == 200
+    found = own.get("/api/search?text=blue&k=200&modality=image").json["answers"]
+    found = {answer["id"]: answer for answer in found}
+    for name in ids:
+        address = found[name]["item"]
+        assert own.get(address).json["id"] == name
+        assert own.get(found[name]["picture"]).headers["content-type"] == "image/jpeg"
+        assert own.get(f"{address}/similar").json["answers"]
+    assert own.get("/api/item/a/similar").json["answers"]  # slashes that were sent as such
+    assert own.get("/api/item/a/similar/similar").json["answers"]
+    assert own.get("/api/item/similar").json["id"] == "similar"
+    for name in ids:
+        assert change(own, "DELETE", found[name]["item"]).json == {"removed": 1}
+
+
 @pytest.mark.parametrize("root", ["pictures", None])
 def test_a_picture_that_was_sent_moves_with_the_catalogue(tmp_path, root):
     (old := tmp_path / "old").mkdir()
@@ -297,6 +316,26 @@ def test_a_store_that_another_process_changes(own, tmp_path, monkeypatch):
     similar = own.get("/api/item/set%2F2/similar?modality=image&k=200").json["answers"]
     assert len(similar) == 31 and own.get("/api/run").json["database"]["image"] == 31
     assert HammingIndex.open(tmp_path / "text.store").contains(["a"]) == [True]
+
+
+def test_a_run_that_was_replaced_is_neither_searched_nor_changed(own, tmp_path):
+    found, engine = own.get("/api/search?text=red").json["answers"], own.app.state.work.engine
+    stores = [tmp_path / f"{modality}.store" for modality in MODALITIES]
+    for path in stores:
+        path.rename(f"{path}.old")
+        with HammingIndex.create(path, engine.model.num_bits, ids=str) as other:
+            other.add(torch.ones(1, other.num_bits, dtype=torch.int8), ["set/2"], model="0" * 64)
+            other.save()
+    for _ in range(2):
+        answer = change(own, "DELETE", "/api/item/set%2F2")
+        assert answer.status == 503 and "replaced by one of another model" in answer.json["detail"]
+    assert own.get("/api/search?text=red").json["answers"] == found
+    assert [len(HammingIndex.open(path)) for path in stores] == [1, 1]
+    assert (answer := own.get("/readyz")).status == 503 and answer.json == {"status": "replaced"}
+    for path in stores:
+        path.with_name(f"{path.name}.old").replace(path)
+    assert change(own, "DELETE", "/api/item/set%2F2").status == 200
+    assert own.get("/readyz").status == 200
 
 
 def test_a_change_is_saved_whole_or_not_at_all(own, tmp_path, monkeypatch):
