@@ -128,8 +128,13 @@ def _is_done(run: Run, about: dict[str, Any], source: Source) -> bool:
     if (run.path / WORK).is_symlink():
         raise FileExistsError(f"out: {run.path / WORK} is a link; remove it, then build again")
     there = files.load_json(path, dict)
-    if not isinstance(there.get("arguments"), dict) or not isinstance(there.get("files"), list):
+    if not isinstance(there.get("arguments"), dict):
         raise files.CorruptFileError(f"{path}: not what pyg-hash build writes")
+    if not isinstance(there.get("files"), list):
+        raise ValueError(
+            f"out: {run.path} was written by an earlier version, which this one does not go on "
+            "with; what is finished can be searched; build into another folder"
+        )
     if (run.path / DATA).is_file():  # before that, all that is there goes by its content
         changed = [n for n, v in about["arguments"].items() if there["arguments"].get(n) != v]
         same = not changed and there.get("source") == about["source"]
@@ -398,7 +403,8 @@ def bad_rows(source: Source) -> Iterator[Bad]:
         elif first.setdefault(name, row) != row:
             yield row, None, f"has the id of {source.place(first[name])}"
         elif problem := files.bad_text(name):
-            yield row, None, f"its id {problem}"
+            unnamed = "its name is not valid UTF-8; rename it"  # of a file in a folder
+            yield row, None, f"its id {problem}" if source.files else unnamed
     if IMAGE not in source.features:
         for row, path in enumerate(tqdm(source.images, "pictures checked", delay=1, unit="")):
             if path is not None and (problem := picture_problem(path)):

@@ -8,6 +8,7 @@ import json
 import ntpath
 import os
 import re
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -157,17 +158,24 @@ def open_source(
 
 def _folder(root: Path) -> Source:
     """Pictures below a folder; texts from files beside them, else from names and sub-folders."""
-    found, left = list[Path](), list[Path]()
-    for place, folders, names in os.walk(root, onerror=lambda e: left.append(Path(e.filename))):
+    found, left, problems = list[Path](), list[Path](), dict[str, str]()
+
+    def lost(path: PathLike, error: OSError) -> None:
+        problems[str(path)] = f"cannot be read ({error.strerror or error})"
+
+    for place, folders, names in os.walk(root, onerror=lambda error: lost(error.filename, error)):
         shut = {n for n in folders if n[0] == "." or os.path.islink(os.path.join(place, n))}
         left.extend(Path(place, name) for name in shut)
         folders[:] = sorted({*folders} - shut)
         for path in (Path(place, name) for name in sorted(names)):
             (found if _is_picture(path.name) and path.name[0] != "." else left).append(path)
-    captions = {path.with_suffix(".txt") for path in found}
-    others = sorted(str(path.relative_to(root)) for path in left if path not in captions)
+    alike = {_alike(path): path for path in left if path.suffix.lower() == ".txt"}
+    there, exact = {*left}, (path.with_suffix(".txt") for path in found)
+    captions = [path if path in there else alike.get(_alike(path), path) for path in exact]
+    others = sorted(str(path.relative_to(root)) for path in there.difference(captions))
     if not found:
-        more = f"; not taken, {not_taken(others)}" if others else ""
+        more = next((f"; {place}: {text}" for place, text in problems.items()), "")
+        more += f"; not taken, {not_taken(others)}" if others else ""
         raise FileNotFoundError(f"source: no picture in {root}{more}")
     relative = [path.relative_to(root) for path in found]
     # a class may be called train: such folders are parts where classes lie in them
@@ -178,17 +186,20 @@ def _folder(root: Path) -> Source:
     if len(classes) < 2:
         labels = [[] for _ in found]
     images: list[str | None] = [os.path.abspath(path) for path in found]
-    source = Source([path.as_posix() for path in relative], images, [], labels)
+    source = Source([path.as_posix() for path in relative], images, [], labels, problems=problems)
     kinds = "captions beside the pictures", "names of the files", "names of the folders"
     counts = Counter[str]()
-    for path, own in zip(found, labels, strict=True):
-        beside, caption = path.with_suffix(".txt"), ""
-        if beside.is_file():
-            try:
-                caption = " ".join(beside.read_text(encoding="utf-8-sig").split())
-            except UnicodeDecodeError as error:
-                source.problems[str(beside)] = f"not UTF-8 ({error.reason} at byte {error.start})"
-        texts = (caption, _words_of(path.stem), *map(_words_of, own))
+    for path, beside, own in zip(found, captions, labels, strict=True):
+        texts = ["", _words_of(path.stem), *map(_words_of, own)]
+        try:
+            if beside.is_file():
+                texts[0] = " ".join(beside.read_text(encoding="utf-8-sig").split())
+        except UnicodeDecodeError as error:
+            problems[str(beside)] = f"not UTF-8 ({error.reason} at byte {error.start})"
+        except OSError as error:
+            lost(beside, error)
+        if str(beside) in problems:  # a name is no text in the place of a caption
+            texts = []
         found_in = {kind: text for kind, text in zip(kinds, texts, strict=False) if text}
         counts.update([*found_in][:1])
         source.texts.append(next(iter(found_in.values()), None))
@@ -202,6 +213,11 @@ def _folder(root: Path) -> Source:
     if others:
         source.read_as["not taken"] = not_taken(others)
     return source
+
+
+def _alike(path: Path) -> tuple[Path, str]:
+    """Where a file is and what it is called, whatever its ending and normal form."""
+    return path.parent, unicodedata.normalize("NFC", path.stem)
 
 
 def _words_of(name: str) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import errno
 import json
+import os
 import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,6 +57,41 @@ def test_a_folder_gives_captions_names_of_files_and_of_folders(tmp_path):
     told = r"no picture in .*/empty; not taken, no picture files: a\.heic"
     with pytest.raises(FileNotFoundError, match=told):
         open_source([tmp_path / "empty"])
+
+
+def test_what_of_a_folder_cannot_be_read_is_a_problem(tmp_path, monkeypatch):
+    for name in ("cats/one.png", "dogs/two.png", "dogs/three.png", "shut/four.png"):
+        picture(tmp_path / name)
+    (tmp_path / "cats" / "one.txt").write_bytes(b"\xff")
+    (tmp_path / "dogs" / "two.txt").write_text("a dog")
+    scan, read = os.scandir, Path.read_text
+
+    def refuse(path, call, *names, **more):
+        if Path(path).name in names:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return call(path, **more)
+
+    monkeypatch.setattr(os, "scandir", lambda path: refuse(path, scan, "shut"))
+    monkeypatch.setattr(Path, "read_text", lambda p, **more: refuse(p, read, "two.txt", **more))
+    source, told = open_source([tmp_path]), "cannot be read (Permission denied)"
+    assert source.texts == [None, "three", None] and "not taken" not in source.read_as
+    assert source.problems == {
+        str(tmp_path / "shut"): told,
+        str(tmp_path / "cats" / "one.txt"): "not UTF-8 (invalid start byte at byte 0)",
+        str(tmp_path / "dogs" / "two.txt"): told,
+    }
+    with pytest.raises(FileNotFoundError, match="shut: cannot be read"):
+        open_source([tmp_path / "shut"])
+
+
+def test_captions_are_found_whatever_the_case_of_their_ending_and_their_normal_form(tmp_path):
+    for name in ("UP.JPG", "caf\u00e9.png", "cafe\u0301s.png"):
+        picture(tmp_path / name)
+    for name in ("UP.TXT", "cafe\u0301.txt", "caf\u00e9s.txt", "cafe\u0301s.txt"):
+        (tmp_path / name).write_text(f"words {len(name)}")
+    source = open_source([tmp_path])
+    assert source.texts == ["words 6", "words 10", "words 9"]
+    assert source.read_as["not taken"] == "no picture files: caf\u00e9s.txt"
 
 
 TEXT = "id;file;caption;label;year;price;shown;code;nothing\n"
