@@ -16,7 +16,7 @@ from small import assert_same_codes
 
 from pyg_hash.cli import build, main
 from pyg_hash.cli.command import parse
-from pyg_hash.cli.search import short_path
+from pyg_hash.cli.search import short_path, table
 from pyg_hash.datasets.base import label_names
 from pyg_hash.metrics import evaluate
 from pyg_hash.runs import PARTS, Run
@@ -303,6 +303,16 @@ def test_search_table(trained, capsys):
     assert [a["distance"] for a in answers] == sorted(a["distance"] for a in answers)
     assert main([*words, "--oversample=0"]) == 2
     assert "oversample: expected a positive integer" in capsys.readouterr().err
+
+
+def test_a_table_has_a_line_an_item_and_no_orders_to_a_terminal():
+    odd, shown = "a\nb\x1b]0;\U0001f469\u200d\U0001f4bb\x07", "a b]0;\U0001f469\u200d\U0001f4bb"
+    of_a_store = {"id": odd, "distance": 1, "metadata": {"x": odd}}
+    of_a_run = {**of_a_store, "name": odd, "labels": [odd], "path": f"/{odd}"}
+    for answer, number in ((of_a_store, 2), (of_a_run, 5)):
+        head, line = table({"answers": [answer]}).split("\n")
+        assert line.count(shown) == number
+        assert not {"\x1b", "\x07"} & {*line}
 
 
 def test_paths_below_the_working_folder_are_short(monkeypatch, tmp_path):

@@ -771,6 +771,13 @@ def test_a_bad_picture_of_a_folder_leaves_no_text(shop, capsys):
     assert "index 10 pictures and 10 texts" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs names of any bytes")
+def test_a_name_that_is_no_text_is_to_be_changed(shop, capsys):
+    (shop / "2.png").rename(shop / "\udcff.png")
+    assert build(shop, f"--out={shop.parent}/run", *OWN) == 1
+    assert "('\\udcff.png'): its name is not valid UTF-8; rename it" in capsys.readouterr().err
+
+
 def test_a_side_is_left_out(shop, capsys):
     assert build(shop / "shop.csv", f"--out={shop}/run", OWN[0], "--text_column=") == 0
     assert "index 28 pictures and 0 texts" in capsys.readouterr().out

@@ -79,7 +79,7 @@ def test_infinite_numbers_are_listed_as_json(store, tmp_path, capsys):
 
 
 def test_items_are_deleted(store, tmp_path, capsys):
-    (tmp_path / "ids.txt").write_text("3\n0\n")
+    (tmp_path / "ids.txt").write_text("3\n0\n", encoding="utf-8-sig")
     assert main(["store", "delete", str(store), f"--ids={tmp_path}/ids.txt"]) == 0
     assert main(["store", "delete", str(store), "--where=label = 'it''s'"]) == 0
     assert main(["store", "delete", str(store), "--where=year = 1"]) == 0

@@ -9,6 +9,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 from pyg_hash.cli.options import UsageError
 
@@ -21,9 +22,9 @@ def say(text: str) -> None:
 
 
 def cell(value: Any, width: int = 40) -> str:
-    """A value as one short line."""
+    """A value as one short line, without what a terminal would obey."""
     text = "; ".join(value) if isinstance(value, list) else "-" if value is None else str(value)
-    text = " ".join(text.split())
+    text = "".join(sign for sign in " ".join(text.split()) if category(sign) != "Cc")
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -22,7 +23,7 @@ from pyg_hash.typing import IMAGE, MODALITIES, TEXT, other
 from pyg_hash.utils.files import check_file, json_text
 from pyg_hash.utils.optional import require
 
-_NAME_WIDTH = 48
+_NAME_WIDTH, _ANY_WIDTH = 48, sys.maxsize
 
 
 def _opened(asked: SearchOptions) -> Run:
@@ -157,11 +158,12 @@ def _cells(answer: dict[str, Any]) -> dict[str, str]:
     cells = {"score": f"{answer['score']:.2f}"} if "score" in answer else {}
     cells["distance"] = str(answer["distance"])
     if "name" not in answer:
-        cells["id"] = short_path(" ".join(answer["id"].split()))
+        cells["id"] = cell(short_path(answer["id"]), _ANY_WIDTH)
     else:
         path = short_path(answer["path"]) if answer["path"] else "-"
-        name, label = cell(answer["name"], _NAME_WIDTH), ", ".join(answer["labels"])
-        cells |= {"name": name, "label": label, "id": answer["id"], "path": path}
+        cells["name"] = cell(answer["name"], _NAME_WIDTH)
+        rest = {"label": ", ".join(answer["labels"]), "id": answer["id"], "path": path}
+        cells |= {name: cell(value, _ANY_WIDTH) for name, value in rest.items()}
     for name, value in answer.get("metadata", {}).items():
         while name in cells:  # as build names columns
             name += "_"
@@ -211,6 +213,7 @@ def serve(asked: Serve) -> None:
         limits = Limits(threads=asked.threads, rate=rate)
         said = f"search page: {address_of(listening)} (stop with Ctrl-C)"
         more: dict[str, Any] = {"token": token, "private": asked.private, "proxy": asked.proxy}
+        more["hosts"] = [name.strip() for name in (asked.hosts or "").split(",") if name.strip()]
         more["ready"] = partial(print, said, flush=True)
         web.serve(engine, listening, limits=limits, **more)
 
@@ -221,10 +224,12 @@ def _token(asked: Serve) -> str | None:
             raise UsageError("private: needs a token; give --token_file FILE")
         return None
     try:
-        with open(asked.token_file, encoding="utf-8", errors="replace") as file:
+        with open(asked.token_file, encoding="utf-8-sig", errors="replace") as file:
             token = file.read(1 << 16).strip()  # a device may have no end
     except OSError as error:
         raise OSError(f"token_file: {asked.token_file}: {error.strerror or error}") from error
+    if "\ufffd" in token or "\0" in token:
+        raise ValueError(f"token_file: {asked.token_file} is not UTF-8; save it as UTF-8")
     if len(token) < 16 or not re.fullmatch(r"[A-Za-z0-9._~+/=-]+", token):
         raise ValueError(
             f"token_file: {asked.token_file} holds no token; write at least 16 letters and "

@@ -161,7 +161,7 @@ def lines_of(path: str) -> list[str]:
     if not given.is_fifo():
         check_file(path, "ids", remedy="; give a text file that has an id a line")
     try:
-        return given.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        return given.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         told = f"ids: {path} is not UTF-8 (byte {error.start}: {error.reason}); save it as UTF-8"
         raise ValueError(told) from error

@@ -573,14 +573,16 @@ def make_server(
     *,
     limits: Limits | None = None,
     proxy: str | None = None,
+    hosts: Collection[str] = (),
     **access: Any,
 ) -> Any:
     """The ``uvicorn.Server`` of :func:`serve`, with its arguments, not running yet."""
     guard.check_proxy(proxy)
     uvicorn = require("uvicorn", "uvicorn", extra="serve")
     limits = limits or Limits()
-    hosts = {*guard.LOOPBACK, listening.getsockname()[0]} if is_loopback(listening) else None
-    app = create_app(engine, limits=limits, hosts=hosts, **access)
+    own = {*guard.LOOPBACK, listening.getsockname()[0], *hosts}
+    names = own if hosts or is_loopback(listening) else None
+    app = create_app(engine, limits=limits, hosts=names, **access)
     config = uvicorn.Config(
         app,
         http=_protocol(limits),
@@ -622,7 +624,8 @@ def serve(
         limits: of connections, uploads, waiting and time.
         ready: called just before the first request can be answered.
         **access: ``token`` and ``private`` of :func:`create_app`; ``proxy``, the address of a
-            proxy (of IP) whose word on who the client is is taken.
+            proxy (of IP) whose word on who the client is is taken; ``hosts``, further names that
+            are answered to, and then no others on a socket that the network reaches either.
 
     Raises:
         ImportError: uvicorn, FastAPI or Pillow is not installed.

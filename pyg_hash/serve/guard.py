@@ -237,7 +237,9 @@ class Guard:
         host = given[0].strip().lower() if len(given) == 1 else ""
         named = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:[0-9]*)?", host)
         if self.hosts is not None and (named is None or named[1] not in map(str.lower, self.hosts)):
-            raise QueryError("host: this server does not answer to that name", 421)
+            raise QueryError(
+                "host: this server does not answer to that name; --hosts adds names", 421
+            )
         if self.limits.rate and path not in ("/healthz", "/readyz"):
             self._count(client)
         changes = method not in ("GET", "HEAD") and path.startswith("/api/item")

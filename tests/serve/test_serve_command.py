@@ -111,7 +111,7 @@ def test_a_store_a_token_and_the_end(shapes_run, tmp_path, monkeypatch, number):
     store.add(old.codes(rows), [f"n{row}" for row in rows], kept, relaxed=old.relaxed(rows))
     store.save()
     temporary.mkdir()
-    (tmp_path / "token").write_text("0123456789abcdef\n")
+    (tmp_path / "token").write_text("0123456789abcdef\n", encoding="utf-8-sig")
     monkeypatch.setenv("TMPDIR", str(temporary))
     words = [f"--store={store.path}", f"--token_file={tmp_path / 'token'}", f"--log={log}"]
     picture = png("red")
@@ -144,7 +144,11 @@ def test_a_store_a_token_and_the_end(shapes_run, tmp_path, monkeypatch, number):
 
 
 def test_a_second_ctrl_c_is_no_good_order(features):
-    with Process(features, "--port=0", "--proxy=10.0.0.1,", "--images_root=") as server:
+    words = ["--proxy=10.0.0.1,", "--hosts=A.example, b.example", "--images_root="]
+    with Process(features, "--port=0", *words) as server:
+        names = "a.example:443", "b.example", "localhost", "c.example"
+        answers = [server.get("healthz", Host=name) for name in names]
+        assert [status for status, _ in answers] == [200, 200, 200, 421]
         port = int(server.address.rsplit(":", 1)[1].strip("/"))
         with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
             slow.sendall(
@@ -341,6 +345,10 @@ def test_errors(shapes_run, tmp_path, capsys):
     assert "rate: expected 0 or more" in capsys.readouterr().err
     assert main(["serve", str(shapes_run), "--private"]) == 2
     assert "private: needs a token" in capsys.readouterr().err
+    for encoding in ("utf-16", "utf-16-le"):
+        (tmp_path / "token").write_text("0123456789abcdef", encoding=encoding)
+        assert main(["serve", str(shapes_run), f"--token_file={tmp_path / 'token'}"]) == 1
+        assert "is not UTF-8; save it as UTF-8" in capsys.readouterr().err
     (tmp_path / "token").write_text("short")
     assert main(["serve", str(shapes_run), f"--token_file={tmp_path / 'token'}"]) == 1
     assert "holds no token" in capsys.readouterr().err
