@@ -232,7 +232,7 @@ class Guard:
 
     def _admit(self, request: Request, client: str) -> None:
         """Raise ``QueryError`` unless the request may be answered."""
-        method, path = request.method, request.scope["path"]
+        method, path = request.method, _route(request.scope)[1]
         given = request.headers.getlist("host")
         host = given[0].strip().lower() if len(given) == 1 else ""
         named = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:[0-9]*)?", host)
@@ -310,14 +310,21 @@ def _with_quoted_key(scope: Scope) -> str:
 
     A key ends in ``/similar`` if that slash was sent as ``%2F``, which the path no longer tells.
     """
-    path: str = scope["path"]
+    root, path = _route(scope)
     if not path.startswith(_ITEM):
-        return path
+        return root + path
     key, part = path.removeprefix(_ITEM), ""
     last = unquote((scope.get("raw_path") or path.encode()).rpartition(b"/")[2])
     if last in ("similar", "picture") and key.endswith(f"/{last}"):
         key, part = key.removesuffix(f"/{last}"), f"/{last}"
-    return _ITEM + quote(key, safe="") + part
+    return root + _ITEM + quote(key, safe="") + part
+
+
+def _route(scope: Scope) -> tuple[str, str]:
+    """Where an application is mounted, and what of the path is its own."""
+    root, path = scope.get("root_path", ""), scope["path"]
+    is_below = path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/")
+    return (root, path[len(root) :]) if is_below else ("", path)
 
 
 def _refusal(error: BaseException, request: str) -> QueryError:
