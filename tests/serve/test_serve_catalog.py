@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-fastapi = pytest.importorskip("fastapi")
+pytest.importorskip("fastapi")
 pytest.importorskip("PIL.Image")
 
 from serve_cases import COLORS, Client, make_catalog, open_catalog, png, request
@@ -546,7 +546,7 @@ def test_what_is_replaced_is_one_thing_in_both_stores(own, tmp_path):
 def test_tokens_below_a_prefix(tmp_path):
     engine = make_catalog(tmp_path)
     inner, outer = Client(engine, token=TOKEN), Client(engine)
-    outer.app = fastapi.FastAPI()
+    outer.app = type(inner.app)()
     outer.app.mount("/search", inner.app)
     assert outer.get("/search/api/item/set%2F29").json == inner.get("/api/item/set%2F29").json
     assert outer.send("DELETE", "/search/api/item/set%2F29").status == 401
