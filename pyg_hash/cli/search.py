@@ -213,7 +213,7 @@ def serve(asked: Serve) -> None:
         limits = Limits(threads=asked.threads, rate=rate)
         said = f"search page: {address_of(listening)} (stop with Ctrl-C)"
         more: dict[str, Any] = {"token": token, "private": asked.private, "proxy": asked.proxy}
-        more["hosts"] = [name.strip() for name in (asked.hosts or "").split(",") if name.strip()]
+        more["hosts"] = [] if asked.hosts is None else [*map(str.strip, asked.hosts.split(","))]
         more["ready"] = partial(print, said, flush=True)
         web.serve(engine, listening, limits=limits, **more)
 

@@ -253,7 +253,7 @@ class HammingIndex(CodeStore):
             self._late += changed
             self._begin(len(self._items))
         self._opened = arrays.state(own)
-        self._let_go()
+        self.unlock()
 
     def compact(self) -> None:
         """Write the file anew, with all that is in its journal; errors as of :meth:`save`."""
@@ -275,7 +275,7 @@ class HammingIndex(CodeStore):
     def close(self) -> None:
         """Let go of the file; what was not saved is lost."""
         self._clear()
-        self._let_go()
+        self.unlock()
         self.path = None
 
     def lock(self) -> None:
@@ -287,13 +287,14 @@ class HammingIndex(CodeStore):
             return
         self._lock = _right(self.path)
         if arrays.state(self.path) != self._opened:
-            self._let_go()
+            self.unlock()
             raise BusyError(
                 f"store: {self.path} was changed by another process since it was opened here; "
                 "open it again"
             )
 
-    def _let_go(self) -> None:
+    def unlock(self) -> None:
+        """Give back the right of :meth:`lock`; what was not saved stays so."""
         if self._lock is not None:
             self._lock.release()
         self._lock = None

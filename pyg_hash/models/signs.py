@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pyg_hash.codes import check_codes
 from pyg_hash.models.base import HashModel
-from pyg_hash.typing import IMAGE, Modality, binarize
+from pyg_hash.typing import IMAGE, Modality
 
 
 def has_own(model: Any, name: str) -> bool:
@@ -19,14 +18,9 @@ def has_own(model: Any, name: str) -> bool:
 
 
 def signed_new(model: HashModel, x: Tensor, modality: Modality) -> Tensor:
-    """Relaxed codes of new items, or codes where a subclass makes others: float ``[n, bits]``."""
-    relaxed = model.relax_image(x) if modality == IMAGE else model.relax_text(x)
+    """Relaxed codes of new items, or codes where a subclass makes its own: float ``[n, bits]``."""
     if not has_own(model, name := f"encode_{modality}"):
-        return relaxed
-    return own_or_signed(getattr(model, name)(x), relaxed, name)
-
-
-def own_or_signed(codes: Tensor, relaxed: Tensor, name: str) -> Tensor:
-    """``relaxed``, if its signs are the codes that ``name`` gave; else these, as floats."""
+        return model.relax_image(x) if modality == IMAGE else model.relax_text(x)
+    codes: Tensor = getattr(model, name)(x)
     check_codes(codes, name)
-    return relaxed if torch.equal(binarize(relaxed).to(codes), codes) else codes.float()
+    return codes.float()

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from pyg_hash import __version__
-from pyg_hash.codes import code_diagnostics
+from pyg_hash.codes import check_codes, code_diagnostics
 from pyg_hash.features import UnreadableImageError
 from pyg_hash.index import HammingIndex
 from pyg_hash.metrics import Evaluation, LookupCurve, evaluate, pr_curve, precision_at_n
 from pyg_hash.metrics.mean_ap import average_precision
 from pyg_hash.metrics.scored import pair_places
 from pyg_hash.models import HashModel
-from pyg_hash.models.signs import has_own, own_or_signed
+from pyg_hash.models.signs import has_own
 from pyg_hash.report import figures
 from pyg_hash.report.figures import RADIUS, page_css, to_svg
 from pyg_hash.runs import IncompleteRunError, Run, RunItems
@@ -75,7 +75,9 @@ class Results:
         codes = {m: binarize(relaxed[m]) for m in MODALITIES}
         if has_own(model, "encode"):
             codes = {m: model.encode(data, m) for m in MODALITIES}
-            relaxed = {m: own_or_signed(codes[m], relaxed[m], "encode") for m in MODALITIES}
+            for given in codes.values():
+                check_codes(given, "encode")
+            relaxed = {m: codes[m].float() for m in MODALITIES}
         labeled = all("y" in data[m] for m in MODALITIES)
         kept = ("protocol", "reads_labels", "intake")
         known = {name: getattr(model, name) for name in kept if hasattr(model, name)}

@@ -580,7 +580,9 @@ def make_server(
     guard.check_proxy(proxy)
     uvicorn = require("uvicorn", "uvicorn", extra="serve")
     limits = limits or Limits()
-    own = {*guard.LOOPBACK, listening.getsockname()[0], *hosts}
+    guard.check_hosts(hosts)
+    address = listening.getsockname()[0]
+    own = {*guard.LOOPBACK, f"[{address}]" if ":" in address else address, *hosts}
     names = own if hosts or is_loopback(listening) else None
     app = create_app(engine, limits=limits, hosts=names, **access)
     config = uvicorn.Config(

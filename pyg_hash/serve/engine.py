@@ -35,6 +35,10 @@ from pyg_hash.utils.provenance import check_model
 
 _EXAMPLES, _EXAMPLE_LETTERS, _EXAMPLE_ITEMS = 6, 12, 2000
 _PATIENCE = 5.0  # seconds, with another process that changes the same two stores
+_REPLACED = (
+    "items: the run was replaced by one of another model, and this server goes on searching the "
+    "old one; restart it"
+)
 _STRETCH = 25  # answers: fewer are the first of these
 OWN = ("text", "image", "labels")  # fields that every answer has by name
 
@@ -325,7 +329,8 @@ class SearchEngine:
                         found.setdefault(name, (distance, score))
             if end >= min(offset + k, size):
                 return ranked
-            end = min(2 * end, index._most or 2 * end)
+            most = index._most  # more than that the index refuses, by name
+            end = 2 * end if most is None or offset + k > most else min(2 * end, most)
 
     # items -----------------------------------------------------------------------------------
 
@@ -518,9 +523,9 @@ class SearchEngine:
                     self._before.unlink()
                 self._about = None
             except Exception as error:
-                self._reopen()
                 for path in pictures:
                     path.unlink(missing_ok=True)
+                self._reopen()
                 # else the next change, or a restart, does it
                 with suppress(OSError, CorruptFileError):
                     self._take_back()
@@ -545,13 +550,14 @@ class SearchEngine:
 
         ``BusyError``: it goes on changing them.
         """
+        if self.was_replaced:
+            raise QueryError(_REPLACED, 503)
         until = time.monotonic() + _PATIENCE
         while True:
             try:
                 for index in self._each():
                     if isinstance(index, HammingIndex):
                         index.lock()
-                self.was_replaced = False
                 return
             except OSError as error:
                 with self._turns.writing():  # no search waits for longer
@@ -574,14 +580,11 @@ class SearchEngine:
             for modality, index in self.indexes.items():
                 self._check_model(modality, opened.get(index, index))
         except ValueError as error:
-            for new in opened.values():
+            for old, new in opened.items():
                 new.close()
+                old.unlock()
             self.was_replaced = True
-            raise QueryError(
-                "items: the run was replaced by one of another model, and this server goes on "
-                "searching the old one; restart it",
-                503,
-            ) from error
+            raise QueryError(_REPLACED, 503) from error
         self.indexes = {m: opened.get(index, index) for m, index in self.indexes.items()}
         for index in opened:
             index.close()

@@ -27,7 +27,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote, unquote, unquote_to_bytes
 
-from pyg_hash.utils.checks import check_number, check_positive_int
+from pyg_hash.utils.checks import check_collection, check_number, check_positive_int
 from pyg_hash.utils.files import json_text
 from pyg_hash.utils.guarded import Guarded
 from pyg_hash.utils.pictures import MAX_PIXELS, MAX_SCANS, UnreadableImageError
@@ -314,7 +314,8 @@ def _with_quoted_key(scope: Scope) -> str:
     if not path.startswith(_ITEM):
         return root + path
     key, part = path.removeprefix(_ITEM), ""
-    last = unquote((scope.get("raw_path") or path.encode()).rpartition(b"/")[2])
+    sent = (scope.get("raw_path") or path.encode()).partition(b"?")[0]
+    last = unquote(sent.rpartition(b"/")[2])
     if last in ("similar", "picture") and key.endswith(f"/{last}"):
         key, part = key.removesuffix(f"/{last}"), f"/{last}"
     return root + _ITEM + quote(key, safe="") + part
@@ -420,6 +421,15 @@ def check_proxy(proxy: str | None) -> None:
             ipaddress.ip_network(one.strip())
         except ValueError as error:
             raise SettingError(f"proxy: {error}; give the IP address of yours") from error
+
+
+def check_hosts(hosts: Collection[str]) -> None:
+    """Raise ``TypeError`` or ``SettingError`` unless they are names that a Host may carry."""
+    check_collection(hosts, "hosts")
+    for name in hosts:
+        if not isinstance(name, str) or not re.fullmatch(r"[^\s:/*\[\]]+|\[[\da-fA-F:.]+\]", name):
+            what = "give names without scheme and port, IPv6 in brackets"
+            raise SettingError(f"hosts: {name!r} is no name of a host; {what}")
 
 
 def _client(scope: Scope) -> str:

@@ -343,6 +343,9 @@ def test_errors(shapes_run, tmp_path, capsys):
     assert "threads: expected a positive integer" in capsys.readouterr().err
     assert main(["serve", str(shapes_run), "--rate=-1"]) == 2
     assert "rate: expected 0 or more" in capsys.readouterr().err
+    for wrong in ("a.example:443", "https://a.example", "*.example", "a,,b", ""):
+        assert main(["serve", str(shapes_run), f"--hosts={wrong}", "--port=0"]) in (1, 2)
+        assert "is no name of a host" in capsys.readouterr().err
     assert main(["serve", str(shapes_run), "--private"]) == 2
     assert "private: needs a token" in capsys.readouterr().err
     for encoding in ("utf-16", "utf-16-le"):
