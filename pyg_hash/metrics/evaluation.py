@@ -177,10 +177,11 @@ def evaluate(
             ``[N]`` or multi-hot ``[N, C]``, e.g. ``'subgroup'`` of ``Emoji``.
 
     ``TypeError`` or ``ValueError``: no queries, no database, a query inside the database; codes,
-    masks or labels that are missing or do not fit; unknown options. ``CollapseWarning``: more than
-    half of a database has one code. ``OddDataWarning``: queries share no label with its items, or
-    repeat pairs of it, or are training pairs; features are scaled otherwise than those that the
-    model was trained on; an inductive class of somebody else's gives new items other codes.
+    masks or labels that are missing or do not fit; a graph of other masks; unknown options.
+    ``CollapseWarning``: more than half of a database has one code. ``OddDataWarning``: queries
+    share no label with its items, or repeat pairs of it, or are training pairs; features are scaled
+    otherwise than those that the model was trained on; an inductive class of somebody else's gives
+    new items other codes.
     """
     check_choice(split, ("query", "val"), "split")
     check_definition(topk, ties, denominator)  # before the encoding, which may take long
