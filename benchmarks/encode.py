@@ -7,9 +7,9 @@ numbers (random, 10 clusters), 64 bits, one thread. MCGCN has autoencoders of 20
 512 and 1024, TaughtHash has a layer of 1024, the others layers of 512. encode_image and encode_text
 take features of new items, check and scale them, join them to their 20 nearest anchors (MCGCN,
 SGCH) and give codes. Weights are random, which costs the same as trained ones; "kNN" is the search
-for these anchors alone. "TaughtHash ONNX" is its exported encoder in onnxruntime, 256 items at a
-time, if that is installed, and not in the short form. "one" is a single item at a time. All times
-are CPU times.
+for these anchors alone, which it prepares in each call and a model once. "TaughtHash ONNX" is its
+exported encoder in onnxruntime, 256 items at a time, if that is installed, and not in the short
+form. "one" is a single item at a time. All times are CPU times.
 """
 
 from functools import partial

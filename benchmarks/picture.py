@@ -1,5 +1,7 @@
 """The picture of a benchmark: one panel for each plot of a :class:`record.Record`."""
 
+from textwrap import fill
+
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
@@ -19,7 +21,7 @@ def draw(plots, path):
     order = {name: i for i, name in enumerate(dict.fromkeys(names))}
     rows = -(-len(plots) // columns)
     most = max(len(plot.get("bars", ())) for plot in plots)
-    height = max(3.8, 0.9 + 0.3 * most)  # so that the names of bars do not meet
+    height = max(3.8, 0.9 + 0.36 * most)  # so that the names of bars do not meet
     style = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(5.2 * columns, height * rows), layout="constrained")
@@ -75,11 +77,11 @@ def _ticks(axis, values, formatter):
 
 
 def _bars(axis, plot):
-    names, values = list(plot["bars"]), list(plot["bars"].values())
+    names, values = [fill(name, 32) for name in plot["bars"]], list(plot["bars"].values())
     bars = axis.barh(names, values, color=COLOURS[0])
     axis.bar_label(bars, fmt=lambda value: cell(float(value)), padding=3, fontsize=8)
     axis.margins(x=0.15)
     axis.locator_params(axis="x", nbins=5)
     axis.invert_yaxis()
-    axis.set(title=plot["title"], xlabel=plot["x"])
+    axis.set(title=fill(plot["title"], 40), xlabel=plot["x"])
     axis.grid(axis="x", alpha=0.3)

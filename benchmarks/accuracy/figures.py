@@ -43,7 +43,7 @@ def _means(table, groups):
         }
         title = f"{SOURCES[data].title}, {task}, {bits} bits{share}"
         ordered = dict(sorted(bars.items(), key=lambda bar: -bar[1]))
-        yield {"title": title, "bars": ordered, "x": "mAP"}
+        yield {"title": title, "bars": ordered, "x": f"mAP@{table.metric}"}
 
 
 def _name(where):

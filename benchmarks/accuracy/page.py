@@ -124,10 +124,13 @@ def _heading(column):
 
 def _table(title, groups, metrics):
     """A line a method and protocol, a column a metric, i2t / t2i."""
-    lines = [
-        [*where, *(_pairs(partial(group.mean, metric)) for metric in metrics)]
-        for where, group in groups.items()
-    ]
+    most = max(len(group.lines) for group in groups.values())
+    lines = []
+    for where, group in groups.items():
+        count = len(group.lines)
+        shown = [_pairs(partial(group.mean, metric)) for metric in metrics]
+        shown[0] += "" if count == most else f" ({count})"
+        lines.append([*where, *shown])
     return f"{title}:\n\n" + grid(["method", "protocol", *metrics.values()], lines)
 
 
@@ -192,8 +195,8 @@ def _verdicts(table, champion, groups, data, columns):
     if lines:
         yield (
             f"{champion} against {among} (mean difference ± its standard error; *ahead* "
-            "and *behind* are beyond two of them; *(n seeds)*: that row has more or fewer of "
-            "them; a row that has no such protocol stands there under its next stricter one):\n\n"
+            "and *behind* are beyond two of them, which few seeds make a hint, no proof; *(n "
+            "seeds)*: that row has more or fewer of them; a row that has no such protocol stands there under its next stricter one):\n\n"
             + grid(["protocol", "", *CROSS], lines)
         )
 
@@ -237,12 +240,17 @@ def _about(table, lines, stale):
             for key in ("data_about", "data_sha256", "split_sha256")
         )
         facts.append(f"{SOURCES[data].title}: {about} (data {marks[0]}, split {marks[1]})")
-    facts.append("features: `ScaleFeatures()`, fitted on the training items, for all methods")
+    raw = {line["method"] for line in lines if "scaling" in line["settings"]}
+    others = f"; as they come for {'; '.join(sorted(raw))}" if raw else ""
+    facts.append(f"features: `ScaleFeatures()`, fitted on the training items{others}")
+    if "curves" in table.extras:
+        facts.append("curves: precision is the mean of the queries that find something, recall of all")
     facts += _trainings(lines)
     hours = sum(sum(line["seconds"].values()) for line in lines) / 3600
     versions = (", ".join(f"{k} {v}" for k, v in line["versions"].items()) for line in lines)
     facts += [
-        f"cost: {len(lines):,} cells, {hours:.1f} CPU hours; *seconds*: CPU seconds of a cell",
+        f"cost: {len(lines):,} cells, {hours:.1f} CPU hours; *seconds*: CPU seconds of a cell, "
+        "of machines that differ, without what was spent on a choice",
         f"commit: {_several(short_commit(line['commit']) for line in lines)}",
         f"versions: {_several(versions)}",
     ]

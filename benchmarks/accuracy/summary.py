@@ -52,7 +52,9 @@ class Group:
 
     @property
     def seconds(self):
-        return statistics.fmean(sum(line["seconds"].values()) for line in self.lines)
+        """Of a cell in the mean; what is chosen is chosen once for all."""
+        spent = (line["seconds"] for line in self.lines)
+        return statistics.fmean(sum(s.values()) - s.get("choose", 0.0) for s in spent)
 
 
 class Groups:
@@ -127,8 +129,8 @@ class Verdict(NamedTuple):
 def versus(name, one, other, metric, task):
     """How ``one`` stands to ``other``, which is called ``name``.
 
-    The standard error is that of a difference of independent means: seeds are not paired, which
-    errs on the side of saying nothing.
+    The standard error is that of a difference of independent means: seeds, which share their
+    labelled items, are not paired.
     """
     difference = one.mean(metric, task) - other.mean(metric, task)
     a, b = one.error(metric, task), other.error(metric, task)

@@ -81,7 +81,7 @@ class SGCH(GraphHashModel):
             ``balance``       :math:`\alpha`     10       1      0.1 (NUS-WIDE 0.01)
             ``quantization``  :math:`\beta`      0.1      0.01   0
             ``pairing``       :math:`\pi`        1        0      0 (NUS-WIDE 250)
-            ``adversarial``   :math:`\lambda`    0.1      none   1 (NUS-WIDE 1e7)
+            ``adversarial``   :math:`\lambda`    0.1      none   0 (NUS-WIDE 1e7)
             ``view``          not in the paper   1        0      0
             ``contrast``      not in the paper   0        0      0
             ================  =================  =======  =====  ===================
