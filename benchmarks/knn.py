@@ -119,7 +119,9 @@ def exact(record, short):
         else:
             speed[f"{asked} x {width}"] = times
     record.bars("knn, auto (the better rival = 1)", speed, x="times as fast")
-    record.goal("the better rival, the slowest shape but the lone query", min(speed.values()), at_least=0.95)
+    record.goal(
+        "the better rival, the slowest shape but the lone query", min(speed.values()), at_least=0.95
+    )
     record.goal("2 ms against the time of a lone query", 0.002 / lone, at_least=1)
     record.goal("recall of knn, auto, the lowest of dense features", min(parts), at_least=0.999)
 

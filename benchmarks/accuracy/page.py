@@ -196,8 +196,8 @@ def _verdicts(table, champion, groups, data, columns):
         yield (
             f"{champion} against {among} (mean difference ± its standard error; *ahead* "
             "and *behind* are beyond two of them, which few seeds make a hint, no proof; *(n "
-            "seeds)*: that row has more or fewer of them; a row that has no such protocol stands there under its next stricter one):\n\n"
-            + grid(["protocol", "", *CROSS], lines)
+            "seeds)*: that row has more or fewer of them; a row that has no such protocol stands "
+            "there under its next stricter one):\n\n" + grid(["protocol", "", *CROSS], lines)
         )
 
 
@@ -244,7 +244,9 @@ def _about(table, lines, stale):
     others = f"; as they come for {'; '.join(sorted(raw))}" if raw else ""
     facts.append(f"features: `ScaleFeatures()`, fitted on the training items{others}")
     if "curves" in table.extras:
-        facts.append("curves: precision is the mean of the queries that find something, recall of all")
+        facts.append(
+            "curves: precision is the mean of the queries that find something, recall of all"
+        )
     facts += _trainings(lines)
     hours = sum(sum(line["seconds"].values()) for line in lines) / 3600
     versions = (", ".join(f"{k} {v}" for k, v in line["versions"].items()) for line in lines)
