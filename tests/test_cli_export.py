@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from small import graph_for, model_for
+from torch_geometric.testing import withCUDA
 
 from pyg_hash.cli import encode, main
 from pyg_hash.cli.encode import ascii_names
@@ -82,13 +83,15 @@ def test_onnx_gives_the_codes_of_the_run(taught_run, encoders, modality, width):
     assert np.isnan(relaxed).all(axis=1).tolist() == [True] * 3 + [False] * 5
 
 
-def test_onnx_of_a_closed_form(tmp_path):
+@withCUDA
+def test_onnx_of_a_closed_form(device, tmp_path):
     pytest.importorskip("onnxscript")
-    data = graph_for(CCA)
-    model = CCA({m: data[m].num_features for m in ("image", "text")}, 5).solve(data)
+    data = graph_for(CCA).to(device)
+    model = CCA({m: data[m].num_features for m in ("image", "text")}, 5).to(device).solve(data)
+    assert model.intake.scaling("text") is not None
     export_onnx(model, tmp_path / "x.onnx", "text")
     x = np.random.default_rng(0).normal(size=(50, data["text"].num_features))
-    check_codes(tmp_path / "x.onnx", model, "text", x.astype(np.float32))
+    check_codes(tmp_path / "x.onnx", model.cpu(), "text", x.astype(np.float32))
 
 
 def test_onnx_refuses_what_needs_more_than_features(tmp_path):

@@ -35,7 +35,7 @@ class _Encoder(nn.Module):
         super().__init__()
         assert model.intake is not None
         self.model, self.modality = copy.deepcopy(model).cpu(), modality
-        self.scaling = model.intake.scaling(modality)
+        self.scaling = self.model.intake.scaling(modality)
         for name, flag in list(self.model.named_buffers(recurse=False)):
             if flag.dtype == torch.bool:  # what branches by it is settled, and no data
                 delattr(self.model, name)

@@ -288,7 +288,7 @@ def diffused_directions(image: Tensor, text: Tensor) -> Tensor:
     """
     x = joint_directions(image, text, SHARE, torch.ones_like(image[:, :1]))
     if x.size(1) > WIDE:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(range(torch.cuda.device_count())):  # all that are seeded
             torch.manual_seed(0)
             u, s, _ = torch.svd_lowrank(x, q=min(NARROW, *x.shape), niter=2)
         x = u * s

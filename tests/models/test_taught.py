@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 from small import NUM_CLASSES, adam, assert_same_state, graph_for, model_for
+from torch_geometric.testing import withCUDA
 from toy import toy_data
 
 import pyg_hash.models.taught as taught
@@ -332,6 +333,18 @@ def test_it_draws_nothing_and_leaves_the_data_alone():
 
 
 # --- without labels -------------------------------------------------------------------------------
+
+
+@withCUDA
+def test_directions_of_wide_features_take_no_random_number(device):
+    x = torch.randn(20, 600)
+    drawn = []
+    for side in (x[:0], x):
+        torch.manual_seed(3)
+        if len(side):
+            taught.diffused_directions(side, side)
+        drawn.append(torch.rand(2, device=device))
+    assert torch.equal(*drawn)
 
 
 def test_without_labels_pairs_are_alike_by_a_walk_on_the_graph_of_both_sides():

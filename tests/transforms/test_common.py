@@ -67,11 +67,13 @@ def everything(data: HeteroData) -> dict[tuple[str, str], object]:
     return {(str(store._key), key): value for store in data.stores for key, value in store.items()}
 
 
-def same(a: object, b: object) -> bool:
+def same(a: object, b: object, atol: float = 0.0) -> bool:
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+        return a.keys() == b.keys() and all(same(a[k], b[k], atol) for k in a)
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        return a.dtype == b.dtype and torch.equal(a, b)
+        close = a.is_floating_point() and a.shape == b.shape
+        close = close and bool(torch.isclose(a, b.to(a), rtol=0, atol=atol).all())
+        return a.dtype == b.dtype and (close or torch.equal(a, b))
     return bool(a == b)
 
 
@@ -196,5 +198,6 @@ def test_every_device_has_the_same_graph(device, steps):
     there = T.Compose(steps)(toy_data().to(device))
     for value in everything(there).values():
         assert not isinstance(value, Tensor) or value.device == torch.device(device)
-    assert same_data(there.cpu(), here)
-    assert same_data(anchor_view(there.to(device)).cpu(), anchor_view(here))
+    assert same(everything(there.cpu()), everything(here), atol=1e-6)  # kernels add in other orders
+    nearest = anchor_view(there.to(device)).cpu(), anchor_view(here)
+    assert same(*map(everything, nearest), atol=1e-6)
