@@ -295,11 +295,9 @@ class Run:
 
     def save_items(self, items: RunItems) -> None:
         """Write ``items.json``; pictures below one folder are kept relative to it."""
-        paths = [path for path in items.image_paths if path is not None]
         value = {**asdict(items), "images_root": None}
-        if paths and all(map(os.path.isabs, paths)):
-            value["images_root"] = root = os.path.commonpath(map(os.path.dirname, paths))
-            value["image_paths"] = [p and os.path.relpath(p, root) for p in items.image_paths]
+        if all(os.path.isabs(path) for path in items.image_paths if path is not None):
+            value["images_root"], value["image_paths"] = files.below_one(items.image_paths)
         files.save_json(self.file("items"), value)
         self.note(items=files.sha256(self.file("items")))
 

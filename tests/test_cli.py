@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -338,6 +339,17 @@ def test_search_notes_unknown_words_among_known_ones(trained, capsys):
         r"pyg-hash: one query: [\d.]+ ms \(features .*, code .*, search .*\)", latency
     )
     assert "distance" in printed.out
+
+
+def test_texts_that_are_no_unicode_are_refused(trained, capsys):
+    assert main(["search", str(trained), "--text=red \udcff"]) == 2
+    assert "text: contains half a character" in capsys.readouterr().err
+
+
+def test_no_word_is_known_whatever_stands_between_them(capsys):
+    encoder = SimpleNamespace(unknown_words=lambda text: ["hund", "\u00f1u"])
+    build.Coder.note_unknown_words(SimpleNamespace(encoder=encoder), "Hund? n\u0303u!")
+    assert "no word of 'Hund? n\u0303u!' is known" in capsys.readouterr().err
 
 
 def test_encode_raw_items(trained, root, tmp_path, capsys):

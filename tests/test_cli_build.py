@@ -778,6 +778,14 @@ def test_a_name_that_is_no_text_is_to_be_changed(shop, capsys):
     assert "('\\udcff.png'): its name is not valid UTF-8; rename it" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs names of any bytes")
+def test_names_that_the_locale_does_not_know_are_not_to_be_changed(shop, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "ascii")
+    (shop / "2.png").rename(shop / "\udcff.png")
+    assert build(shop, f"--out={shop.parent}/run", *OWN) == 1
+    assert "its name is not in ascii; set a UTF-8 locale, or" in capsys.readouterr().err
+
+
 def test_a_side_is_left_out(shop, capsys):
     assert build(shop / "shop.csv", f"--out={shop}/run", OWN[0], "--text_column=") == 0
     assert "index 28 pictures and 0 texts" in capsys.readouterr().out

@@ -137,6 +137,12 @@ def test_any_mark_may_stand_between_cells(store, tmp_path, mark):
     assert found["tags"] == [["p", "q"], ["r;s", "t"]] and found["year"] == [7, None]
 
 
+def test_a_table_in_another_encoding_says_the_remedy(store, tmp_path, capsys):
+    (tmp_path / "w.csv").write_bytes("id,w\na,1\n".encode("utf-16"))
+    assert main(["store", "update", str(store), f"--metadata={tmp_path}/w.csv"]) == 1
+    assert "w.csv is not UTF-8 (invalid start byte); save it as UTF-8" in capsys.readouterr().err
+
+
 def test_errors_change_nothing(store, tmp_path, capsys):
     before = store.read_bytes()
     for name, text in [

@@ -29,7 +29,7 @@ from pyg_hash.index import HammingIndex
 from pyg_hash.runs import Run
 from pyg_hash.stores import FaissStore
 from pyg_hash.training import fit
-from pyg_hash.utils import files
+from pyg_hash.utils import files, locks
 from pyg_hash.utils.files import atomic_path, check_writable, load_json, save_json
 from pyg_hash.utils.locks import BusyError, Lock, set_aside
 from pyg_hash.utils.signals import Stopped, stop_after, stoppable
@@ -225,6 +225,23 @@ def test_two_who_change_a_store(tmp_path):
     first.remove([0])
     first.save()
     assert FaissStore.open(tmp_path / "a.store").contains([0, 1, 2]) == [False, True, False]
+
+
+def test_two_who_change_a_store_without_locks(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "fcntl", None)  # as on Windows
+    codes = torch.ones(2, 8, dtype=torch.int8)
+    first = FaissStore.create(tmp_path / "a.store", 8)
+    first.save()
+    second = FaissStore.open(tmp_path / "a.store")
+    first.add(codes[:1], [0])
+    second.add(codes[:1], [1])
+    first.save()
+    for _ in range(2):
+        with pytest.raises(BusyError, match="changed by another process since"):
+            second.save()
+    first.add(codes[1:], [2])
+    first.save()
+    assert FaissStore.open(tmp_path / "a.store").ids.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("relaxed", [False, True])

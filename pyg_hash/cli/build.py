@@ -26,6 +26,7 @@ from pyg_hash.cli.options import (
 )
 from pyg_hash.cli.output import say
 from pyg_hash.features.base import Encoded, OwnEncoder, encode_each
+from pyg_hash.features.words import split_words
 from pyg_hash.index import CodeStore
 from pyg_hash.models import HashModel
 from pyg_hash.models.signs import signed_new
@@ -33,7 +34,7 @@ from pyg_hash.recipes import SETTINGS, Recipe, method, recipe
 from pyg_hash.runs import RECORD, Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import keywords_of
-from pyg_hash.utils.files import CorruptFileError, bad_text, check_file
+from pyg_hash.utils.files import CorruptFileError, bad_name, bad_text, check_file
 from pyg_hash.utils.optional import imported
 from pyg_hash.utils.pictures import PICTURE_SUFFIXES, not_taken
 from pyg_hash.utils.provenance import check_model, data_rows, differences, trained_queries
@@ -258,8 +259,7 @@ def pictures(where: str) -> NewItems:
         raise FileNotFoundError(f"images: no picture in {where}; give a folder or a pattern")
     places = [printable(path) for path in found]
     ids = [printable(os.path.abspath(path)) for path in found]
-    wrong = "its name is not valid UTF-8; rename it"
-    problems = {row: wrong for row, path in enumerate(found) if places[row] != path}
+    problems = {row: bad_name() for row, path in enumerate(found) if places[row] != path}
     return NewItems(IMAGE, found, ids, places, problems)
 
 
@@ -411,7 +411,7 @@ class Coder:
             return
         more = ", ..." if len(unknown) > 10 else ""
         say(f"{place}note: not in the vocabulary: {', '.join(unknown[:10])}{more}")
-        if not set(text.lower().split()) - set(unknown):
+        if not {*split_words(text.lower())} - {*unknown}:
             say(f"{place}note: no word of {text!r} is known; the answer rests on pieces of words")
 
 

@@ -259,7 +259,7 @@ def _write_data(asked: Build, path: Path, source: Source, plan: Plan, mark: str)
         labels=labels,
         ids=[source.ids[row] for row in rows],
         texts=[source.texts[row] for row in rows],
-        image_paths=[p and os.path.relpath(p, path.parent) for p in images],
+        image_paths=[p and files.relative_path(p, path.parent) for p in images],
         about=f"rows of {', '.join(Path(name).name for name in asked.source)} (build {mark})",
         **{f"{m}_encoder": source.encoders[m] for m in plan.sides},
         **splits,
@@ -403,8 +403,8 @@ def bad_rows(source: Source) -> Iterator[Bad]:
         elif first.setdefault(name, row) != row:
             yield row, None, f"has the id of {source.place(first[name])}"
         elif problem := files.bad_text(name):
-            unnamed = "its name is not valid UTF-8; rename it"  # of a file in a folder
-            yield row, None, f"its id {problem}" if source.files else unnamed
+            # in a folder it is a file's name
+            yield row, None, f"its id {problem}" if source.files else files.bad_name()
     if IMAGE not in source.features:
         for row, path in enumerate(tqdm(source.images, "pictures checked", delay=1, unit="")):
             if path is not None and (problem := picture_problem(path)):
@@ -477,11 +477,10 @@ def write_catalog(run: Run, source: Source, plan: Plan, model: HashModel) -> Non
             raise FileExistsError(
                 f"out: {path} is damaged, or none of this build's; remove it or move it elsewhere"
             )
-    paths = [path for path in source.images if path is not None]
-    root = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else None
+    root, images = files.below_one(source.images)
     columns: dict[str, tuple[type, list[Any]]] = {
         "text": (str, source.texts),
-        "image": (str, [p and os.path.relpath(p, str(root)) for p in source.images]),
+        "image": (str, images),
         "labels": (list, source.labels),
         **source.fields,
     }

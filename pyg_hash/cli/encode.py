@@ -25,7 +25,7 @@ from pyg_hash.models import HashModel
 from pyg_hash.runs import ABOUT, CATALOG, Run
 from pyg_hash.stores import MilvusStore, store_class
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
-from pyg_hash.utils.files import atomic_path, load_json
+from pyg_hash.utils.files import atomic_path, load_json, relative_path
 from pyg_hash.utils.hdf5 import new_hdf5
 from pyg_hash.utils.locks import BusyError
 from pyg_hash.utils.settings import field_name, find
@@ -197,7 +197,7 @@ def _kept(asked: Encode, items: build.NewItems, rows: list[int]) -> dict[str, li
                 f"{root or 'any folder'}, the catalogue's images_root: serve does not show them"
             )
         both = zip(values, inside, strict=True)
-        values = [os.path.relpath(path, root) if within else path for path, within in both]
+        values = [relative_path(path, root) if within else path for path, within in both]
     return {IMAGE: values}
 
 

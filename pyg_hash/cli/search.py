@@ -20,7 +20,7 @@ from pyg_hash.serve.app import address_of, is_loopback, listen
 from pyg_hash.serve.engine import Answers, SearchEngine, Wanted
 from pyg_hash.serve.guard import Limits, check_proxy, log_access
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, other
-from pyg_hash.utils.files import check_file, json_text
+from pyg_hash.utils.files import bad_text, check_file, json_text
 from pyg_hash.utils.optional import require
 
 _NAME_WIDTH, _ANY_WIDTH = 48, sys.maxsize
@@ -108,6 +108,8 @@ def _queries(asked: Search) -> build.NewItems:
         return both[0]
     if asked.text is not None and not asked.text.strip():
         raise UsageError("text: is empty; give words to search with")
+    if asked.text is not None and (problem := bad_text(asked.text)):
+        raise UsageError(f"text: {problem}")
     modality, value = (IMAGE, asked.image) if asked.text is None else (TEXT, asked.text)
     return build.NewItems(modality, [value], [str(value)], [modality])
 

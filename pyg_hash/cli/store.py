@@ -215,6 +215,9 @@ def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
                     name = id_of(store, name, "id")
                     found = {key: parsed(key, text, store.fields[key]) for key, text in row.items()}
                 yield {"id": name, **found}
+        except UnicodeDecodeError as error:
+            told = f"metadata: {path} is not UTF-8 ({error.reason}); save it as UTF-8"
+            raise ValueError(told) from error
         except (ValueError, csv.Error) as error:
             line = reader.reader.line_num if reader and isinstance(error, csv.Error) else line
             raise ValueError(f"metadata: {path}, line {line}: {error}") from error

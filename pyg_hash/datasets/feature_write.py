@@ -25,7 +25,14 @@ from pyg_hash.datasets.feature_file import FORMAT, OTHER_ROWS, SPLITS, VERSION
 from pyg_hash.features import OwnEncoder
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, PathLike
 from pyg_hash.utils.checks import check_choice, check_labels, check_positive_int
-from pyg_hash.utils.files import atomic_path, bad_text, check_path, check_writable, digest_of_folder
+from pyg_hash.utils.files import (
+    atomic_path,
+    bad_text,
+    check_path,
+    check_writable,
+    digest_of_folder,
+    relative_path,
+)
 from pyg_hash.utils.hdf5 import new_hdf5
 from pyg_hash.utils.locks import Lock, replace_folder
 
@@ -252,7 +259,7 @@ def encode_feature_file(
         )
     lost = [f"  image {row} ({p!r}): no such file" for row, p in enumerate(paths) if not isfile(p)]
     refuse_items(lost + [f"  text {row}: is empty" for row, t in enumerate(words) if not t.strip()])
-    relative = [os.path.relpath(image, Path(path).parent) for image in paths]
+    relative = [relative_path(image, Path(path).parent) for image in paths]
     more = {**keywords, **more, "image_paths": relative, "texts": words}
     content = _checked(path, more, len(paths))
     with Lock(Path(f"{path}.lock"), f"path: {path}"):  # a second one is told before it encodes

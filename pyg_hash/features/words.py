@@ -114,7 +114,7 @@ class BagOfWords(StoredEncoder):
         config, dropped = self.config, frozenset[str]()
         if stop and config["stop_words"] is not None:
             dropped = require("sklearn.feature_extraction.text", "scikit-learn").ENGLISH_STOP_WORDS
-        found = (_split if config["any_script"] else _letters_and_digits)(text.lower())
+        found = (split_words if config["any_script"] else _letters_and_digits)(text.lower())
         parts = [[w for w in found if len(w) >= config["min_length"] and w not in dropped]]
         if config["subwords"] is not None:
             parts.append([part for word in found for part in _ngrams(word, *config["subwords"])])
@@ -320,7 +320,7 @@ def learn_words(pairs: Iterable[tuple[str, str]], known: Iterable[str] = ()) -> 
     both: dict[str, Counter[str]] = defaultdict(Counter)
     whole = dict[str, str]()
     for text, meaning in pairs:
-        there, here = {*_pieces(text, 2)}, {*_split(meaning)}
+        there, here = {*_pieces(text, 2)}, {*split_words(meaning)}
         there |= {piece for piece in _pieces(text) if often[piece] > 1}
         if 1 < len(_pieces(text, 1)) <= _NAME:
             whole.setdefault(_plain(text), _plain(meaning))
@@ -395,7 +395,7 @@ class StaticWords(StoredEncoder):
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of ``text`` of which only single bytes are pieces, in order, each once."""
-        words = list(dict.fromkeys(find_words(text.lower())))
+        words = list(dict.fromkeys(split_words(text.lower())))
         found = self._tokenizer.encode_batch(words, add_special_tokens=False)
         is_byte = re.compile(r"\u2581|<0x..>").fullmatch  # or the space before a word
         return [word for word, x in zip(words, found, strict=True) if all(map(is_byte, x.tokens))]
@@ -410,7 +410,7 @@ def words_and_meaning(texts: Sequence[str], max_features: int = 2048) -> Concate
     return Concatenated([words.fit(texts), StaticWords()])
 
 
-_UNSPACED = (
+UNSPACED = (
     "\u0e01-\u0e4e\u0e81-\u0ece\u1000-\u109f\u1780-\u17d3"  # Thai, Lao, Burmese, Khmer
     "\u3005-\u3007\u3040-\u30ff\uff66-\uff9f"  # kana
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Chinese characters
@@ -425,7 +425,7 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
         c for c, kind in kinds if kind in ("Mn", "Mc") and not "\ufe00" <= c <= "\ufe0f"
     )
     letter = rf"[^\W_][{marks}\u200c\u200d]*"  # joiners stand inside words
-    runs = rf"((?:(?=[{_UNSPACED}]){letter})+)|((?:(?![{_UNSPACED}]){letter})+)"
+    runs = rf"((?:(?=[{UNSPACED}]){letter})+)|((?:(?![{UNSPACED}]){letter})+)"
     return re.compile(f"(?:{letter})+"), re.compile(letter), re.compile(runs)
 
 
@@ -472,7 +472,7 @@ def _pieces(text: str, longest: int = _LONGEST) -> list[str]:
     ]
 
 
-def _split(text: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """The words of :class:`BagOfWords`, of a text that is lower-cased already."""
     return find_words(text) if text.isascii() else _pieces(text, 2)
 

@@ -239,6 +239,8 @@ class HammingIndex(CodeStore):
             return
         if own is None:
             raise ValueError("path: this index is in memory; give the path of a file")
+        if self._lock is not None and not self._lock.is_held:
+            self.unlock()  # nothing kept others out: to look once more whether one has written
         self.lock()
         kept, journal, changed = self._kept, self._journal, len(self._gone) + len(self._changed)
         changed += len(self._items) - (kept or 0)

@@ -543,7 +543,9 @@ def listen(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         raise OSError(f"host: {host!r} cannot be used ({error})") from error
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # on Windows an address to use again is one that two servers have
+        alone = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+        listening.setsockopt(socket.SOL_SOCKET, alone, 1)
         listening.bind(found[0][4])
         listening.listen()  # two servers may bind one port, but not listen at it
     except OSError as error:

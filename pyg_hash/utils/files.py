@@ -11,6 +11,7 @@ import platform
 import re
 import secrets
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -54,7 +55,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = _target(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target.parent)
-    name = f".{target.name[:180]}.{_HOST}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    # a name has 255 bytes at most, and a letter four
+    name = f".{target.name[:45]}.{_HOST}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
     temporary = target.with_name(name)
     temporary.touch(0o600 if target.exists() else 0o666, exist_ok=False)
     try:
@@ -151,6 +153,30 @@ def check_folder(path: str | os.PathLike[str] | None, name: str) -> None:
         raise NotADirectoryError(f"{name}: {path} is no folder")
 
 
+def bad_name() -> str:
+    """What is wrong with a file whose name is no text."""
+    if (encoding := sys.getfilesystemencoding().lower()) == "utf-8":
+        return "its name is not valid UTF-8; rename it"
+    return f"its name is not in {encoding}; set a UTF-8 locale, or PYTHONUTF8=1"
+
+
+def relative_path(path: str, folder: str | os.PathLike[str]) -> str:
+    """A path from a folder on, with ``/``; the absolute one if none leads there: from C: to D:."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return Path(os.path.abspath(path)).as_posix()
+
+
+def below_one(paths: Sequence[str | None]) -> tuple[str | None, list[str | None]]:
+    """The folder of all files, and their paths from it; None, and as they come: there is none."""
+    try:
+        root = os.path.commonpath([os.path.dirname(path) for path in paths if path is not None])
+    except ValueError:  # no file, or two drives of Windows
+        return None, [*paths]
+    return root, [path and relative_path(path, root) for path in paths]
+
+
 def bad_text(text: str) -> str:
     """What keeps a text out of files and stores; empty if nothing does."""
     if "\0" in text:
@@ -175,8 +201,9 @@ def digest_of_folder(folder: Path) -> str:
     """SHA-256 of the files in an encoder's folder, by name, without weights put into it later."""
     beside = {path for about in folder.rglob("encoder.json") for path in _weights_beside(about)}
     found = (path for path in folder.rglob("*") if beside.isdisjoint((path, *path.parents)))
-    files = sorted(path for path in found if path.is_file())
-    return sha256(*(part for path in files for part in (str(path.relative_to(folder)), path)))
+    files = {path.relative_to(folder): path for path in found if path.is_file()}
+    named = sorted(files.items(), key=lambda file: file[0].parts)  # alike on every system
+    return sha256(*(part for name, path in named for part in (name.as_posix(), path)))
 
 
 def _weights_beside(about: Path) -> Iterator[Path]:

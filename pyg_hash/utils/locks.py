@@ -73,6 +73,11 @@ class Lock:
                 self._file.write(f"process {os.getpid()} on {platform.node()}")
                 self._file.flush()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it keeps others out: False without locks of the system."""
+        return self._file is not None
+
     def release(self) -> None:
         """Let others change it."""
         if self._file is not None:

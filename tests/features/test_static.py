@@ -137,6 +137,11 @@ def test_words_that_are_single_bytes_to_all_parts_are_unknown(both, static):
     assert Concatenated([both.parts[0], str.upper]).unknown_words("\u9f98 puppy") == []
 
 
+def test_unknown_runs_of_a_script_without_spaces_are_told_alike(both):
+    """By characters and pairs, as the other part tells them."""
+    assert both.unknown_words("\u9f98\u9f98 dog") == ["\u9f98", "\u9f98\u9f98"]
+
+
 def test_concatenated_save_and_load(both, tmp_path):
     path = both.save(tmp_path)
     loaded = load_encoder(tmp_path)

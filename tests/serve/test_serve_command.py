@@ -366,6 +366,13 @@ def test_errors(shapes_run, tmp_path, capsys):
     assert "host: '256.1.1.1.invalid' cannot be used" in capsys.readouterr().err
 
 
+def test_an_address_is_for_one_server_on_windows(monkeypatch):
+    monkeypatch.setattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_KEEPALIVE, raising=False)
+    with listen("127.0.0.1", 0) as own:
+        assert own.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert not own.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+
+
 def test_missing_packages_are_found_at_once(shapes_run, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main(["serve", str(shapes_run), "--port=0"]) == 1

@@ -1,24 +1,31 @@
 """Files are written whole or not at all, and damaged ones are named."""
 
 import json
+import ntpath
 import os
 import re
 import stat
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 import pyg_hash
+from pyg_hash.utils import files
 from pyg_hash.utils.files import (
     CorruptFileError,
     atomic_path,
+    below_one,
     check_writable,
+    digest_of_folder,
     load_json,
     load_tensors,
+    relative_path,
     save_json,
     save_tensors,
+    sha256,
 )
 
 TENSORS = {
@@ -257,3 +264,28 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.json")
     with pytest.raises(FileNotFoundError, match="no regular file"):
         load_json(tmp_path / "a.json")
+
+
+def test_a_long_name_of_any_script(tmp_path):
+    save_json(tmp_path / f"{chr(0x732B) * 80}.json", 1)
+    assert names(tmp_path) == [f"{chr(0x732B) * 80}.json"]
+
+
+def test_paths_on_other_drives_stay(monkeypatch):
+    """As on Windows, whose functions refuse to lead from one to the other."""
+    monkeypatch.setattr(files, "os", SimpleNamespace(path=ntpath))
+    monkeypatch.setattr(files, "Path", PureWindowsPath)
+    assert relative_path("D:\\a\\b.png", "C:\\runs") == "D:/a/b.png"
+    assert below_one(["D:\\a\\b.png", "C:\\b.png"]) == (None, ["D:\\a\\b.png", "C:\\b.png"])
+    assert below_one(["D:\\a\\b.png", None, "D:\\c\\d.png"]) == (
+        "D:\\",
+        ["a/b.png", None, "c/d.png"],
+    )
+
+
+def test_digests_of_folders_are_those_of_any_system(tmp_path):
+    for name in ("a.txt", "a/b", "B"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    found = digest_of_folder(tmp_path)
+    assert found == sha256("B", "B", "a/b", "a/b", "a.txt", "a.txt")
