@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
 import ntpath
 import os
 import re
+import shlex
 import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ from pyg_hash.datasets.feature_file import (
 )
 from pyg_hash.datasets.imports import IDS, LABELS, NAMES, PATHS, TEXTS, below, gather, kind_of
 from pyg_hash.datasets.raw import Array, coco_captions
+from pyg_hash.features.words import UNSPACED, find_words
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, PathLike
 from pyg_hash.utils.files import check_file, check_folder
 from pyg_hash.utils.oddities import OddDataWarning
@@ -50,12 +55,22 @@ ROLES = {  # of a column, by its name; the first that a table has
 _PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")  # of no class
 _FEWEST_NAMES = 10  # of files, to be texts
 _ELSEWHERE = re.compile(r"\w{2,}://")
-_NO_NAME = re.compile("img|dscn?|dscf|pxl|image|photo|pic|picture|file|frame", re.IGNORECASE)
+_NO_NAME = re.compile(
+    "img|dscn?|dscf|pxl|image|photo|pic|picture|file|frame|图片|圖片|照片|写真|사진", re.IGNORECASE
+)
+_LETTER = re.compile(r"[^\W\d_]")
 _NUMBER = re.compile(r"-?(?=\.?\d)(0|[1-9]\d*)?(\.\d+)?([eE]-?\d+)?")
 _MARKED = re.compile(r"[-+]?(\d+|\d{1,3}([.,]\d{3})+)([.,]\d+)?")  # in any country
 _THOUSANDS = re.compile(r"-?(\d{1,3}|[1-9]\d{0,2}(\.\d{3})+)")
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)")
 _GRAMMAR = ("and", "or", "not", "in", "has", "is", "null", "true", "false")  # of filters
+_ENCODINGS = ("cp932", "gbk", "euc-kr", "cp1252")  # of Japan, China, Korea and the West
+_MARKS = {  # the longer one first, which begins as another
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _MISSING = ("nan", "none", "null", "<na>")  # what programs write of a value that is not there
 _EXTRAS = ("text", "image", "labels", "id", "code")  # names that a catalogue keeps for itself
 
@@ -181,7 +196,7 @@ def _folder(root: Path) -> Source:
     # a class may be called train: such folders are parts where classes lie in them
     parted = any(len(p.parts) > 2 and p.parts[0].lower() in _PARTS for p in relative)
     skipped = _PARTS if parted else ()
-    labels = [[n for n in p.parts[:-1] if n.lower() not in skipped][:1] for p in relative]
+    labels = [[_nfc(n) for n in p.parts[:-1] if n.lower() not in skipped][:1] for p in relative]
     classes = sorted({label for own in labels for label in own})
     if len(classes) < 2:
         labels = [[] for _ in found]
@@ -217,14 +232,18 @@ def _folder(root: Path) -> Source:
 
 def _alike(path: Path) -> tuple[Path, str]:
     """Where a file is and what it is called, whatever its ending and normal form."""
-    return path.parent, unicodedata.normalize("NFC", path.stem)
+    return path.parent, _nfc(path.stem)
+
+
+def _nfc(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 def _words_of(name: str) -> str:
     """The words of a file's name; none of a camera's."""
-    words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
-    telling = any(len(word) > 2 and not _NO_NAME.fullmatch(word) for word in words)
-    return " ".join(words) if telling else ""
+    words = find_words(re.sub(r"(?<=[a-z])(?=[A-Z])|[\d_]+", " ", name))
+    long = (word for word in words if len(word) > 2 or not word.isascii())
+    return " ".join(words) if not all(map(_NO_NAME.fullmatch, long)) else ""
 
 
 # tables ---------------------------------------------------------------------------------------
@@ -285,6 +304,11 @@ def _table(
     ]
     left = [name for name in columns if name not in roles.values()]
     others = {name: columns[name] for name in left if isinstance(columns[name], list)}
+    if TEXT not in {**roles, **vectors}:
+        words = {name: {v for v in others[name] if isinstance(v, str)} for name in others}
+        best = max(words, key=lambda name: sum(map(len, words[name])), default="")
+        if best and len(words[best]) > 2 and any(map(_LETTER.search, words[best])):
+            read_as[TEXT] = f"none; for texts: --text_column {shlex.quote(best)}"
     read_as["fields"] = ", ".join(_add_fields(source, others, typed)) or "none"
     if left_out:
         read_as["not kept"] = ", ".join(left_out)
@@ -315,16 +339,24 @@ def _separated(
 ) -> dict[str, Any]:
     raw = path.read_bytes()
     if encoding is None:
-        encoding = "utf-16" if raw.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+        encoding = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), "utf-8")
+        little, big = (raw[at:1000:2].count(0) for at in (1, 0))
+        if encoding == "utf-8" and max(little, big) > len(raw[:1000]) // 4:
+            raise ValueError(
+                f"source: {path}: looks like UTF-16 without a byte order mark; save it as UTF-8, "
+                f"or give --encoding utf-16-{'le' if little > big else 'be'}"
+            )
     try:
-        text = raw.decode(encoding)
+        text = raw.decode(encoding).removeprefix("\ufeff")
     except LookupError as error:
         raise ValueError(f"encoding: {encoding} is not known; cp1252 and latin-1 are") from error
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
+        line, tried = raw.count(b"\n", 0, error.start) + 1, codecs.lookup(encoding)
+        others = [name for name in _ENCODINGS if codecs.lookup(name) != tried]
         raise ValueError(
-            f"source: {path}: line {line} is not in {encoding.removesuffix('-sig')} (byte "
-            f"0x{raw[error.start]:02x}); save it as UTF-8, or give --encoding, e.g. cp1252"
+            f"source: {path}: line {line} is not in {encoding} (byte 0x{raw[error.start]:02x}); "
+            "save it as UTF-8, or give --encoding with the one that it was saved in, e.g. "
+            f"{', '.join(others)}"
         ) from error
     is_tsv = path.suffix.lower() == ".tsv"
     head, _, rest = text.partition("\n")
@@ -515,7 +547,7 @@ def _roles(
         if len(set(classes)) > max(10, len(classes) // 2):
             del roles["label"]
     left = [n for n in columns if n not in roles.values() and n not in matrices]
-    for role, test in ((IMAGE, _is_picture), (TEXT, lambda text: len(text.split()) > 2)):
+    for role, test in ((IMAGE, _is_picture), (TEXT, _is_text)):
         if role in roles or (role == IMAGE and role in vectors):
             continue
         shares = {"": 0.0}  # of the values of each column, that are texts and pass
@@ -544,10 +576,29 @@ def _is_picture(text: str) -> bool:
     return text.lower().endswith(PICTURE_SUFFIXES)
 
 
+def _is_text(text: str) -> bool:
+    """Whether it has three words; where none is told from the next, they have two letters."""
+    return len(text.split()) > 2 or len(re.findall(f"[{UNSPACED}]", text)) > 5
+
+
 def _places(
     values: Sequence[Any], root: Path, is_given: bool, path: Path, source: Source
 ) -> list[str | None]:
     places: list[str | None] = []
+
+    @cache
+    def names(folder: str) -> dict[str, str]:
+        with suppress(OSError, ValueError):  # there is none, or none in this locale
+            return {_nfc(name): name for name in os.listdir(folder)}
+        return {}
+
+    def found(place: str) -> str:
+        """A path as its folders write it: archives of macOS have other normal forms (NFD)."""
+        folder, name = os.path.split(place)
+        if place.isascii() or not name or os.path.exists(place):
+            return place
+        return os.path.join(folder := found(folder), names(folder).get(_nfc(name), name))
+
     for row, value in enumerate(values):
         if value is not None and (not isinstance(value, str) or "\0" in value):
             wrong = f"expected the name of a picture, got {value!r:.40}"
@@ -564,7 +615,7 @@ def _places(
             place = os.path.join(root, name := name.replace("\\", "/"))
         if is_given and (os.path.isabs(name) or ntpath.isabs(name)):  # where it lay before
             place = below(root, name)
-        places.append(os.path.abspath(place) if name else None)
+        places.append(found(os.path.abspath(place)) if name else None)
     return places
 
 
@@ -586,7 +637,7 @@ def _labels(values: Sequence[Any], mark: str | None) -> tuple[list[list[str]], s
             mark = next((mark for mark in ";|," if any(mark in text for text in texts)), "")
         lists = [text.split(mark) if mark else [text] for text in texts]
     how = f", several a row apart by {mark!r}" if mark else ""
-    given = [[str(part).strip() for part in own if part is not None] for own in lists]
+    given = [[_nfc(str(part)).strip() for part in own if part is not None] for own in lists]
     return [[*dict.fromkeys(filter(None, own))] for own in given], how
 
 

@@ -12,7 +12,8 @@
     value  = number | 'text' ('' is a ') | true | false
 
 ``id`` is a field of every store. A field whose name is no word stands in backquotes. No comparison
-with a missing value holds; a list without a text is missing, too (``is null``).
+with a missing value holds; a list without a text is missing, too (``is null``). Texts, but ids, are
+found in either normal form (NFC, NFD).
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
+from unicodedata import normalize
 
 from pyg_hash.index.columns import FIELD_TYPES, field_value
 from pyg_hash.utils.settings import field_name
@@ -103,7 +106,11 @@ def _condition(name: str, kind: type, op: str, values: Sequence[Any]) -> Conditi
         rounded = math.ceil if op in ("<", ">=") else math.floor  # compares to all ints alike
         values = [rounded(v) if _is_finite(v) else v for v in values]
     kind = str if kind is list else kind
-    return Condition(name, op, tuple(field_value(v, kind, f"where: {name}") for v in values))
+    values = [field_value(v, kind, f"where: {name}") for v in values]
+    if kind is str and name != "id" and op in ("=", "!=", "has"):
+        forms = ((v, normalize("NFC", v), normalize("NFD", v)) for v in values)
+        values = [*dict.fromkeys(chain(*forms))]
+    return Condition(name, op, tuple(values))
 
 
 def _is_finite(value: Any) -> bool:

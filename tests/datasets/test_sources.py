@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import shutil
+import unicodedata
 import warnings
 from pathlib import Path
 
@@ -92,6 +93,79 @@ def test_captions_are_found_whatever_the_case_of_their_ending_and_their_normal_f
     source = open_source([tmp_path])
     assert source.texts == ["words 6", "words 10", "words 9"]
     assert source.read_as["not taken"] == "no picture files: caf\u00e9s.txt"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("\u732b", "\u732b"),
+        ("\u0928\u092e\u0938\u094d\u0924\u0947_2", "\u0928\u092e\u0938\u094d\u0924\u0947"),
+        ("n\u0303andu\u0301", "\u00f1and\u00fa"),
+        ("\uc0ac\uc9c4 12", None),  # of a camera
+        ("xy1z", None),
+    ],
+)
+def test_names_of_files_are_words_in_any_script(tmp_path, name, text):
+    picture(tmp_path / f"{name}.png")
+    assert open_source([tmp_path]).texts == [text]
+
+
+def test_labels_are_one_in_any_normal_form(tmp_path):
+    for name in ("\u00c4pfel/1.png", "A\u0308pfel/2.png", "Birnen/3.png"):
+        picture(tmp_path / name)
+    (tmp_path / "t.csv").write_text("text,label\na,\u00c4pfel\nb,A\u0308pfel\n", encoding="utf-8")
+    for source in (open_source([tmp_path]), open_source([tmp_path / "t.csv"])):
+        assert source.labels.count(["\u00c4pfel"]) == 2
+
+
+def test_pictures_are_found_in_folders_of_another_normal_form(tmp_path):
+    for name in ("\u00c4pfel/b\u00e4r.png", "\u00c4pfel/zo\u00eb.png"):  # the second in both
+        picture(tmp_path / unicodedata.normalize("NFD", name))
+    there = str(picture(tmp_path / "\u00c4pfel" / "zo\u00eb.png"))
+    (tmp_path / "b.csv").write_text("image,text\nb\u00e4r.png,a\n", encoding="utf-8")
+    (tmp_path / "t.csv").write_text("image,text\n\u00c4pfel/zo\u00eb.png,a\n", encoding="utf-8")
+    assert open_source([tmp_path / "t.csv"]).images == [there]
+    (image,) = open_source([tmp_path / "b.csv"], images_root=tmp_path / "A\u0308pfel").images
+    assert os.path.isfile(image)
+    shutil.rmtree(tmp_path / "\u00c4pfel")
+    (image,) = open_source([tmp_path / "t.csv"]).images
+    assert os.path.isfile(image)
+    (tmp_path / "t.csv").write_text("image,text\n\u00f6/\u00fc.png,a\n", encoding="utf-8")
+    assert open_source([tmp_path / "t.csv"]).images == [str(tmp_path / "\u00f6" / "\u00fc.png")]
+
+
+def test_texts_without_spaces_are_found_or_their_column_is_named(tmp_path):
+    head, cat, fruit = (
+        "\u5199\u771f,\u8aac\u660e,\u5206\u985e\n",
+        "\u9ed2\u3044\u732b",
+        "\u679c\u7269",
+    )
+    source = table(tmp_path / "t.csv", f"{head}1.png,{cat}\u304c\u5bdd\u3066\u3044\u308b,{fruit}\n")
+    assert source.texts == [f"{cat}\u304c\u5bdd\u3066\u3044\u308b"]
+    source = table(tmp_path / "t.csv", f"{head}1.png,{cat},{fruit}\n2.png,\u9ce5,\n3.png,\u72ac,\n")
+    assert source.read_as["text"] == "none; for texts: --text_column '\u8aac\u660e'"
+    assert "text" not in table(tmp_path / "t.csv", "a,b\n1.png,3\n").read_as
+    left = open_source([tmp_path / "t.csv"], columns={"text": ""})
+    assert left.texts == [None] and "text" not in left.read_as
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-32"])
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path, encoding):
+    path = tmp_path / "t.csv"
+    path.write_bytes(f"{chr(0xFEFF) * (encoding != 'utf-32')}id,text\na,b\n".encode(encoding))
+    for given in (encoding, None):
+        assert open_source([path], encoding=given).ids == ["a"]
+
+
+def test_encodings_that_nobody_tells(tmp_path):
+    for name in ("le", "be"):
+        with pytest.raises(ValueError, match=f"without a byte order mark.*utf-16-{name}$"):
+            table(tmp_path / "t.csv", "id,text\na,b\n", f"utf-16-{name}")
+    with pytest.raises(ValueError, match="saved in, e.g. cp932, gbk, euc-kr, cp1252$"):
+        table(tmp_path / "t.csv", "id,text\na,\u732b\n", "cp932")
+    with pytest.raises(ValueError, match="not in CP932.*, e.g. gbk, euc-kr, cp1252$"):
+        (tmp_path / "t.csv").write_bytes(b"id,text\na,\x81\n")
+        open_source([tmp_path / "t.csv"], encoding="CP932")
 
 
 TEXT = "id;file;caption;label;year;price;shown;code;nothing\n"

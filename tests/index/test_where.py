@@ -35,6 +35,14 @@ def test_conditions(text, tree):
     assert parse(text, FIELDS) == tree
 
 
+@pytest.mark.parametrize("text", ["\u00e9", "e\u0301"])
+def test_texts_are_found_in_any_normal_form(text):
+    for test, op in (("tags has", "has"), ("name =", "="), ("name !=", "!=")):
+        tree = parse(f"{test} '{text}'", FIELDS)
+        assert tree.op == op and {*tree.values} == {"\u00e9", "e\u0301"}
+    assert parse(f"id = '{text}'", {"id": str}).values == (text,)
+
+
 def test_and_binds_more_than_or_and_not_most():
     a, b, c = (Condition("year", "=", (i,)) for i in range(3))
     assert parse("year=0 or year=1 and year=2", FIELDS) == Group(False, (a, Group(True, (b, c))))
