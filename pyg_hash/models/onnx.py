@@ -33,8 +33,8 @@ class _Encoder(nn.Module):
 
     def __init__(self, model: EncoderHashModel, modality: Modality) -> None:
         super().__init__()
-        assert model.intake is not None
         self.model, self.modality = copy.deepcopy(model).cpu(), modality
+        assert self.model.intake is not None
         self.scaling = self.model.intake.scaling(modality)
         for name, flag in list(self.model.named_buffers(recurse=False)):
             if flag.dtype == torch.bool:  # what branches by it is settled, and no data
