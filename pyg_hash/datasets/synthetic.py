@@ -75,25 +75,27 @@ class SyntheticCrossModal(CrossModalDataset):
     def build(self) -> HeteroData:
         """Draw labels, splits and features."""
         config, n, num_classes = self.config, self.config["n"], self.config["num_classes"]
-        generator = torch.Generator().manual_seed(config["seed"])
-        order = torch.randperm(n, generator=generator)
-        first = torch.empty(n, dtype=torch.long)
-        first[order] = torch.arange(n) % num_classes  # equal shares in any prefix of order
-        y = first
-        if config["multi_label"]:  # zero to two further classes a row, drawn with replacement
-            y = torch.zeros(n, num_classes).scatter_(1, first[:, None], 1.0)
-            extra = torch.randint(num_classes, (n, 2), generator=generator)
-            count = torch.randint(3, (n, 1), generator=generator)
-            y.scatter_(1, torch.where(count > torch.arange(2), extra, first[:, None]), 1.0)
-        query = torch.zeros(n, dtype=torch.bool)
-        query[order[: config["num_queries"]]] = True
-        image, text = (self._features(y, d, generator) for d in config["num_features"])
+        with torch.device("cpu"):  # whatever the default is
+            generator = torch.Generator().manual_seed(config["seed"])
+            order = torch.randperm(n, generator=generator)
+            first = torch.empty(n, dtype=torch.long)
+            first[order] = torch.arange(n) % num_classes  # equal shares in any prefix of order
+            y = first
+            if config["multi_label"]:  # zero to two further classes a row, drawn with replacement
+                y = torch.nn.functional.one_hot(first, num_classes).float()
+                extra = torch.randint(num_classes, (n, 2), generator=generator)
+                count = torch.randint(3, (n, 1), generator=generator)
+                y.scatter_(1, torch.where(count > torch.arange(2), extra, first[:, None]), 1.0)
+            query = torch.zeros(n, dtype=torch.bool)
+            query[order[: config["num_queries"]]] = True
+            image, text = (self._features(y, d, generator) for d in config["num_features"])
         return build_hetero(image, text, y=y, num_classes=num_classes, train=~query, query=query)
 
     def _features(self, y: Tensor, width: int, generator: torch.Generator) -> Tensor:
         """Drawn block by block into the result, so nothing of its size exists twice."""
-        centres = torch.randn(self.config["num_classes"], width, generator=generator)
-        x = torch.empty(len(y), width)
+        size = self.config["num_classes"], width
+        centres = torch.randn(size, generator=generator, dtype=torch.float32)
+        x = torch.empty(len(y), width, dtype=torch.float32)
         for start, stop in row_chunks(len(y), width):
             part = y[start:stop]
             mean = centres[part] if y.dim() == 1 else (part / part.sum(1, keepdim=True)) @ centres

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,8 +21,9 @@ from pyg_hash.metrics.mean_ap import Denominator, Ties, average_precision, check
 from pyg_hash.metrics.scored import expected_recall, pair_places
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.transforms.graphs import check_graph
+from pyg_hash.transforms.masks import as_mask, is_mask
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
-from pyg_hash.utils.checks import as_mask, check_choice, check_labels, is_mask
+from pyg_hash.utils.checks import check_choice, check_labels
 from pyg_hash.utils.digests import same_rows
 from pyg_hash.utils.modes import eval_mode
 from pyg_hash.utils.oddities import (
@@ -146,6 +148,7 @@ def evaluate(
     ties: Ties = "expected",
     denominator: Denominator = "hits",
     relevance: str = "y",
+    warn: bool = True,
 ) -> Evaluation:
     """Encode all nodes, and measure whether codes carry the category, and whether the thing.
 
@@ -175,6 +178,7 @@ def evaluate(
         denominator: what the sum of precisions is divided by.
         relevance: the attribute of both modalities that holds the labels to share, class index
             ``[N]`` or multi-hot ``[N, C]``, e.g. ``'subgroup'`` of ``Emoji``.
+        warn: whether to warn of what is odd.
 
     ``TypeError`` or ``ValueError``: no queries, no database, a query inside the database; codes,
     masks or labels that are missing or do not fit; a graph of other masks; unknown options.
@@ -184,6 +188,7 @@ def evaluate(
     new items other codes.
     """
     check_choice(split, ("query", "val"), "split")
+    say: Callable[..., None] = _warn if warn else lambda *told: None
     check_definition(topk, ties, denominator)  # before the encoding, which may take long
     check_one_graph(data)
     parts = {m: _rows(data, m, split) for m in MODALITIES}
@@ -192,7 +197,7 @@ def evaluate(
         check_graph(data)
     codes = {m: model.encode(data, m) for m in MODALITIES}
     if not _is_scaled_alike(model, data):
-        _warn(
+        say(
             "data: features are scaled otherwise than those of the training, or data.scaling does "
             "not say how, so that codes may mean little; apply the same transforms, fitted on the "
             "same rows"
@@ -206,7 +211,7 @@ def evaluate(
     named_protocol = name(data) if (name := getattr(model, "protocol", None)) else protocol(data)
     asks_anew = split == "query" and named_protocol == "inductive"
     if asks_anew and (other_bits := _other_bits(model, data, codes, parts)) > _OTHER_BITS:
-        _warn(
+        say(
             f"{_class_of(model).__name__}: {other_bits:.0%} of the bits of queries differ between "
             "encode, as measured here, and encode_image and encode_text (relaxed_new), by which a "
             "search asks; make the two agree"
@@ -252,7 +257,7 @@ def evaluate(
             "edge_ties": float(edge.mean()),
         }
         if largest > max(1, len(items) // 2):
-            _warn(
+            say(
                 f"{largest:,} of the {len(items):,} {target}s of the database have one and the "
                 "same code, so a search cannot tell them apart: training collapsed, or the "
                 "features hardly differ; look at them with pyg-hash data check, train longer or "
@@ -264,7 +269,7 @@ def evaluate(
     num_judged, what = len(query[IMAGE]) - unjudged, "labels" if relevance == "y" else relevance
     notes = _familiar(model, data, parts, split)
     for line in odd_queries(missed, num_judged, what) + notes:
-        _warn(line)
+        say(line)
     if unjudged:
         notes += [f"{unjudged} queries have no label: mAP and NDCG are of the other {num_judged}"]
     read, share = _labels_read(model, data)

@@ -21,19 +21,19 @@ from pyg_hash.metrics import evaluate
 from pyg_hash.metrics.evaluation import check_one_graph
 from pyg_hash.models.base import HashModel, Objective
 from pyg_hash.models.batches import Share, unshared
+from pyg_hash.models.closed_form import ClosedFormModel
 from pyg_hash.models.files import stored_config, stored_tensors
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.training.ranks import Ranks, shared_out
-from pyg_hash.training.state import History, TrainingState
+from pyg_hash.training.state import History, TrainingState, own_draws
 from pyg_hash.transforms.graphs import check_graph
-from pyg_hash.transforms.masks import as_pairs
+from pyg_hash.transforms.masks import as_pairs, is_mask
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checks import (
     check_choice,
     check_collection,
     check_each,
     check_positive_ints,
-    is_mask,
 )
 from pyg_hash.utils.digests import row_prints
 from pyg_hash.utils.files import check_writable
@@ -345,9 +345,7 @@ def _check_row(row: Row, own: Row) -> None:
 
 
 def _validation_map(model: HashModel, data: HeteroData) -> float:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OddDataWarning)  # in early epochs
-        return evaluate(model, data, split="val").cross_modal
+    return evaluate(model, data, split="val", warn=False).cross_modal  # early codes are odd
 
 
 class Steps:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_hash.typing import IMAGE, MODALITIES
+from pyg_hash.typing import IMAGE, MODALITIES, kind_of
 from pyg_hash.utils.checks import (
-    as_mask,
     check_fraction,
     check_positive_int,
     check_same_rows,
@@ -20,6 +20,19 @@ from pyg_hash.utils.checks import (
 )
 
 PAIR_MASKS = ("train_mask", "labeled_mask", "val_mask")  # both sides have the same
+
+
+def is_mask(x: Any) -> TypeGuard[Tensor]:
+    """Whether ``x`` is a tensor, bool or uint8 ``[N]``."""
+    return isinstance(x, Tensor) and x.dtype in (torch.bool, torch.uint8) and x.dim() == 1
+
+
+def as_mask(x: Any, name: str) -> Tensor:
+    """A mask as bool ``[N]``; ``TypeError`` unless :func:`is_mask`."""
+    if not is_mask(x):
+        shape = f" {list(x.shape)}" if isinstance(x, Tensor) else ""
+        raise TypeError(f"{name}: expected a bool tensor [N], got {kind_of(x)}{shape}")
+    return x.bool()  # where it is: torch.as_tensor moves it to the default device
 
 
 def stratified_sample(
@@ -33,8 +46,9 @@ def stratified_sample(
         return pool.clone()
     chosen = torch.zeros_like(pool)
     members_of_pool = pool.nonzero().flatten()
-    order = torch.randperm(members_of_pool.numel(), generator=torch.Generator().manual_seed(seed))
     # drawn on the CPU: every device has the same choice
+    generator = torch.Generator("cpu").manual_seed(seed)
+    order = torch.randperm(members_of_pool.numel(), generator=generator, device="cpu")
     order = members_of_pool[order.to(pool.device)]
     one_hot = y[:, None] == torch.unique(y[pool & (y >= 0)]) if y.dim() == 1 else y > 0
     columns = list(one_hot.unbind(dim=1))

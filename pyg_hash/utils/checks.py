@@ -188,19 +188,6 @@ def check_same_rows(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
         )
 
 
-def is_mask(x: Any) -> bool:
-    """Whether ``x`` is a tensor, bool or uint8 ``[N]``."""
-    return isinstance(x, Tensor) and x.dtype in (torch.bool, torch.uint8) and x.dim() == 1
-
-
-def as_mask(x: Any, name: str) -> Tensor:
-    """A mask as bool ``[N]``; ``TypeError`` unless :func:`is_mask`."""
-    if not is_mask(x):
-        shape = f" {list(x.shape)}" if isinstance(x, Tensor) else ""
-        raise TypeError(f"{name}: expected a bool tensor [N], got {kind_of(x)}{shape}")
-    return torch.as_tensor(x, dtype=torch.bool)
-
-
 def check_labels(
     y: Tensor, name: str, *, num_rows: int | None = None, num_classes: int | None = None
 ) -> None:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from pyg_hash.datasets import SyntheticCrossModal
+from pyg_hash.transforms import LabelRate
 
 
 def test_interface():
@@ -26,6 +27,24 @@ def test_seed():
         assert torch.equal(a[modality].x, b[modality].x)
         assert not torch.equal(a[modality].x, c[modality].x)
     assert torch.equal(a["image"].query_mask, b["image"].query_mask)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_defaults_of_torch_change_nothing(multi_label):
+    def made():
+        return LabelRate(0.5)(SyntheticCrossModal(50, 3, (8, 4), multi_label=multi_label)[0])
+
+    plain, was = made(), torch.get_default_dtype()
+    with torch.device("meta"):
+        others = [made()]
+    try:
+        torch.set_default_dtype(torch.float64)
+        others.append(made())
+    finally:
+        torch.set_default_dtype(was)
+    for key in ("x", "y", "labeled_mask"):
+        assert all(torch.equal(plain["text"][key], other["text"][key]) for other in others)
+        assert all(plain["text"][key].dtype == other["text"][key].dtype for other in others)
 
 
 def test_noise_is_the_spread_around_the_centres():

@@ -3,6 +3,7 @@
 import copy
 import math
 import sys
+import warnings
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 from toy import toy_data
 
-from pyg_hash.metrics import evaluate
+from pyg_hash.metrics import CollapseWarning, evaluate
 from pyg_hash.models import DCMH, MCGCN, SGCH, HashModel, Objective, TaughtHash
 from pyg_hash.training import fit
 from pyg_hash.typing import HashOutput
@@ -191,6 +192,23 @@ def test_validation_does_not_change_the_training(split):
     train(with_, split, 4, patience=99, callbacks=[keep])
     train(without, split, 4)
     assert all(torch.equal(p, kept[4][n]) for n, p in without.named_parameters())
+
+
+def test_validation_warns_of_nothing_and_sets_no_filter(split, monkeypatch):
+    """Filters are those of the process: two threads that set them leave them changed."""
+    model, seen = small_model(split), []
+
+    def encode(given, modality):
+        seen.append([*warnings.filters])
+        return torch.ones(len(given[modality].x), model.num_bits, dtype=torch.int8)
+
+    monkeypatch.setattr(model, "encode", encode)
+    with pytest.warns(CollapseWarning):
+        evaluate(model, split)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CollapseWarning)
+        train(model, split, 1, patience=9)
+        assert seen[-1] == [*warnings.filters]
 
 
 # what is refused
