@@ -374,6 +374,21 @@ def test_a_model_can_be_sent_to_another_process(kind, data):
 
 
 @every_model
+def test_parameters_that_are_none_any_more_are_computed_with(kind, data, raw):
+    """As ``quantize_dynamic`` leaves them: the type and place to compute in are still known."""
+    model = model_for(kind, data).attach(data)
+    plain = copy.deepcopy(model)
+    for part in plain.modules():
+        for name, x in [*part.named_parameters(recurse=False)]:
+            delattr(part, name)
+            setattr(part, name, x.detach())
+    assert not [*plain.parameters()]
+    for m in MODALITIES:
+        assert torch.equal(plain.encode(data, m), model.encode(data, m))
+    assert torch.equal(plain.encode_image(raw["image"].x), model.encode_image(raw["image"].x))
+
+
+@every_model
 def test_a_copy_is_independent(kind, data, raw):
     model = model_for(kind, data).attach(data)
     codes = model.encode(data, "text")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from pyg_hash.models.common import Widths, image_text_pair
+from pyg_hash.models.common import Widths, image_text_pair, like_of
 from pyg_hash.nn.heads import redraw
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, PathLike, binarize
 from pyg_hash.utils.checks import (
@@ -265,7 +265,7 @@ class HashModel(nn.Module, ABC):
                 "call fit(...) or model.attach(data) first"
             )
         with eval_mode(self):
-            x = self.intake.prepare(x, modality, next(self.parameters()))
+            x = self.intake.prepare(x, modality, like_of(self))
             return torch.cat([self.relaxed_new(part, modality) for part in torch.split(x, BATCH)])
 
     def digest(self) -> str:

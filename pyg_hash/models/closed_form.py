@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 import torch
 from torch import Tensor, nn
 
-from pyg_hash.models.common import Widths
+from pyg_hash.models.common import Widths, like_of
 from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features
@@ -64,7 +64,7 @@ class ClosedFormModel(EncoderHashModel):
         """Relaxed codes ``[n, num_bits]``; ``RuntimeError`` if the model is not solved."""
         if not bool(self.is_solved):
             raise RuntimeError(f"{type(self).__name__} has no parameters; call solve(data) first")
-        return self.relaxed_solved(x.to(next(self.parameters())), modality)
+        return self.relaxed_solved(x.to(like_of(self)), modality)
 
     def loss(self, out: HashOutput, data: HeteroData) -> NoReturn:
         """Raises ``TypeError``: there is nothing to descend."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import ReferenceType, ref
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyg_hash.losses import contrastive_loss
 from pyg_hash.typing import IMAGE, MODALITIES, SAMPLED, Reduction
@@ -37,6 +38,12 @@ def image_text_pair(value: Widths | int, name: str) -> dict[str, int]:
             raise ValueError(f"{name}: has no entry {m!r}; give 'image' and 'text'")
         check_size(value[m], f"{name}[{m!r}]")
     return {m: value[m] for m in MODALITIES}
+
+
+def like_of(module: nn.Module) -> Tensor:
+    """A parameter, or buffer, of the type and place that a module computes in; else float32."""
+    floats = (x for x in chain(module.parameters(), module.buffers()) if x.is_floating_point())
+    return next(floats, torch.empty(0, dtype=torch.float32, device="cpu"))
 
 
 def check_widths(

@@ -18,7 +18,14 @@ from pyg_hash.losses import pairwise_nll, similar_distance_loss, squared_distanc
 from pyg_hash.losses.pairs import PairLoss, check_likelihood
 from pyg_hash.models.base import BATCH, Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, labelled_rows
-from pyg_hash.models.common import Widths, check_widths, loss_weights, pair_contrast, weighted
+from pyg_hash.models.common import (
+    Widths,
+    check_widths,
+    like_of,
+    loss_weights,
+    pair_contrast,
+    weighted,
+)
 from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.nn import BeaconNetwork, CodeEncoder, Encoding, HashLayer
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, binarize, other
@@ -254,7 +261,7 @@ class GCH(EncoderHashModel):
                     f"{m}_encoder a module that makes features of them"
                 )
         features = {m: d for m, d in self.num_features.items() if m not in self._raw}
-        check_widths(data, features, next(self.parameters()))
+        check_widths(data, features, like_of(self))
 
     def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes of items of one modality (GCH Eq. 10 before its sign)."""

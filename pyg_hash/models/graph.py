@@ -26,7 +26,7 @@ from pyg_hash.graph import (
 from pyg_hash.knn import neighbours, ready
 from pyg_hash.losses import quantization_loss, squared_distance_loss
 from pyg_hash.models.base import HashModel, Intake
-from pyg_hash.models.common import GraphCache, Widths, check_widths, pair_contrast
+from pyg_hash.models.common import GraphCache, Widths, check_widths, like_of, pair_contrast
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, Reduction
 from pyg_hash.utils.checks import check_nonzero_rows
 from pyg_hash.utils.digests import row_prints, same_rows
@@ -169,7 +169,7 @@ class GraphHashModel(HashModel):
 
         Without gradient, ``messages`` gets what nodes send, for each channel one tensor a layer.
         """
-        check_widths(data, self.num_features, next(self.parameters()))
+        check_widths(data, self.num_features, like_of(self))
         graphs = self._graphs(data)
         views = graphs.views if self.training and self.learns_views else {}
         places: dict[str, Place] = {}

@@ -26,6 +26,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.models.base import HashModel
 from pyg_hash.models.batches import Share
+from pyg_hash.models.common import like_of
 from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.typing import IMAGE, MODALITIES, Modality
 from pyg_hash.utils.checks import check_choice
@@ -45,7 +46,7 @@ class Ranks:
     @classmethod
     def of(cls, model: nn.Module) -> Ranks:
         """The processes that train ``model``; see :meth:`on`."""
-        return cls.on(next(model.parameters()).device)
+        return cls.on(like_of(model).device)
 
     @classmethod
     def on(cls, device: torch.device | str) -> Ranks:
@@ -81,7 +82,7 @@ class Ranks:
 
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Replace gradients by their means over the ranks; one that a rank lacks counts as zero."""
-        if self.size == 1:
+        if self.size == 1 or not parameters:
             return
         reached = torch.tensor([p.grad is not None for p in parameters], device=self.device).int()
         dist.all_reduce(reached)

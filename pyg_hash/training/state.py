@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import LRScheduler
 
 from pyg_hash.models.base import HashModel
+from pyg_hash.models.common import like_of
 from pyg_hash.models.files import stored_config, stored_tensors
 from pyg_hash.utils.files import (
     CorruptFileError,
@@ -183,7 +184,7 @@ class TrainingState:
         self.model.load_state_dict(parts.get("model", {}))
         for name, x in parts.get("buffer", {}).items():
             path, _, own = name.rpartition(".")
-            place = next(self.model.parameters()).device
+            place = like_of(self.model).device
             self.model.get_submodule(path).register_buffer(own, x.to(place), persistent=False)
         self.best = parts.get("best", {})
         slots = _split(parts.get("optimizer", {}))
