@@ -185,10 +185,11 @@ class TaughtHash(TwoEncoders):
     def finish(self, data: HeteroData) -> None:
         """Without labels: centre and turn the last layers, so that codes are close to their signs.
 
-        The rotation is found on training rows of both modalities together, 50,000 at most. Encoders
-        of a subclass that are no :class:`~pyg_hash.nn.HashMLP` stay as they are.
+        The rotation is found on training rows of both modalities together, 50,000 at most. Where an
+        encoder is frozen, or no :class:`~pyg_hash.nn.HashMLP`, both stay as they are.
         """
-        encoders = {m: x for m, x in self.encoders.items() if isinstance(x, HashMLP)}
+        layers = {m: x for m, x in self.encoders.items() if isinstance(x, HashMLP)}
+        encoders = {m: x for m, x in layers.items() if x.lin2.weight.requires_grad}
         if self.beta > 0 or set(encoders) != set(MODALITIES):
             return
         rows = training_rows(data)

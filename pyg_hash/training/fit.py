@@ -25,7 +25,7 @@ from pyg_hash.models.closed_form import ClosedFormModel
 from pyg_hash.models.files import stored_config, stored_tensors
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.training.ranks import Ranks, shared_out
-from pyg_hash.training.state import History, TrainingState, own_draws
+from pyg_hash.training.state import History, TrainingState
 from pyg_hash.transforms.graphs import check_graph
 from pyg_hash.transforms.masks import as_pairs, is_mask
 from pyg_hash.typing import IMAGE, MODALITIES
@@ -72,9 +72,9 @@ def fit(
 
     An epoch takes one optimiser's step on each loss that ``model.objectives(...)`` gives: one for
     a full-batch method, many for mini-batches and alternating schedules. A step changes the
-    parameters of its part (``model.parts()``) and no others. Training sees
-    ``model.training_view(data)``, under ``anchors='train'`` without any query, or a ``loader``'s
-    mini-batches.
+    parameters of its part (``model.parts()``) and no others, and none of them that is frozen
+    (``requires_grad_(False)``). Training sees ``model.training_view(data)``, under
+    ``anchors='train'`` without any query, or a ``loader``'s mini-batches.
 
     With ``patience``, mAP (mean of i2t and t2i, mAP@all with expected ties) of the nodes of
     ``val_mask`` against the rest of the database is measured every ``eval_every`` epochs; after
@@ -121,9 +121,11 @@ def fit(
     Raises:
         TypeError, ValueError: what does not fit the model, the data or the rest, such as a
             checkpoint of another model or of other data, or a ``loader`` that trains on other
-            rows of data, gives rows that are no pairs, or can be gone through only once; a loss
-            term or an entry of a callback named as a column of the history; with a ``checkpoint`` a
-            buffer whose shape training changes, or state that no file can hold.
+            rows of data, gives rows that are no pairs, or can be gone through only once; a model
+            that is frozen as a whole; a loss term or an entry of a callback named as a column of
+            the history; with a ``checkpoint`` a buffer whose shape training changes, or state that
+            no file can hold.
+        RuntimeError: gradients are off, by ``torch.no_grad`` or ``torch.inference_mode``.
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
 
@@ -140,6 +142,9 @@ def fit(
     )
     check_choice(precision, PRECISIONS, "precision")
     check_each(check_collection, schedulers=schedulers, callbacks=callbacks)
+    if torch.is_inference_mode_enabled() or not torch.is_grad_enabled():
+        raise RuntimeError("fit: gradients are off; call it outside no_grad() and inference_mode()")
+    _check_trainable(model)
     ranks = Ranks.of(model)
     _check_loss(model)
     data = as_pairs(data, "train_mask")
@@ -249,6 +254,16 @@ def _optimizers(model: HashModel, given: Optimizers) -> dict[str, torch.optim.Op
             what = "this model" if name == ALL else f"the part {name!r} of this model"
             raise ValueError(f"optimizer: holds no parameter of {what}; make it of this one's")
     return {name: given[name] for name in parts}
+
+
+def _check_trainable(model: HashModel) -> None:
+    """Raise ``ValueError`` if all is frozen; what has a closed form says by itself what to do."""
+    is_solved = isinstance(getattr(model, "_orig_mod", model), ClosedFormModel)
+    if not is_solved and not any(p.requires_grad for p in model.parameters()):
+        raise ValueError(
+            f"model: no parameter of this {type(model).__name__} has requires_grad, so that there "
+            "is nothing to train; call requires_grad_() on what is to change"
+        )
 
 
 def _check_loss(model: HashModel) -> None:
@@ -396,7 +411,6 @@ def train_epoch(
             if objective is None:
                 return
             running.keep()
-            _check_terms(objective.terms, type(model).__name__)
             if objective.part not in parts:
                 raise ValueError(
                     f"{type(model).__name__}.objectives: gave one of the part {objective.part!r}, "
@@ -404,8 +418,10 @@ def train_epoch(
                 )
             # gradients of this part alone: an optimiser leaves those without gradient alone
             inputs = [p for p in parts[objective.part] if p.requires_grad]
-            loss = objective.terms["loss"] / len(steps.shares)
-            loss.backward(inputs=inputs)  # type: ignore[no-untyped-call]
+            _check_terms(objective.terms, type(model).__name__, bool(inputs))
+            if inputs:  # else the part is frozen
+                loss = objective.terms["loss"] / len(steps.shares)
+                loss.backward(inputs=inputs)  # type: ignore[no-untyped-call]
             means.add(objective)
             yield objective
 
@@ -433,8 +449,8 @@ def train_epoch(
     return row
 
 
-def _check_terms(terms: Any, name: str) -> None:
-    """Raise ``TypeError`` or ``ValueError`` unless what class ``name`` made can be descended."""
+def _check_terms(terms: Any, name: str, trained: bool) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless what class ``name`` made can be ``trained``."""
     if not isinstance(terms, Mapping) or "loss" not in terms:
         got = [*terms] if isinstance(terms, Mapping) else type(terms).__name__
         raise TypeError(
@@ -444,7 +460,7 @@ def _check_terms(terms: Any, name: str) -> None:
         if not isinstance(term, Tensor) or term.dim():
             got = f"shape {list(term.shape)}" if isinstance(term, Tensor) else repr(term)
             raise TypeError(f"{name}.loss: {key!r} is to be a tensor of one number, [], got {got}")
-    if not terms["loss"].requires_grad:
+    if trained and not terms["loss"].requires_grad:
         raise ValueError(f"{name}.loss: 'loss' has no gradient; no part of it may be detached")
 
 

@@ -502,6 +502,19 @@ def test_what_is_saved_says_its_weights():
     assert TaughtHash(**model.config).weights == model.weights
 
 
+def test_without_labels_a_frozen_side_is_not_turned():
+    way = recipe("taughthash", label_rate=0, num_bits=8, epochs=1)
+    raw = without_labels(toy_data())
+    for m in MODALITIES:
+        raw[m].labeled_mask = torch.zeros(60, dtype=torch.bool)
+    raw.num_classes = 0
+    data = way.transforms(raw)
+    model = way.model(data)
+    before = copy.deepcopy(model.encoders["image"].requires_grad_(False))
+    way.fit(model, data, progress=False)
+    assert_same_state(model.encoders["image"], before)
+
+
 def test_the_recipe_trains_on_data_without_labels():
     way = recipe("taughthash", label_rate=0, num_bits=8, epochs=2)
     assert repr(way.transforms.transforms[0]) == repr(LabelRate(0))

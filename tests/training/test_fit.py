@@ -364,6 +364,21 @@ def test_a_part_of_the_parameters_may_be_trained(data):
     assert not torch.equal(model.classifiers["image"].lin.weight, before)
 
 
+def test_a_frozen_part_stays_as_it_is():
+    data = graph_for(TaughtHash)
+    model = model_for(TaughtHash, data)
+    before = copy.deepcopy(model)
+    model.encoders["image"].requires_grad_(False)
+    assert "image_loss" in train(model, data)[0]
+    assert_same_state(model.encoders["image"], before.encoders["image"])
+    assert not torch.equal(model.encoders["text"].lin2.weight, before.encoders["text"].lin2.weight)
+    for block in (torch.no_grad(), torch.inference_mode()):
+        with block, pytest.raises(RuntimeError, match="fit: gradients are off"):
+            train(model, data)
+    with pytest.raises(ValueError, match="model: no parameter of this TaughtHash has requires_gr"):
+        train(model.requires_grad_(False), data)
+
+
 def test_nan_loss_is_an_error_and_spares_the_checkpoint(data, tmp_path):
     file = tmp_path / "c.safetensors"
     model = small_model(data)
