@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import random
 import sys
 import warnings
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from small import WIDTHS, assert_same_state
+from torch_geometric import seed_everything
 from toy import toy_data
 
 import pyg_hash.models
@@ -97,6 +99,33 @@ def test_mini_batches_and_held_out_items():
         recipe("sgch", epochs=2, k=5, model_options={"hidden_channels": 9}, **more), patience=5
     )
     assert bool(data["image"].val_mask.any()) and "val_map" in history[0]
+
+
+def test_your_generators_go_on_and_the_seed_decides_the_codes():
+    made = recipe("sgch", epochs=2, k=5, batch_size=16, model_options={"hidden_channels": 9})
+    data, drawn, models = data_for(made), [], []
+    for _ in range(2):  # a search that draws its settings
+        drawn.append((random.random(), np.random.rand(), float(torch.rand(()))))
+        models.append(made.model(data))
+        drawn.append((random.random(), np.random.rand(), float(torch.rand(()))))
+        made.fit(models[-1], data, progress=False)
+    assert all(len({*values}) == 4 for values in zip(*drawn, strict=True))
+    seed_everything(0)
+    by_hand = type(models[0])(**models[0].config)
+    options = {"epochs": 2, "loader": made.loader(by_hand, data), "progress": False}
+    pyg_hash.training.fit(by_hand, data, made.optimizers(by_hand), **options)
+    for model in models:
+        assert_same_state(model, by_hand)
+
+
+def test_options_are_those_of_fit():
+    assert len(trained(recipe("djsrh", epochs=3), epochs=1)[2]) == 1
+    made = recipe("itq", num_bits=8)
+    model, data, history = trained(made, checkpoint=None)
+    assert history == []
+    for wrong in ("progres", "epochs"):
+        with pytest.raises(TypeError, match=f"{wrong}: ITQ is solved, not trained"):
+            made.fit(model, data, **{wrong: 1})
 
 
 # --- rates --------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pyg_hash.models.base import HashModel, Model
@@ -65,7 +66,8 @@ def load(kind: type[Model], path: PathLike, modules: Mapping[str, nn.Module]) ->
             else f"{name}: the stored model has no module here; leave it out"
         )
     try:
-        model = kind(**(config | modules))
+        with torch.random.fork_rng(devices=[]):  # what it draws is replaced
+            model = kind(**(config | modules))
         model.load_state_dict(contents[MODEL][0], assign=True)  # keeps float64 what it was
         if INTAKE in contents:
             model.intake = kind.intake_class(*contents[INTAKE])

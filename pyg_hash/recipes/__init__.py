@@ -114,10 +114,24 @@ class Recipe:
         return [*made]
 
     def model(self, data: HeteroData) -> HashModel:
-        """A new model for the widths and classes of ``data``, and there; the seed draws weights."""
+        """A new model for the widths and classes of ``data``, and there.
+
+        The seed draws its weights, and all that :func:`~pyg_hash.training.fit` then draws for it,
+        whatever you draw or seed meanwhile. Your generators (``random``, NumPy, torch) are left as
+        they were, but for GPUs that ``data`` is not on; a loop of your own draws from them.
+        """
         from torch_geometric import seed_everything
 
-        seed_everything(self.settings["seed"])
+        from pyg_hash.training.state import own_draws
+
+        draws: dict[str, Any] = {}
+        with own_draws(draws, data[IMAGE].x.device):
+            seed_everything(self.settings["seed"])
+            model = self._new_model(data)
+        vars(model)["_recipe_draws"] = draws  # as training goes on with them
+        return model
+
+    def _new_model(self, data: HeteroData) -> HashModel:
         keywords = dict(self.settings["model_options"], num_bits=self.settings["num_bits"])
         known = keywords_of(self.kind)
         if "num_classes" in known:
@@ -195,10 +209,14 @@ class Recipe:
     def fit(self, model: HashModel, data: HeteroData, **options: Any) -> History:
         """Train what :meth:`model` made for ``data``, which :attr:`transforms` made, or solve it.
 
-        ``options`` are those of :func:`pyg_hash.training.fit`, e.g. ``progress=False``; a method
-        that is solved has no use for them, and no history. ``TypeError``: a model of another one.
+        ``options`` are those of :func:`pyg_hash.training.fit`, e.g. ``progress=False``, before what
+        the recipe says. A method that is solved has no history, nothing to make of ``epochs``,
+        ``optimizer``, ``loader`` or ``schedulers``, and leaves the others unused.
+
+        ``TypeError``: a model of another one, or an option that is not known.
         """
         from pyg_hash.training import History, fit
+        from pyg_hash.training.state import own_draws
 
         if not isinstance(getattr(model, "_orig_mod", model), self.kind):  # or a compiled one
             raise TypeError(
@@ -206,14 +224,20 @@ class Recipe:
                 "give what its model(data) makes"
             )
         if isinstance(model, ClosedFormModel):
-            model.solve(data)
+            unused = {*inspect.signature(fit).parameters} - _OF_STEPS
+            if unknown := sorted({*options} - unused):
+                raise TypeError(
+                    f"{unknown[0]}: {type(model).__name__} is solved, not trained, and takes of "
+                    f"fit's options only {', '.join(sorted(unused))}, without effect; leave it out"
+                )
+            with own_draws(getattr(model, "_recipe_draws", None), data[IMAGE].x.device):
+                model.solve(data)
             return History()
-        assert self.epochs is not None
-        optimizers = self.optimizers(model)
+        optimizer = options.pop("optimizer", None) or self.optimizers(model)
         own: dict[str, Any]
-        own = {"loader": self.loader(model, data), "schedulers": self.schedulers(optimizers)}
-        own["patience"] = self.settings.get("patience")
-        return fit(model, data, optimizers, epochs=self.epochs, **(own | options))
+        own = {"loader": self.loader(model, data), "schedulers": self.schedulers(optimizer)}
+        own |= {"epochs": self.epochs, "patience": self.settings.get("patience")}
+        return fit(model, data, optimizer, **(own | options))
 
 
 @cache
@@ -474,6 +498,7 @@ def _sgeh(settings: Settings) -> list[BaseTransform]:
     return [transforms.UnifiedAffinity(k=settings["k"], **options)]
 
 
+_OF_STEPS = {"model", "data", "optimizer", "epochs", "loader", "schedulers"}  # arguments of fit
 _GRAPHS = {"MCGCN": _mcgcn, "SGCH": _sgch, "SGEH": _sgeh}
 EVERY: Settings = {"num_bits": 32, "seed": 0, "val_rate": 0.0, "model_options": {}, "scaling": {}}
 """The settings of every method, with their defaults."""

@@ -25,7 +25,7 @@ from pyg_hash.models.closed_form import ClosedFormModel
 from pyg_hash.models.files import stored_config, stored_tensors
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.training.ranks import Ranks, shared_out
-from pyg_hash.training.state import History, TrainingState
+from pyg_hash.training.state import History, TrainingState, own_draws
 from pyg_hash.transforms.graphs import check_graph
 from pyg_hash.transforms.masks import as_pairs, is_mask
 from pyg_hash.typing import IMAGE, MODALITIES
@@ -183,57 +183,61 @@ def fit(
 
     if ranks.is_main:
         say_odd_data(data)
-    model.intake = None  # what an earlier fit cached is of other parameters
-    state = TrainingState(model, optimizers, rows, schedulers, callbacks)
-    if resume and checkpoint is not None:
-        with ranks.file_of_main(checkpoint) as file:
-            if file is not None:
-                state.load(file)
-    ranks.copy_state(model)
-    view = model.training_view(data) if loader is None else None
-    quiet = not (progress and ranks.is_main)
-    whole = True  # no epoch is under way
-    bar = tqdm(total=epochs, initial=state.epoch, desc="fit", unit="epoch", disable=quiet)
-    try:
-        while state.epoch < epochs and not state.stopped:
-            whole = False
-            row = train_epoch(
-                model, view, optimizers, state.epoch, steps, lambda step: bar.set_postfix(step=step)
-            )
-            if checkpoint is not None:
-                state.check_shapes()
-            for scheduler in schedulers:
-                scheduler.step()
-            if patience is not None and row["epoch"] % eval_every == 0:
-                row["val_map"] = ranks.agree(_validation_map(model, data) if ranks.is_main else 0.0)
-                state.note_validation(row["val_map"], patience)
-            state.epoch += 1
-            state.history.append(row)
-            whole, own = True, dict(row)
-            for callback in callbacks if ranks.is_main else ():
-                try:
-                    callback(model, row)
-                except StopIteration:
-                    state.stopped = True
-                _check_row(row, own)
-            state.stopped = bool(ranks.agree(state.stopped))
-            bar.update()
-            bar.set_postfix(loss=f"{row['loss']:.4f}")
-            if saves is not None and state.epoch % checkpoint_every == 0:
+    with own_draws(getattr(model, "_recipe_draws", None), ranks.device):
+        model.intake = None  # what an earlier fit cached is of other parameters
+        state = TrainingState(model, optimizers, rows, schedulers, callbacks)
+        if resume and checkpoint is not None:
+            with ranks.file_of_main(checkpoint) as file:
+                if file is not None:
+                    state.load(file)
+        ranks.copy_state(model)
+        view = model.training_view(data) if loader is None else None
+        quiet = not (progress and ranks.is_main)
+        whole = True  # no epoch is under way
+        bar = tqdm(total=epochs, initial=state.epoch, desc="fit", unit="epoch", disable=quiet)
+
+        def note(step: int) -> None:
+            bar.set_postfix(step=step)
+
+        try:
+            while state.epoch < epochs and not state.stopped:
+                whole = False
+                row = train_epoch(model, view, optimizers, state.epoch, steps, note)
+                if checkpoint is not None:
+                    state.check_shapes()
+                for scheduler in schedulers:
+                    scheduler.step()
+                if patience is not None and row["epoch"] % eval_every == 0:
+                    found = _validation_map(model, data) if ranks.is_main else 0.0
+                    row["val_map"] = ranks.agree(found)
+                    state.note_validation(row["val_map"], patience)
+                state.epoch += 1
+                state.history.append(row)
+                whole, own = True, dict(row)
+                for callback in callbacks if ranks.is_main else ():
+                    try:
+                        callback(model, row)
+                    except StopIteration:
+                        state.stopped = True
+                    _check_row(row, own)
+                state.stopped = bool(ranks.agree(state.stopped))
+                bar.update()
+                bar.set_postfix(loss=f"{row['loss']:.4f}")
+                if saves is not None and state.epoch % checkpoint_every == 0:
+                    state.save(saves)
+        finally:
+            bar.close()
+            # half an epoch is never saved: going on from it would repeat the other half
+            if saves is not None and whole and state.saved_epoch != state.epoch:
                 state.save(saves)
-    finally:
-        bar.close()
-        # half an epoch is never saved: going on from it would repeat the other half
-        if saves is not None and whole and state.saved_epoch != state.epoch:
-            state.save(saves)
-    if patience is not None and state.best:
-        model.load_state_dict(state.best)
-    model.finish(data if view is None else view)
-    ranks.copy_state(model)  # machines may round otherwise
-    model.attach(data)
-    if model.intake is not None:
-        model.intake.trained = rows
-    return state.history
+        if patience is not None and state.best:
+            model.load_state_dict(state.best)
+        model.finish(data if view is None else view)
+        ranks.copy_state(model)  # machines may round otherwise
+        model.attach(data)
+        if model.intake is not None:
+            model.intake.trained = rows
+        return state.history
 
 
 def _optimizers(model: HashModel, given: Optimizers) -> dict[str, torch.optim.Optimizer]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import os
+import random
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -49,6 +53,38 @@ class History(list[dict[str, Any]]):
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self)
+
+
+@contextmanager
+def own_draws(kept: dict[str, Any] | None, device: torch.device) -> Iterator[None]:
+    """A block with random numbers of its own: yours go on after it as if nothing was drawn.
+
+    Generators, that of ``device`` too, start as ``kept`` has them, which then is where they got to;
+    None: the block draws from yours. They are the process's: threads at once mix them up.
+    """
+    kept, now = ({}, {}) if kept is None else (kept, _generators(device))
+    before = {name: get() for name, (get, _) in now.items()}
+    try:
+        for name in kept.keys() & now.keys():
+            now[name][1](kept[name])
+        yield
+    finally:
+        for name, (get, put) in now.items():
+            kept[name] = get()
+            put(before[name])
+
+
+def _generators(device: torch.device) -> dict[str, tuple[Callable[[], Any], Callable[..., None]]]:
+    """How the states of all that a training may draw from are read and set."""
+    found: dict[str, Any] = {
+        "python": (random.getstate, random.setstate),
+        "numpy": (np.random.get_state, np.random.set_state),
+        "torch": (torch.get_rng_state, torch.set_rng_state),
+    }
+    if device.type == "cuda":
+        get, put = torch.cuda.get_rng_state, torch.cuda.set_rng_state
+        found[str(device)] = partial(get, device), partial(put, device=device)
+    return found
 
 
 @dataclass
