@@ -32,8 +32,14 @@ __all__ = [
 def check_codes(codes: Tensor, name: str, *, num_bits: int | None = None) -> None:
     """Check codes: int8 ``[n, K]`` with every entry -1 or +1."""
     if not isinstance(codes, Tensor) or codes.dtype != torch.int8:
-        bits = isinstance(codes, Tensor) and codes.dtype == torch.bool
-        remedy = "2 * bits.to(torch.int8) - 1 makes codes" if bits else "use binarize()"
+        kind = codes.dtype if isinstance(codes, Tensor) else None
+        remedy = "use .to(torch.int8), of an array .astype('int8')"
+        if kind == torch.bool:
+            remedy = "2 * bits.to(torch.int8) - 1 makes codes"
+        elif kind is None:
+            remedy = "use torch.from_numpy(numpy.asarray(codes))"
+        elif kind.is_floating_point:
+            remedy = "use binarize()"
         raise TypeError(
             f"{name}: expected int8 codes in {{-1, +1}}, got {kind_of(codes)}; {remedy}"
         )
@@ -42,7 +48,7 @@ def check_codes(codes: Tensor, name: str, *, num_bits: int | None = None) -> Non
     if num_bits is not None and codes.size(1) != num_bits:
         raise ValueError(f"{name}: has {codes.size(1)} bits, expected {num_bits}")
     if codes.numel() and not bool((codes.abs() == 1).all()):
-        raise ValueError(f"{name}: entries must be -1 or +1; use binarize()")
+        raise ValueError(f"{name}: entries must be -1 or +1; of 0 and 1 use 2 * bits - 1")
 
 
 def pack_bits(codes: Tensor, *, num_bits: int | None = None) -> Tensor:

@@ -50,6 +50,13 @@ def test_pack_bits_bad_input() -> None:
         pack_bits(torch.ones(2, 8))
     with pytest.raises(ValueError, match="codes: entries must be -1 or"):
         pack_bits(torch.zeros(2, 8, dtype=torch.int8))
+    for wrong, remedy in [
+        (torch.ones(2, 8), r"use binarize\(\)"),
+        (torch.ones(2, 8).long(), r"use .to\(torch.int8\), of an array .astype\('int8'\)"),
+        ([[1, -1]], r"use torch.from_numpy\(numpy.asarray\(codes\)\)"),
+    ]:
+        with pytest.raises(TypeError, match=remedy):
+            pack_bits(wrong)
     with pytest.raises(TypeError, match="packed: expected a uint8"):
         unpack_bits(torch.ones(2, 1), 8)
     with pytest.raises(ValueError, match=r"packed: 9 bits take shape \[n, 2\], got \[2, 1\]"):
