@@ -131,7 +131,8 @@ def as_list(items: Sequence[Any]) -> list[Any]:
     """The pictures or texts as a list; ``TypeError``: they are one string."""
     if isinstance(items, str):
         raise TypeError(f"items: expected a list, got one string; pass [{items!r}]")
-    return list(items)
+    own: Any = items
+    return [*(own.to_pylist() if hasattr(own, "to_pylist") else own)]  # Arrow's
 
 
 def as_texts(texts: Sequence[str]) -> list[str]:

@@ -47,6 +47,10 @@ class Rows:
         self._parts = rows, list[Array]()
         self._check = check
 
+    def __getstate__(self) -> dict[str, Any]:
+        self._checked()  # what checks knows a file
+        return vars(self)
+
     def __len__(self) -> int:
         base, more = self._parts
         return len(base) + sum(map(len, more))

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import numpy as np
 import torch
@@ -156,8 +156,8 @@ class CodeStore(ABC):
             ids: n different ids of the store's type, none of them in the store. A
                 :class:`HammingIndex <pyg_hash.index.HammingIndex>` with int ids numbers items by
                 itself: from the highest id that it ever had, or 0.
-            metadata: n values for each of the store's fields; None, and all of a field that is
-                left out, are missing values.
+            metadata: n values for each of the store's fields, by name or as columns of a frame;
+                None, and all of a field that is left out, are missing values.
             relaxed: for a ``HammingIndex``: the same items before their signs were taken, float
                 ``[n, num_bits]`` in [-1, 1], of all items or of none: kept as int8 in steps of
                 1 / 127, ``num_bits`` bytes an item, for :meth:`search` to rescore by.
@@ -208,7 +208,8 @@ class CodeStore(ABC):
                 f"model: this {self._kind} was made for codes of another, and cannot note that it "
                 "holds those of two; put them into a new one"
             )
-        kept = self._columns(metadata or {}, [*self.fields], len(packed))
+        metadata = _mapping({} if metadata is None else metadata)
+        kept = self._columns(metadata, [*self.fields], len(packed))
         steps = None
         if relaxed is not None:
             if not self._keeps_relaxed:
@@ -233,7 +234,7 @@ class CodeStore(ABC):
                     f"ids: {len(present)} are in the {self._kind} already (first: "
                     f"{present.tolist()[0]!r}); remove them first or choose others"
                 )
-            stay = self.fields.keys() - (metadata or {})
+            stay = self.fields.keys() - metadata
             if len(present) and stay:
                 old, places = self._metadata(present), there.nonzero()[0].tolist()
                 for name in stay:
@@ -252,7 +253,7 @@ class CodeStore(ABC):
         ``ids`` are n different ids of items (``ValueError``: given twice, or not there),
         ``metadata`` n values for each field that changes.
         """
-        names = self._unique(ids)
+        names, metadata = self._unique(ids), _mapping(metadata)
         kept = self._columns(metadata, [*metadata], len(names))
         with self._changing():
             self._check_present(names)
@@ -517,8 +518,7 @@ class CodeStore(ABC):
             )
         found = {}
         for name in names:
-            values = metadata.get(name, [None] * n)
-            _check_in_order(values, f"metadata: {name}")
+            values = _in_order(metadata.get(name, [None] * n), f"metadata: {name}")
             if len(values) != n:
                 raise ValueError(f"metadata: {name} has {len(values)} values for {n} items")
             found[name] = checked_values(values, self.fields[name], f"metadata: {name}")
@@ -550,7 +550,7 @@ class CodeStore(ABC):
 
     def _id_array(self, ids: Any) -> NDArray[Any]:
         """Ids as int64 ``[n]``, or as an object array of ``str``."""
-        _check_in_order(ids, "ids")
+        ids = _in_order(ids, "ids")
         if self.id_type is int:
             try:
                 numbers = np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids)
@@ -595,11 +595,21 @@ def _listed(ids: Any) -> Any:
     return [*ids] if isinstance(ids, set | frozenset) else ids
 
 
-def _check_in_order(values: Any, name: str) -> None:
-    """Raise ``TypeError`` for one text, and for what has no order, or no place for each item."""
+def _mapping(metadata: Any) -> Metadata:
+    """Values by field, also of a frame or table; ``TypeError``: it is something else."""
+    names = getattr(metadata, "column_names", getattr(metadata, "columns", None))
+    if names is not None and not isinstance(metadata, Mapping):
+        metadata = {name: metadata[name] for name in names}
+    check_mapping(metadata, "metadata")
+    return cast(Metadata, metadata)
+
+
+def _in_order(values: Any, name: str) -> Any:
+    """Values of items, Arrow's as Python's; ``TypeError`` for one text, and what has no order."""
     if isinstance(values, str | bytes | Mapping | set | frozenset):
         one = "one string" if isinstance(values, str) else type(values).__name__
         raise TypeError(f"{name}: expected a list, one an item in their order, got {one}")
+    return values.to_pylist() if hasattr(values, "to_pylist") else values
 
 
 def _whole(value: Any, name: str) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 import numpy as np
@@ -45,8 +46,11 @@ def checked_values(values: Sequence[Any], kind: type, name: str) -> list[Any]:
 
 def field_value(value: Any, kind: type, name: str) -> Any:
     """One value of a field as ``kind``; ``TypeError`` or ``ValueError`` if it is none."""
-    if hasattr(value, "item"):
-        value = value.item()  # numpy's and torch's numbers
+    if kind is list and isinstance(value, np.ndarray):
+        value = value.tolist()
+    elif hasattr(value, "item"):
+        with suppress(ValueError, RuntimeError):  # several
+            value = value.item()  # numpy's and torch's numbers
     if kind is list:
         if isinstance(value, str) or not isinstance(value, Sequence):
             raise TypeError(f"{name}: expected a list of str, got {value!r}")
@@ -216,13 +220,29 @@ class Lists(Ragged):
         return np.asarray(np.diff(before).nonzero()[0])
 
 
+class Mutex:
+    """A lock, of which a copy is another."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Mutex, ()
+
+
 class Finder:
     """The last row of an id, int64 or text: found by it, or by its print."""
 
     def __init__(self, ids: Rows | Texts) -> None:
         self._ids = ids
         self._order: tuple[Array | None, Array] = None, np.empty(0, np.int64)
-        self._preparing = threading.Lock()
+        self._preparing = Mutex()
 
     def order(self) -> Array | None:
         """Rows by rising id, of one id as they were added; None: they are, as texts always are."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial, reduce
@@ -19,7 +18,7 @@ from torch import Tensor
 from pyg_hash.codes import LEVELS, check_packed, num_bytes, unpack_bits
 from pyg_hash.index import arrays, lookup
 from pyg_hash.index.base import Codes, CodeStore, Columns, Ids, New, arguments
-from pyg_hash.index.columns import Column, Items
+from pyg_hash.index.columns import Column, Items, Mutex
 from pyg_hash.index.lookup import Bytes, Hits
 from pyg_hash.index.where import Condition, Tree
 from pyg_hash.typing import PathLike
@@ -47,7 +46,8 @@ class HammingIndex(CodeStore):
     it; each goes on with the content that it opened. One at a time may change it, from the first
     change to :meth:`save` or :meth:`close`: others get a
     :class:`BusyError <pyg_hash.utils.locks.BusyError>` that names the process.
-    Threads may search one index at the same time, but not change it meanwhile.
+    Threads may search one index at the same time, but not change it meanwhile. One in memory can
+    be pickled and copied; other processes ``open`` a file.
 
     Without FAISS the search is done in torch, slower and with the same results. For examples see
     :doc:`/get_started` (in memory) and :doc:`/stores` (in a file).
@@ -88,7 +88,7 @@ class HammingIndex(CodeStore):
         elif backend == "torch" and not isinstance(index, lookup.Flat):
             raise ValueError(f"backend: 'torch' knows Flat() alone, not {index!r}")
         self.index, self.backend = index, backend
-        self._preparing = threading.Lock()
+        self._preparing = Mutex()
         self._exact = lookup.FaissScan() if backend == "faiss" else lookup.Scan()
         self._next_id = 0
         self._late = 0  # rows that the journal changed
@@ -96,6 +96,12 @@ class HammingIndex(CodeStore):
         self._opened: arrays.State = None, ()
         self._lock: Lock | None = None
         self._clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a copy, or another process; ``TypeError``: it has a file, whose changes are one's."""
+        if self.path is not None:
+            raise TypeError(f"store: {self.path} cannot be copied; save() it, and open() it there")
+        return vars(self)
 
     def _clear(self) -> None:
         packed, ids = np.empty((0, num_bytes(self.num_bits)), np.uint8), np.empty(0, self._id_dtype)

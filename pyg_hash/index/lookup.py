@@ -119,21 +119,22 @@ class FaissScan(Scan):
     """Search by FAISS, which raises ``ImportError`` at once if it is not installed."""
 
     def __init__(self) -> None:
-        self._faiss = _faiss.load()
+        _faiss.load()  # no attribute: a module is in no copy
 
     def search(self, packed: Bytes, query: Bytes, k: int) -> Hits:
         """As :meth:`Scan.search`: FAISS's heaps order equal distances by place too."""
         if k == 0:
             return NOTHING
-        distances, places = self._faiss.knn_hamming(query, packed, k)
+        distances, places = _faiss.load().knn_hamming(query, packed, k)
         return Hits(np.repeat(np.arange(len(query)), k), distances.reshape(-1), places.reshape(-1))
 
     def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Hits:
         """As :meth:`Scan.range_search`."""
-        pointer, array = self._faiss.swig_ptr, self._faiss.rev_swig_ptr
-        found = self._faiss.RangeSearchResult(len(query))
+        faiss = _faiss.load()
+        pointer, array = faiss.swig_ptr, faiss.rev_swig_ptr
+        found = faiss.RangeSearchResult(len(query))
         sizes = len(query), len(packed), radius + 1, packed.shape[1]  # it means distance < radius
-        self._faiss.hamming_range_search(pointer(query), pointer(packed), *sizes, found)
+        faiss.hamming_range_search(pointer(query), pointer(packed), *sizes, found)
         limits = array(found.lims, len(query) + 1).astype(np.int64)
         total = int(limits[-1])
         distances = array(found.distances, total).astype(np.int64)
@@ -310,7 +311,7 @@ class Approximate:
     """
 
     def __init__(self, kind: Any) -> None:
-        self._kind, self._faiss = kind, _faiss.load()
+        self._kind = kind
         self._forget()
 
     def _forget(self) -> None:
@@ -319,6 +320,17 @@ class Approximate:
         self._made = 0  # codes that groups were made of
         self._rows: tuple[NDArray[Any], NDArray[Any]] | None = None  # by entry, and where each ends
         self._known: dict[bytes, int] = {}  # entries of codes
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(vars(self))
+        if self._index is not None:
+            state["_index"] = _faiss.load().serialize_index_binary(self._index)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self._index is not None:
+            self._index = _faiss.load().deserialize_index_binary(self._index)
 
     def update(self, packed: Bytes) -> None:
         """Take in codes: new ones as entries, the others as rows of theirs."""
@@ -346,12 +358,12 @@ class Approximate:
         """An index without codes: an empty graph, or groups of these by k-means."""
         kind, width = self._kind, 8 * packed.shape[1]
         if isinstance(kind, HNSW):
-            index = self._faiss.IndexBinaryHNSW(width, kind.m)
+            index = _faiss.load().IndexBinaryHNSW(width, kind.m)
             index.hnsw.efConstruction, index.hnsw.efSearch = kind.ef_construction, kind.ef_search
             return index
         nlist = kind.nlist or max(1, min(int(4 * len(packed) ** 0.5), len(packed) // 39))
         nlist = min(nlist, len(packed))  # there may be more codes later, or have been
-        index = self._faiss.index_binary_factory(width, f"BIVF{nlist}")
+        index = _faiss.load().index_binary_factory(width, f"BIVF{nlist}")
         index.cp.min_points_per_centroid = 1  # few are what the user asked for
         index.nprobe = kind.nprobe
         index.train(packed)
@@ -369,7 +381,7 @@ class Approximate:
     def arrays(self, packed: Bytes) -> dict[str, NDArray[Any]]:
         """FAISS's own form of it, and a checksum, since FAISS does not check what it reads."""
         self.update(packed)
-        data = self._faiss.serialize_index_binary(self._index)
+        data = _faiss.load().serialize_index_binary(self._index)
         about = np.array([_sum(data), self._made])
         return {"index": data, "index_entry": self._entry, "index_about": about}
 
@@ -380,7 +392,7 @@ class Approximate:
         data, (total, made) = np.array(arrays["index"]), arrays["index_about"].tolist()
         if total != _sum(data):
             raise ValueError("the index has a wrong checksum")
-        index = self._faiss.deserialize_index_binary(data)
+        index = _faiss.load().deserialize_index_binary(data)
         entry = arrays["index_entry"]
         fits = len(entry) == len(packed) and index.code_size == packed.shape[1]
         if not fits or not 0 <= entry.min() <= entry.max() < index.ntotal:

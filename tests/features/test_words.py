@@ -148,6 +148,12 @@ def test_nothing_of_a_query_is_kept():
     assert held < 1 << 20
 
 
+def test_texts_of_arrow_are_texts():
+    texts = ["red cat", "blue dog"]
+    array = pytest.importorskip("pyarrow").array(texts)
+    assert torch.equal(BagOfWords().fit(array).transform(array), BagOfWords().fit(texts)(texts))
+
+
 def test_one_string_is_no_list_of_texts():
     with pytest.raises(TypeError, match="got one string"):
         BagOfWords().fit(TEXTS)("cat")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +249,24 @@ def test_ids_of_a_kind_of_str() -> None:
     index = HammingIndex(8, ids=str)
     index.add(random_codes(2, 8), [Name("a"), "b"])
     assert index.ids.tolist() == ["a", "b"] and index.contains([Name("b"), "c"]) == [True, False]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize("way", [None, lookup.MultiIndex(), lookup.IVF(4), lookup.HNSW()])
+def test_one_in_memory_is_copied(way: Any, copied: Any, tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    codes = random_codes(99, 8)
+    index = HammingIndex(8, index=way, ids=str, fields={"tags": list})
+    index.add(codes, [*map(str, range(99))], {"tags": [["a"]] * 99}, relaxed=codes * 0.5)
+    index.save(tmp_path / "store")
+    for own in (index, HammingIndex.load(tmp_path / "store"), HammingIndex(8, index=way)):
+        other = copied(own)
+        for a, b in zip(own.search(codes[:9], 5), other.search(codes[:9], 5), strict=True):
+            assert a.tolist() == b.tolist()
+        other.remove(other.ids[:9])
+        assert len(own) in (0, 99) and len(other) in (0, 90)
+    with pytest.raises(TypeError, match=r"store: .*cannot be copied; save\(\) it, and open\(\)"):
+        copied(HammingIndex.open(tmp_path / "store"))
 
 
 def test_constructor_and_missing_faiss(monkeypatch: pytest.MonkeyPatch) -> None:

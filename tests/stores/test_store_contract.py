@@ -276,6 +276,25 @@ def test_bad_arguments_leave_the_store_unchanged(case: Case, folder: Path) -> No
         store.remove([1])
         store.add(codes, range(3), {"name": np.array(["x", "y", "z"]), "n": torch.arange(3)})
         assert store.metadata((2, 0)) == {"name": ["z", "x"], "n": [2, 0]}
+        for wrong in ([], "name", codes):
+            with pytest.raises(TypeError, match="metadata: expected a mapping, got"):
+                store.add(codes, [4, 5, 6], wrong)
+        with pytest.raises(TypeError, match="metadata: n: expected int, got array"):
+            store.update([0], {"n": [np.arange(2)]})
+
+
+def test_columns_of_frames_and_arrays_of_others_are_values(case: Case, folder: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    with case.create(folder, 8, ids=str, fields={"name": str, "tags": list}) as store:
+        columns = {"name": ["x", None], "tags": [["a"], ["b", "c"]]}
+        table, arrays = pyarrow.table(columns), [np.array(tags) for tags in columns["tags"]]
+        names = {"columns": [*columns], "__getitem__": lambda self, name: columns[name]}
+        frame = type("Frame", (), names)  # as pandas makes them
+        store.add(random_codes(2, 8), pyarrow.array(["p", "q"]), table)
+        assert store.metadata(pyarrow.array(["p", "q"])) == columns
+        store.replace(random_codes(2, 8), ["p", "q"], frame())
+        store.update(["p", "q"], {**columns, "tags": arrays})
+        assert store.metadata(["p", "q"]) == columns
 
 
 @pytest.mark.parametrize("id_type", [int, str])
