@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from pyg_hash.models.base import HashModel, Model
 from pyg_hash.typing import PathLike
@@ -35,6 +37,7 @@ def save(model: HashModel, path: PathLike) -> None:
     with suppress(CorruptFileError, FileNotFoundError):  # else it may be ours, cut short
         if load_json(config, dict).get("format") != FORMAT:
             raise FileExistsError(f"path: {config} is of something else; choose another folder")
+    check_parametrized(model)
     written: dict[str, Any] = {MODEL: (stored_tensors(model),)}
     if model.intake is not None:
         written[INTAKE] = model.intake.tensors, model.intake.about
@@ -77,6 +80,24 @@ def load(kind: type[Model], path: PathLike, modules: Mapping[str, nn.Module]) ->
             f"pyg_hash saved it, train again ({error})"
         ) from error
     return model.eval()
+
+
+def check_parametrized(model: HashModel) -> None:
+    """Raise ``TypeError`` for weight_norm and the like where a new model would have none."""
+    parts = model.named_modules()
+    names = [name for name, x in parts if is_parametrized(x) or x._forward_pre_hooks]
+    if not names:
+        return
+    with torch.random.fork_rng(devices=[]):
+        twin = type(model)(**deepcopy(model.config))
+    try:
+        twin.load_state_dict(model.state_dict())
+    except RuntimeError as error:
+        raise TypeError(
+            f"{type(model).__name__}: parameters of {', '.join(names)} are other than load() would "
+            "build; undo that first, torch.nn.utils.parametrize.remove_parametrizations(part, "
+            f"'weight'), or have it in the constructor of a class of your own ({error})"
+        ) from error
 
 
 def stored_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from pyg_hash.utils.checks import check_positive_ints
 
@@ -21,10 +22,11 @@ def redraw(module: nn.Module, known: bool = False) -> None:
     left = {p: name for name, p in module.named_parameters() if p.requires_grad and not known}
     for part in module.modules():
         way = getattr(part, "reset_parameters", getattr(part, "_reset_parameters", redraw))
-        if not way.__module__.startswith("pyg_hash."):  # theirs sees to all below
-            left = {p: left[p] for p in left.keys() - {*part.parameters()}}
+        if not way.__module__.startswith("pyg_hash."):  # theirs sees to all but parametrizations
+            left = {p: left[p] for p in left.keys() - {*part.parameters(not is_parametrized(part))}}
     if names := sorted(left.values()):
-        raise ValueError(f"reset_parameters: nothing draws {names}; give their module one")
+        remedy = "give their module one, or remove parametrizations"
+        raise ValueError(f"reset_parameters: nothing draws {names}; {remedy}")
     for part in module.children():
         getattr(part, "reset_parameters", lambda part=part: redraw(part, True))()
     getattr(module, "_reset_parameters", lambda: None)()  # torch's attention, but for its parts

@@ -2,10 +2,13 @@
 
 import json
 import shutil
+from functools import partial
 
 import pytest
 import torch
 from small import assert_same_state, small_graph, small_model
+from torch.nn.utils import parametrizations
+from torch.nn.utils.parametrize import remove_parametrizations
 
 from pyg_hash.models import ITQ, MCGCN
 from pyg_hash.models.files import CONFIG, FORMAT_VERSION, INTAKE, MODEL, load_model_files
@@ -215,6 +218,32 @@ def test_parameters_of_another_shape_with_a_matching_digest(folder):
     edit(folder, sha256=load_json(folder / CONFIG)["sha256"] | {MODEL: digest})
     with pytest.raises(CorruptFileError, match="Missing key"):
         MCGCN.load(folder)
+
+
+class Normed(ITQ):
+    def __init__(self, num_features, num_bits):
+        super().__init__(num_features, num_bits)
+        self.own = parametrizations.weight_norm(torch.nn.Linear(3, 2))
+
+
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, torch.nn.utils.spectral_norm])
+def test_parametrizations_are_the_class_s_or_undone(norm, tmp_path):
+    Normed((4, 3), 4).save(tmp_path / "own")
+    assert Normed.load(tmp_path / "own").own.parametrizations
+    model = small_model(small_graph())
+    norm(model.classifiers["text"].lin)
+    before = torch.get_rng_state()
+    with pytest.raises(
+        TypeError, match=r"classifiers.text.lin are other .*remove_parametrizations"
+    ):
+        model.save(tmp_path / "model")
+    assert torch.equal(torch.get_rng_state(), before) and not (tmp_path / "model").exists()
+    undo = torch.nn.utils.remove_spectral_norm
+    if norm is parametrizations.weight_norm:
+        undo = partial(remove_parametrizations, tensor_name="weight")
+    undo(model.classifiers["text"].lin)
+    model.save(tmp_path / "model")
+    assert_same_state(MCGCN.load(tmp_path / "model"), model)
 
 
 def test_the_configuration_of_something_else_is_not_replaced(tmp_path):

@@ -167,3 +167,7 @@ def test_parts_of_ones_own_are_drawn_anew_or_named() -> None:
     with pytest.raises(ValueError, match="reset_parameters: nothing draws .*own.place.*; give"):
         layer.reset_parameters()
     layer.requires_grad_(False).reset_parameters()
+    normed = Head(4, 3)
+    nn.utils.parametrizations.weight_norm(normed.lin)
+    with pytest.raises(ValueError, match="nothing draws .*lin.parametrizations.*; give"):
+        normed.reset_parameters()
