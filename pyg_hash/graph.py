@@ -66,7 +66,7 @@ class SparseMap:
     def __init__(
         self, matrix: Tensor, scatter: Tensor | None = None, middle: Tensor | None = None
     ) -> None:
-        self.matrix = matrix
+        self.matrix = matrix if matrix.dtype.itemsize > 2 else matrix.float()
         self._scatter, self._middle = scatter, middle
         self._gather = None if scatter is None else transpose(scatter)
         self._constant: tuple[ReferenceType[Tensor], int, Tensor] | None = None
@@ -78,9 +78,7 @@ class SparseMap:
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """Propagate ``x`` ``[n, f]``: float ``[rows, f]``."""
-        if x.dtype in (torch.bfloat16, torch.float16):
-            x = x.to(self.matrix.dtype)
-        result: Tensor = _Propagate.apply(x, self, False)  # type: ignore[no-untyped-call]
+        result: Tensor = _Propagate.apply(x.to(self.matrix.dtype), self, False)  # type: ignore[no-untyped-call]
         return result
 
     def apply(self, x: Tensor, *, transposed: bool = False) -> Tensor:
@@ -106,12 +104,12 @@ class SparseMap:
     def of_constant(self, x: Tensor) -> Tensor:
         """``self @ x`` for features that stay the same: computed once and remembered."""
         if x.is_inference():  # such a tensor does not count its changes
-            return self.apply(x.to(self.matrix.dtype))
+            return self.apply(x)
         if self._constant is not None:
             kept, version, result = self._constant
             if kept() is x and version == x._version:
                 return result
-        result = self.apply(x.detach().to(self.matrix.dtype))
+        result = self.apply(x.detach())
         self._constant = ref(x), x._version, result
         return result
 
@@ -254,7 +252,7 @@ class WholeGraph(Place):
         x = list(states)
         maps = [self.operator] if self.view is None else [self.operator, self.view.first]
         if self.constant and len(x) == 1 and self._is_worth_keeping(x[0]):
-            return [project(each.of_constant(x[0])) for each in maps]
+            return [project(each.of_constant(x[0]).to(x[0])) for each in maps]
         parts = [project(part) for part in x]
         sent = parts[0] if len(parts) == 1 else torch.cat(parts)
         return [each @ sent for each in maps]

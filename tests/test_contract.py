@@ -229,9 +229,26 @@ def test_encode_gives_signs_and_leaves_the_mode_alone(kind, data):
         assert codes.dtype == torch.int8 and codes.shape == (60, BITS)
         assert set(codes.unique().tolist()) == {-1, 1}
         assert model.training is training
+        parts = [*model.modules()]
+        parts[-1].eval()  # as somebody freezes a part
+        modes = [part.training for part in parts]
+        model.encode(data, modality)
+        assert [part.training for part in parts] == modes
         with torch.no_grad():
             relaxed = model.eval()(data)[modality]
         assert_same_codes(codes, binarize(relaxed), relaxed)  # encoding goes layer by layer
+
+
+@every_model
+def test_a_fitted_model_is_one_that_threads_may_share(kind, data, raw, monkeypatch):
+    model = model_for(kind, data)
+    fit(model, data, adam(model), epochs=1, progress=False)
+    assert not any(part.training for part in model.modules())
+    monkeypatch.setattr(torch.nn.Module, "train", None)  # nobody switches what others use
+    codes = encode_new(model, raw, "text"), model.encode(data, "image")
+    with torch.autocast("cpu", torch.bfloat16):
+        again = encode_new(model, raw, "text"), model.encode(data, "image")
+    assert all(map(torch.equal, codes, again))
 
 
 @every_model

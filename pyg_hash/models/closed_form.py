@@ -36,7 +36,7 @@ class ClosedFormModel(EncoderHashModel):
 
     @torch.no_grad()
     def solve(self, data: HeteroData) -> Self:
-        """Fit the model to the training rows of ``data``, and attach it.
+        """Fit the model to the training rows of ``data``, attach it, in evaluation mode then.
 
         ``TypeError``: features that are not floating-point, or labels of a wrong kind.
         ``ValueError``: features of another width, NaN or inf in training rows, no training row, no
@@ -50,7 +50,7 @@ class ClosedFormModel(EncoderHashModel):
         self.attach(data)
         if self.intake is not None:
             self.intake.trained = data_rows(data)
-        return self
+        return self.eval()
 
     @abstractmethod
     def _solve(self, data: HeteroData) -> None:

@@ -58,7 +58,7 @@ def check_widths(
         if like is not None and dtype != like.dtype:
             raise TypeError(
                 f"data[{modality!r}].x: is {dtype}, but the model computes in {like.dtype}; use "
-                f"data[{modality!r}].x.to({like.dtype}), or ScaleFeatures(), which gives float32"
+                f"x.to({like.dtype}), or float32 for both: ScaleFeatures() and model.float()"
             )
         if width != expected:
             raise ValueError(

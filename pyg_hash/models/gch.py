@@ -424,7 +424,7 @@ class GCH(EncoderHashModel):
 
     def _guide(self, labels: Tensor) -> Tensor:
         """The teacher's codes as constants."""
-        with eval_mode(self.teacher):
+        with eval_mode(self.teacher, autocast=True):
             return torch.cat([self.teacher(some).codes for some in torch.split(labels, BATCH)])
 
     def _beacon(self, features: Mapping[Modality, Tensor], labels: Tensor) -> Tensor:
@@ -439,7 +439,7 @@ class GCH(EncoderHashModel):
 
     def _partners(self, known: _Round, b: Tensor, m: Modality) -> Tensor:
         """The other encoder's codes of a batch as constants."""
-        with eval_mode(self.encoders[other(m)]):
+        with eval_mode(self.encoders[other(m)], autocast=True):
             return self._encode(known.items(other(m), b), other(m)).codes
 
     def _fixed(

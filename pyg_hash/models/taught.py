@@ -194,7 +194,7 @@ class TaughtHash(TwoEncoders):
             return
         rows = training_rows(data)
         rows = rows[:: -(-len(rows) // EXACT)]
-        with eval_mode(self), exact(self.beta):
+        with eval_mode(self):
             parts = torch.split(rows, BATCH)
             y = torch.cat([x(data[m].x[some]) for m, x in encoders.items() for some in parts])
         y = y.double()  # LAPACK has no bfloat16

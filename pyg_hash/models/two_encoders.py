@@ -68,7 +68,7 @@ class TwoEncoders(EncoderHashModel):
 
     def fixed(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes as constants, without dropout."""
-        with eval_mode(self):
+        with eval_mode(self, autocast=True):
             codes = torch.cat([self.relaxed(batch, modality) for batch in torch.split(x, BATCH)])
         # where torch 2.9 and older would find these weights again, without their gradients
         torch.clear_autocast_cache()

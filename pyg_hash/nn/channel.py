@@ -52,12 +52,11 @@ class GCNChannel(Layer):
         """
         place = WholeGraph(place) if isinstance(place, SparseMap) else place
         if not isinstance(place, Place):
-            raise TypeError(
-                f"place: expected a Place or graph_operator, got {type(place).__name__}"
-            )
+            raise TypeError(f"place: expected Place or graph_operator, got {type(place).__name__}")
         states: Iterable[Tensor] = [x] if isinstance(x, Tensor) else x
+        own = self.conv1.lin.weight.dtype  # sums are of the type of the edges' weights
         for layer, conv in enumerate((self.conv1, self.conv2)):
-            states = map(Tensor.tanh_, place.receive(layer, states, conv.lin))
+            states = (h.tanh_().to(own) for h in place.receive(layer, states, conv.lin))
         return place.gather(states)
 
 

@@ -108,7 +108,7 @@ class CodeEncoder(Layer):
 
     def fixed_features(self, x: Tensor) -> Tensor:
         """Features as constants: without gradient, dropout or a change of running statistics."""
-        with eval_mode(self):
+        with eval_mode(self, autocast=True):
             return self._features(x)[0]
 
     def _features(self, x: Tensor) -> tuple[Tensor, Tensor]:

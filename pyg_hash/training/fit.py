@@ -70,6 +70,9 @@ def fit(
 ) -> History:
     """Train a model on a data set, then attach it, so that it encodes new items.
 
+    It is then in evaluation mode, in which threads may share it; a loop of your own that goes on
+    with it calls ``model.train()`` first.
+
     An epoch takes one optimiser's step on each loss that ``model.objectives(...)`` gives: one for
     a full-batch method, many for mini-batches and alternating schedules. A step changes the
     parameters of its part (``model.parts()``) and no others, and none of them that is frozen
@@ -235,6 +238,7 @@ def fit(
         model.finish(data if view is None else view)
         ranks.copy_state(model)  # machines may round otherwise
         model.attach(data)
+        model.eval()  # else each encoding would switch it, while other threads encode
         if model.intake is not None:
             model.intake.trained = rows
         return state.history

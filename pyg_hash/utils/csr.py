@@ -59,11 +59,10 @@ def row_block(matrix: Tensor, start: int, stop: int) -> Tensor:
 
 def product(matrix: Tensor, x: Tensor, onto: Tensor | None = None) -> Tensor:
     """``matrix @ x``, CSR ``[rows, n]`` and ``[n, f]``, added to ``onto`` if given; no autograd."""
-    beta = 1
+    x, beta = x.to(matrix.dtype), 1  # CSR products have no bf16 form
     if onto is None:  # torch.sparse.mm would fill one array with zeros and then copy it
         onto, beta = x.new_empty(matrix.size(0), x.size(1)), 0
-    with torch.autocast(x.device.type, enabled=False):  # CSR products have no bf16 form
-        return torch.addmm(onto, matrix, x, beta=beta, out=onto)
+    return torch.addmm(onto, matrix, x, beta=beta, out=onto)  # under autocast as without, by out=
 
 
 def _starts(row: Tensor, num_rows: int) -> Tensor:

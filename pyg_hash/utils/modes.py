@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +15,15 @@ def exact(like: Tensor) -> torch.autocast:
 
 
 @contextmanager
-def eval_mode(module: nn.Module) -> Iterator[None]:
-    """A block without gradients, a module in evaluation mode; it then is what it was."""
-    was_training = module.training
-    module.eval()
+def eval_mode(module: nn.Module, autocast: bool = False) -> Iterator[None]:
+    """A block in evaluation mode, without gradients and, by default, autocast; then as before."""
+    before = {part: part.training for part in module.modules()}
+    if any(before.values()):  # else other threads may be at it
+        module.eval()
+    like = next(module.parameters(), torch.empty(0))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), nullcontext() if autocast else exact(like):
             yield
     finally:
-        module.train(was_training)
+        for part in (part for part in before if part.training != before[part]):
+            part.train(before[part])

@@ -4,9 +4,10 @@ import pytest
 import torch
 from small import MODELS, adam, graph_for, model_for, small_graph, small_model
 from torch_geometric.testing import withCUDA
+from toy import toy_data
 
 from pyg_hash.metrics import evaluate
-from pyg_hash.models import MCGCN, SGEH, TaughtHash
+from pyg_hash.models import MCGCN, SGCH, SGEH, TaughtHash
 from pyg_hash.training import fit
 
 VARIANTS = ("full", "S", "IT", "A", "C")
@@ -50,6 +51,31 @@ def test_codes_of_mcgcn_are_float32(variant):
     for name in ("image", "text"):
         assert out[name].dtype == out.aux[f"{name}_view"].dtype == torch.float32
         torch.testing.assert_close(out[name], exact[name], rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_whole_fit_under_autocast_ends_with_codes(kind):
+    data = graph_for(kind)
+    model = model_for(kind, data)
+    with torch.autocast("cpu", torch.bfloat16):
+        fit(model, data, adam(model), epochs=1, progress=False)
+    assert model.encode(data, "text").dtype == torch.int8
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("kind", [MCGCN, SGCH])
+def test_a_graph_model_of_another_type_encodes(kind, dtype):
+    data, raw = graph_for(kind), toy_data()
+    model = model_for(kind, data).attach(data)
+    codes = model.encode_text(raw["text"].x), model.encode(data, "text")
+    with pytest.raises(TypeError, match=rf"use x.to\({dtype}\), or .* model.float\(\)"):
+        model.to(dtype).encode(data, "text")
+    for m in ("image", "text"):
+        data[m].x = data[m].x.to(dtype)
+    again = model.encode_text(raw["text"].x), model.encode(data, "text")
+    assert model.relax_text(raw["text"].x).dtype == model(data)["text"].dtype == dtype
+    for a, b in zip(codes, again, strict=True):
+        assert (a != b).float().mean() < 0.1
 
 
 @pytest.mark.parametrize("kind", [MCGCN, SGEH, TaughtHash])

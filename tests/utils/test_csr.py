@@ -53,8 +53,10 @@ def test_product_keeps_its_type_under_autocast(device):
     x = torch.randn(7, 5, device=device)
     with torch.autocast(torch.device(device).type, torch.bfloat16):
         found = product(matrix, x)
-    assert found.dtype == torch.float32
+        rounded = product(matrix, x.bfloat16())
+    assert found.dtype == rounded.dtype == torch.float32
     torch.testing.assert_close(found, dense @ x)
+    torch.testing.assert_close(rounded, dense @ x.bfloat16().float())
 
 
 @pytest.mark.parametrize("num_entries", [0, 1, 30])
