@@ -120,6 +120,14 @@ def test_your_generators_go_on_and_the_seed_decides_the_codes():
 
 def test_options_are_those_of_fit():
     assert len(trained(recipe("djsrh", epochs=3), epochs=1)[2]) == 1
+    made = recipe("dcmh", num_bits=8, decay=0.9)
+    data = data_for(made)
+    for wrong in ({}, "adam"):
+        with pytest.raises((TypeError, ValueError), match="optimizer: "):
+            made.fit(made.model(data), data, optimizer=wrong)
+    del data["image"].x
+    with pytest.raises(ValueError, match="num_features"):
+        made.model(data)
     made = recipe("itq", num_bits=8)
     model, data, history = trained(made, checkpoint=None)
     assert history == []

@@ -69,8 +69,7 @@ def load(kind: type[Model], path: PathLike, modules: Mapping[str, nn.Module]) ->
             else f"{name}: the stored model has no module here; leave it out"
         )
     try:
-        with torch.random.fork_rng(devices=[]):  # what it draws is replaced
-            model = kind(**(config | modules))
+        model = kind(**(config | modules))
         model.load_state_dict(contents[MODEL][0], assign=True)  # keeps float64 what it was
         if INTAKE in contents:
             model.intake = kind.intake_class(*contents[INTAKE])

@@ -189,7 +189,8 @@ class TaughtHash(TwoEncoders):
         encoder is frozen, or no :class:`~pyg_hash.nn.HashMLP`, both stay as they are.
         """
         layers = {m: x for m, x in self.encoders.items() if isinstance(x, HashMLP)}
-        encoders = {m: x for m, x in layers.items() if x.lin2.weight.requires_grad}
+        free = {m: [p.requires_grad for p in x.lin2.parameters()] for m, x in layers.items()}
+        encoders = {m: x for m, x in layers.items() if all(free[m])}
         if self.beta > 0 or set(encoders) != set(MODALITIES):
             return
         rows = training_rows(data)

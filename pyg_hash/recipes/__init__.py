@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.metadata import entry_points
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -117,15 +117,17 @@ class Recipe:
         """A new model for the widths and classes of ``data``, and there.
 
         The seed draws its weights, and all that :func:`~pyg_hash.training.fit` then draws for it,
-        whatever you draw or seed meanwhile. Your generators (``random``, NumPy, torch) are left as
-        they were, but for GPUs that ``data`` is not on; a loop of your own draws from them.
+        whatever you draw or seed meanwhile: the model holds these numbers, and so do its copies.
+        Trained twice it goes on with them; for the same ones again make it anew. Your generators
+        (``random``, NumPy, torch) are left as they were, but for GPUs that ``data`` is not on; a
+        loop of your own draws from them.
         """
         from torch_geometric import seed_everything
 
         from pyg_hash.training.state import own_draws
 
         draws: dict[str, Any] = {}
-        with own_draws(draws, data[IMAGE].x.device):
+        with own_draws(draws, _device(data)):
             seed_everything(self.settings["seed"])
             model = self._new_model(data)
         vars(model)["_recipe_draws"] = draws  # as training goes on with them
@@ -210,12 +212,14 @@ class Recipe:
         """Train what :meth:`model` made for ``data``, which :attr:`transforms` made, or solve it.
 
         ``options`` are those of :func:`pyg_hash.training.fit`, e.g. ``progress=False``, before what
-        the recipe says. A method that is solved has no history, nothing to make of ``epochs``,
-        ``optimizer``, ``loader`` or ``schedulers``, and leaves the others unused.
+        the recipe says (its ``decay`` is that of a given ``optimizer`` too). A method that is
+        solved has no history, nothing to make of ``epochs``, ``optimizer``, ``loader`` or
+        ``schedulers``, and leaves the others unused.
 
         ``TypeError``: a model of another one, or an option that is not known.
         """
         from pyg_hash.training import History, fit
+        from pyg_hash.training.fit import check_optimizers
         from pyg_hash.training.state import own_draws
 
         if not isinstance(getattr(model, "_orig_mod", model), self.kind):  # or a compiled one
@@ -223,20 +227,27 @@ class Recipe:
                 f"model: a {type(model).__name__}, and this recipe trains a {self.kind.__name__}; "
                 "give what its model(data) makes"
             )
-        if isinstance(model, ClosedFormModel):
+        draws = own_draws(getattr(model, "_recipe_draws", None), _device(data))
+        if issubclass(self.kind, ClosedFormModel):
             unused = {*inspect.signature(fit).parameters} - _OF_STEPS
             if unknown := sorted({*options} - unused):
                 raise TypeError(
                     f"{unknown[0]}: {type(model).__name__} is solved, not trained, and takes of "
                     f"fit's options only {', '.join(sorted(unused))}, without effect; leave it out"
                 )
-            with own_draws(getattr(model, "_recipe_draws", None), data[IMAGE].x.device):
-                model.solve(data)
+            with draws:
+                cast(ClosedFormModel, model).solve(data)
             return History()
-        optimizer = options.pop("optimizer", None) or self.optimizers(model)
+        optimizer = options.pop("optimizer", None)
         own: dict[str, Any]
-        own = {"loader": self.loader(model, data), "schedulers": self.schedulers(optimizer)}
-        own |= {"epochs": self.epochs, "patience": self.settings.get("patience")}
+        own = {"epochs": self.epochs, "patience": self.settings.get("patience")}
+        if optimizer is None:
+            optimizer = self.optimizers(model)
+        else:
+            check_optimizers(model, optimizer)
+        own["schedulers"] = self.schedulers(optimizer)
+        with draws:  # its training view may draw
+            own["loader"] = self.loader(model, data)
         return fit(model, data, optimizer, **(own | options))
 
 
@@ -496,6 +507,12 @@ def _sgeh(settings: Settings) -> list[BaseTransform]:
     options = settings["graph_options"]
     check_options(transforms.UnifiedAffinity, options, "graph_options", {"k"})
     return [transforms.UnifiedAffinity(k=settings["k"], **options)]
+
+
+def _device(data: HeteroData) -> torch.device:
+    """Where the features are; those that are none are told of elsewhere."""
+    found: torch.device = getattr(data[IMAGE].get("x"), "device", torch.device("cpu"))
+    return found if isinstance(found, torch.device) else torch.device("cpu")
 
 
 _OF_STEPS = {"model", "data", "optimizer", "epochs", "loader", "schedulers"}  # arguments of fit

@@ -76,8 +76,9 @@ def fit(
     An epoch takes one optimiser's step on each loss that ``model.objectives(...)`` gives: one for
     a full-batch method, many for mini-batches and alternating schedules. A step changes the
     parameters of its part (``model.parts()``) and no others, and none of them that is frozen
-    (``requires_grad_(False)``). Training sees ``model.training_view(data)``, under
-    ``anchors='train'`` without any query, or a ``loader``'s mini-batches.
+    (``requires_grad_(False)``; statistics of batch normalisation go on). Training sees
+    ``model.training_view(data)``, under ``anchors='train'`` without any query, or a ``loader``'s
+    mini-batches.
 
     With ``patience``, mAP (mean of i2t and t2i, mAP@all with expected ties) of the nodes of
     ``val_mask`` against the rest of the database is measured every ``eval_every`` epochs; after
@@ -174,7 +175,7 @@ def fit(
             "schedulers: ReduceLROnPlateau waits for a value; step it in a callback, which gets "
             "the row of the epoch, or use patience"
         )
-    optimizers = _optimizers(model, optimizer)
+    optimizers = check_optimizers(model, optimizer)
     if any(getattr(s, "optimizer", None) not in (None, *optimizers.values()) for s in schedulers):
         raise ValueError("schedulers: one is of another optimizer; make it of one given here")
     steps = Steps(loader, accumulate, ranks, precision)
@@ -244,7 +245,7 @@ def fit(
         return state.history
 
 
-def _optimizers(model: HashModel, given: Optimizers) -> dict[str, torch.optim.Optimizer]:
+def check_optimizers(model: HashModel, given: Optimizers) -> dict[str, torch.optim.Optimizer]:
     """The optimisers by name, each checked to hold parameters of what it is for."""
     parts = model.parts()
     if isinstance(given, torch.optim.Optimizer):
@@ -257,7 +258,8 @@ def _optimizers(model: HashModel, given: Optimizers) -> dict[str, torch.optim.Op
     for name, parameters in parts.items():
         if isinstance(given[name], torch.optim.LBFGS):
             raise TypeError("optimizer: LBFGS evaluates the loss by itself; use another, as Adam")
-        ours = set(parameters)
+        # of parts that have their own, some may be frozen
+        ours = {p for p in parameters if p.requires_grad or name != ALL}
         if not any(p in ours for group in given[name].param_groups for p in group["params"]):
             what = "this model" if name == ALL else f"the part {name!r} of this model"
             raise ValueError(f"optimizer: holds no parameter of {what}; make it of this one's")
@@ -426,8 +428,9 @@ def train_epoch(
                 )
             # gradients of this part alone: an optimiser leaves those without gradient alone
             inputs = [p for p in parts[objective.part] if p.requires_grad]
-            _check_terms(objective.terms, type(model).__name__, bool(inputs))
-            if inputs:  # else the part is frozen
+            is_whole = len(inputs) == len(parts[objective.part])
+            _check_terms(objective.terms, type(model).__name__, bool(inputs) and is_whole)
+            if inputs and objective.terms["loss"].requires_grad:  # else what it is of is frozen
                 loss = objective.terms["loss"] / len(steps.shares)
                 loss.backward(inputs=inputs)  # type: ignore[no-untyped-call]
             means.add(objective)

@@ -185,12 +185,6 @@ def test_loading_leaves_the_random_state_to_the_seed(saved):
     assert_same_state(first, MCGCN.load(saved))
 
 
-def test_loading_draws_nothing(saved):
-    before = torch.get_rng_state()
-    MCGCN.load(saved)
-    assert torch.equal(before, torch.get_rng_state())
-
-
 def test_only_tensors_and_json_on_disk(saved):
     for name in (MODEL, INTAKE):
         tensors, _ = load_tensors(saved / name)
