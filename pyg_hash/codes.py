@@ -36,6 +36,8 @@ def check_codes(codes: Tensor, name: str, *, num_bits: int | None = None) -> Non
         remedy = "use .to(torch.int8), of an array .astype('int8')"
         if kind == torch.bool:
             remedy = "2 * bits.to(torch.int8) - 1 makes codes"
+        elif kind == torch.uint8:
+            remedy = "unpack_bits() takes packed ones"
         elif kind is None:
             remedy = "use torch.from_numpy(numpy.asarray(codes))"
         elif kind.is_floating_point:

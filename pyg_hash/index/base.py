@@ -24,7 +24,7 @@ from pyg_hash.codes import (
     quantize,
     unpack_bits,
 )
-from pyg_hash.index.columns import FIELD_TYPES, checked_values
+from pyg_hash.index.columns import FIELD_TYPES, checked_values, plain
 from pyg_hash.index.lookup import NOTHING, Bytes, Hits
 from pyg_hash.index.where import Tree, Where, parse
 from pyg_hash.typing import PathLike
@@ -518,7 +518,9 @@ class CodeStore(ABC):
             )
         found = {}
         for name in names:
-            values = _in_order(metadata.get(name, [None] * n), f"metadata: {name}")
+            values = metadata.get(name, [None] * n)
+            _check_in_order(values, f"metadata: {name}")
+            values = plain(values)
             if len(values) != n:
                 raise ValueError(f"metadata: {name} has {len(values)} values for {n} items")
             found[name] = checked_values(values, self.fields[name], f"metadata: {name}")
@@ -550,7 +552,7 @@ class CodeStore(ABC):
 
     def _id_array(self, ids: Any) -> NDArray[Any]:
         """Ids as int64 ``[n]``, or as an object array of ``str``."""
-        ids = _in_order(ids, "ids")
+        _check_in_order(ids, "ids")
         if self.id_type is int:
             try:
                 numbers = np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids)
@@ -566,7 +568,7 @@ class CodeStore(ABC):
             if numbers.ndim != 1:
                 raise ValueError(f"ids: expected shape [n], got {list(numbers.shape)}")
             return numbers.astype(np.int64)
-        values = ids.tolist() if isinstance(ids, np.ndarray) else [*ids]
+        values = [*plain(ids)]
         if wrong := [type(value).__name__ for value in values if not isinstance(value, str)]:
             raise TypeError(f"ids: this {self._kind} has string ids, got {wrong[0]}")
         array = np.empty(len(values), np.object_)
@@ -597,19 +599,18 @@ def _listed(ids: Any) -> Any:
 
 def _mapping(metadata: Any) -> Metadata:
     """Values by field, also of a frame or table; ``TypeError``: it is something else."""
-    names = getattr(metadata, "column_names", getattr(metadata, "columns", None))
-    if names is not None and not isinstance(metadata, Mapping):
-        metadata = {name: metadata[name] for name in names}
-    check_mapping(metadata, "metadata")
+    if not (hasattr(metadata, "keys") and hasattr(metadata, "get")):  # as those of pandas have
+        names = getattr(metadata, "column_names", getattr(metadata, "columns", None))
+        metadata = metadata if names is None else {name: metadata[name] for name in names}
+        check_mapping(metadata, "metadata")
     return cast(Metadata, metadata)
 
 
-def _in_order(values: Any, name: str) -> Any:
-    """Values of items, Arrow's as Python's; ``TypeError`` for one text, and what has no order."""
+def _check_in_order(values: Any, name: str) -> None:
+    """Raise ``TypeError`` for one text, and for what has no order, or no place for each item."""
     if isinstance(values, str | bytes | Mapping | set | frozenset):
         one = "one string" if isinstance(values, str) else type(values).__name__
         raise TypeError(f"{name}: expected a list, one an item in their order, got {one}")
-    return values.to_pylist() if hasattr(values, "to_pylist") else values
 
 
 def _whole(value: Any, name: str) -> int:

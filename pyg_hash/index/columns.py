@@ -31,6 +31,14 @@ _AT_ONCE = 1 << 16  # texts that are read together
 _COPIED = 1000  # texts of which a copy is made; of more it would take 16 bytes a letter
 
 
+def plain(values: Any) -> Any:
+    """Values of NumPy, torch, pandas, polars or Arrow as a list; others are as they are."""
+    if hasattr(values, "isna"):  # pandas' are missing in several ways
+        return [None if no else x for x, no in zip(values, values.isna(), strict=True)]
+    ways = (getattr(values, name, None) for name in ("to_pylist", "to_list", "tolist"))
+    return next((way() for way in ways if way is not None), values)
+
+
 def checked_values(values: Sequence[Any], kind: type, name: str) -> list[Any]:
     """Plain values of a field, None if missing; ``TypeError`` or ``ValueError`` for others."""
     kinds = {*map(type, values)}
@@ -46,8 +54,8 @@ def checked_values(values: Sequence[Any], kind: type, name: str) -> list[Any]:
 
 def field_value(value: Any, kind: type, name: str) -> Any:
     """One value of a field as ``kind``; ``TypeError`` or ``ValueError`` if it is none."""
-    if kind is list and isinstance(value, np.ndarray):
-        value = value.tolist()
+    if kind is list:
+        value = plain(value)
     elif hasattr(value, "item"):
         with suppress(ValueError, RuntimeError):  # several
             value = value.item()  # numpy's and torch's numbers

@@ -47,7 +47,7 @@ class HammingIndex(CodeStore):
     change to :meth:`save` or :meth:`close`: others get a
     :class:`BusyError <pyg_hash.utils.locks.BusyError>` that names the process.
     Threads may search one index at the same time, but not change it meanwhile. One in memory can
-    be pickled and copied; other processes ``open`` a file.
+    be pickled and deep-copied; other processes ``open`` a file.
 
     Without FAISS the search is done in torch, slower and with the same results. For examples see
     :doc:`/get_started` (in memory) and :doc:`/stores` (in a file).
