@@ -350,6 +350,10 @@ def test_no_word_is_known_whatever_stands_between_them(capsys):
     encoder = SimpleNamespace(unknown_words=lambda text: ["hund", "\u00f1u"])
     build.Coder.note_unknown_words(SimpleNamespace(encoder=encoder), "Hund? n\u0303u!")
     assert "no word of 'Hund? n\u0303u!' is known" in capsys.readouterr().err
+    build.Coder.note_unknown_words(
+        SimpleNamespace(encoder=SimpleNamespace(unknown_words=str.split)), "a, b"
+    )
+    assert "no word of 'a, b' is known" in capsys.readouterr().err
 
 
 def test_encode_raw_items(trained, root, tmp_path, capsys):

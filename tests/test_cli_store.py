@@ -138,9 +138,9 @@ def test_any_mark_may_stand_between_cells(store, tmp_path, mark):
 
 
 def test_a_table_in_another_encoding_says_the_remedy(store, tmp_path, capsys):
-    (tmp_path / "w.csv").write_bytes("id,w\na,1\n".encode("utf-16"))
+    (tmp_path / "w.csv").write_bytes(b"id,year\n" + b"1,1\n" * 9 + b"1,\xe9\n")
     assert main(["store", "update", str(store), f"--metadata={tmp_path}/w.csv"]) == 1
-    assert "w.csv is not UTF-8 (invalid start byte); save it as UTF-8" in capsys.readouterr().err
+    assert "w.csv: line 11 is not in utf-8 (byte 0xe9); save it as UTF-8" in capsys.readouterr().err
 
 
 def test_errors_change_nothing(store, tmp_path, capsys):

@@ -411,7 +411,8 @@ class Coder:
             return
         more = ", ..." if len(unknown) > 10 else ""
         say(f"{place}note: not in the vocabulary: {', '.join(unknown[:10])}{more}")
-        if not {*split_words(text.lower())} - {*unknown}:
+        both = text.lower().split(), split_words(text.lower())  # of encoders of either kind
+        if any({*unknown}.issuperset(words) for words in both):
             say(f"{place}note: no word of {text!r} is known; the answer rests on pieces of words")
 
 

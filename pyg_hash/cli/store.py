@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -216,7 +217,10 @@ def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
                     found = {key: parsed(key, text, store.fields[key]) for key, text in row.items()}
                 yield {"id": name, **found}
         except UnicodeDecodeError as error:
-            told = f"metadata: {path} is not UTF-8 ({error.reason}); save it as UTF-8"
+            text = Path(path).read_bytes().decode(errors="surrogateescape")
+            line = re.split("[\udc80-\udcff]", text, maxsplit=1)[0].count("\n") + 1
+            byte = f"byte 0x{error.object[error.start]:02x}"
+            told = f"metadata: {path}: line {line} is not in utf-8 ({byte}); save it as UTF-8"
             raise ValueError(told) from error
         except (ValueError, csv.Error) as error:
             line = reader.reader.line_num if reader and isinstance(error, csv.Error) else line

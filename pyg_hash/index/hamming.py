@@ -297,8 +297,8 @@ class HammingIndex(CodeStore):
         if arrays.state(self.path) != self._opened:
             self.unlock()
             raise BusyError(
-                f"store: {self.path} was changed by another process since it was opened here; "
-                "open it again"
+                f"store: {self.path} was changed by another process since it was opened here, "
+                "or by a save that was interrupted; open it again"
             )
 
     def unlock(self) -> None:
