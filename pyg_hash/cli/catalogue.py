@@ -361,7 +361,7 @@ def arguments_of(asked: Build) -> dict[str, Any]:
 def digest_of(source: Source) -> str:
     """SHA-256 of what the rows are."""
     shapes = {m: list(x.shape) for m, x in source.features.items()}
-    rows = [source.ids, source.texts, source.labels, source.images]
+    rows = [source.ids, source.texts, source.labels, source.written or source.images]
     columns = {name: (kind.__name__, values) for name, (kind, values) in source.fields.items()}
     return files.sha256(json.dumps([*rows, columns, shapes, source.files]))
 

@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, compress
 from pathlib import Path
@@ -559,11 +559,11 @@ def _encoded_pictures(values: dict[str, Any], root: Any) -> tuple[Any, Any, str]
     return found, encoder, f"{note}, from pixels {list(pixels.shape)}"
 
 
-def below(root: Any, path: str) -> str:
+def below(root: Any, path: str, is_file: Callable[[str], bool] = os.path.isfile) -> str:
     """A picture by its path, else below ``root`` by as much of that as leads to a file."""
     whole = path if root is None else os.path.join(root, path)
-    if root is not None and not os.path.isfile(whole):
+    if root is not None and not is_file(whole):
         parts = re.split(r"[\\/]+", path)
         tries = (os.path.join(root, *parts[start:]) for start in range(1, len(parts)))
-        whole = next(filter(os.path.isfile, tries), whole)
+        whole = next(filter(is_file, tries), whole)
     return os.path.abspath(whole)

@@ -55,16 +55,24 @@ ROLES = {  # of a column, by its name; the first that a table has
 _PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")  # of no class
 _FEWEST_NAMES = 10  # of files, to be texts
 _ELSEWHERE = re.compile(r"\w{2,}://")
-_NO_NAME = re.compile(
-    "img|dscn?|dscf|pxl|image|photo|pic|picture|file|frame|图片|圖片|照片|写真|사진", re.IGNORECASE
+_NO_NAME = re.compile(  # of cameras, screens and dates
+    "img|dscn?|dscf|pxl|image|photo|pic|picture|file|frame|图片|圖片|照片|写真|사진|截图|截圖|截屏|"
+    "画像|図|图|圖|그림|副本|[年月日时時分秒년월일]|[上下]午|午[前後]|오전|오후",
+    re.IGNORECASE,
 )
-_LETTER = re.compile(r"[^\W\d_]")
+_LETTERS = re.compile(r"[^\W\d_]+")
+_UNSPACED = re.compile(rf"(?![\d〇年月日时時分秒])[{UNSPACED}]")  # numbers and dates are no text
+_SMALL = re.compile("[\u0e01-\u17d3\u30a0-\u30ff\uff66-\uff9f]")  # of those: six to a word, not two
+_DATE = re.compile(r"\d ?[年月/-] ?\d")
+_DENSE = re.compile(  # one or two letters may be a word: of those, of India and of Hangul
+    rf"(?!〇)[{UNSPACED}\u0900-\u0dff\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]"
+)
 _NUMBER = re.compile(r"-?(?=\.?\d)(0|[1-9]\d*)?(\.\d+)?([eE]-?\d+)?")
 _MARKED = re.compile(r"[-+]?(\d+|\d{1,3}([.,]\d{3})+)([.,]\d+)?")  # in any country
 _THOUSANDS = re.compile(r"-?(\d{1,3}|[1-9]\d{0,2}(\.\d{3})+)")
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)")
 _GRAMMAR = ("and", "or", "not", "in", "has", "is", "null", "true", "false")  # of filters
-_ENCODINGS = ("cp932", "gbk", "euc-kr", "cp1252")  # of Japan, China, Korea and the West
+_ENCODINGS = ("cp932", "gbk", "euc-kr", "cp1252", "utf-16")  # of Japan, China, Korea, the West
 _MARKS = {  # the longer one first, which begins as another
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -91,6 +99,9 @@ class Source:
     problems: dict[str, str] = field(default_factory=dict)  #: place -> what is wrong there
     lacking: dict[Modality, Array] = field(default_factory=dict)  #: rows without features
     files: list[str] = field(default_factory=list)  #: what was read
+    written: list[str | None] = field(
+        default_factory=list
+    )  #: ``images`` before the look at the disk
     states: list[str] = field(default_factory=list)  #: size, time and digest of each picture's file
     lines: list[int] = field(default_factory=list)  #: of each row, 1 the first; of a file of lines
 
@@ -203,9 +214,9 @@ def _folder(root: Path) -> Source:
     images: list[str | None] = [os.path.abspath(path) for path in found]
     source = Source([path.as_posix() for path in relative], images, [], labels, problems=problems)
     kinds = "captions beside the pictures", "names of the files", "names of the folders"
-    counts = Counter[str]()
-    for path, beside, own in zip(found, captions, labels, strict=True):
-        texts = ["", _words_of(path.stem), *map(_words_of, own)]
+    counts, words = Counter[str](), _names_of(found)
+    for name, beside, own in zip(words, captions, labels, strict=True):
+        texts = ["", name, *map(_words_of, own)]
         try:
             if beside.is_file():
                 texts[0] = " ".join(beside.read_text(encoding="utf-8-sig").split())
@@ -242,8 +253,23 @@ def _nfc(text: str) -> str:
 def _words_of(name: str) -> str:
     """The words of a file's name; none of a camera's."""
     words = find_words(re.sub(r"(?<=[a-z])(?=[A-Z])|[\d_]+", " ", name))
-    long = (word for word in words if len(word) > 2 or not word.isascii())
+    long = (word for word in words if len(word) > 2 or _DENSE.search(word))
     return " ".join(words) if not all(map(_NO_NAME.fullmatch, long)) else ""
+
+
+def _names_of(paths: Sequence[Path]) -> list[str]:
+    """The words of files' names; none of short ones that nearly all of a folder, or all, have."""
+    names = [(path.parent, _words_of(path.stem)) for path in paths]
+    sizes, same = Counter(path.parent for path in paths), Counter(names)
+    everywhere = Counter(text for _, text in names)
+
+    def is_telling(folder: Path, text: str) -> bool:
+        if any(len(run) > 2 and not _NO_NAME.fullmatch(run) for run in _LETTERS.findall(text)):
+            return True
+        counts = (same[folder, text], sizes[folder]), (everywhere[text], len(paths))
+        return not any(1 < count > 0.8 * of for count, of in counts)
+
+    return [text if is_telling(folder, text) else "" for folder, text in names]
 
 
 # tables ---------------------------------------------------------------------------------------
@@ -277,7 +303,8 @@ def _table(
             read_as[modality] = f"column {name!r}, features of {matrix.shape[1]}"
     none: list[Any] = [None] * total
     image, text, label, key = (roles.get(role, "") for role in ROLES)
-    source.images = _places(columns.get(image, none), root, images_root is not None, path, source)
+    places = columns.get(image, none)
+    source.images, source.written = _places(places, root, images_root is not None, path, source)
     source.texts = [_joined(value) for value in columns.get(text, none)]
     if odd := [row for row, own in enumerate(source.texts) if (own or "").lower() in _MISSING]:
         warnings.warn(
@@ -305,9 +332,9 @@ def _table(
     left = [name for name in columns if name not in roles.values()]
     others = {name: columns[name] for name in left if isinstance(columns[name], list)}
     if TEXT not in {**roles, **vectors}:
-        words = {name: {v for v in others[name] if isinstance(v, str)} for name in others}
+        words = {n: {*filter(_is_unspaced, others[n])} for n in others}
         best = max(words, key=lambda name: sum(map(len, words[name])), default="")
-        if best and len(words[best]) > 2 and any(map(_LETTER.search, words[best])):
+        if best and len(words[best]) > 2:
             read_as[TEXT] = f"none; for texts: --text_column {shlex.quote(best)}"
     read_as["fields"] = ", ".join(_add_fields(source, others, typed)) or "none"
     if left_out:
@@ -341,7 +368,8 @@ def _separated(
     if encoding is None:
         encoding = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), "utf-8")
         little, big = (raw[at:1000:2].count(0) for at in (1, 0))
-        if encoding == "utf-8" and max(little, big) > len(raw[:1000]) // 4:
+        one_side = max(little, big) > 8 * min(little, big)  # else of UTF-32, or they fill cells
+        if encoding == "utf-8" and one_side and max(little, big) > len(raw[:1000]) // 4:
             raise ValueError(
                 f"source: {path}: looks like UTF-16 without a byte order mark; save it as UTF-8, "
                 f"or give --encoding utf-16-{'le' if little > big else 'be'}"
@@ -547,17 +575,23 @@ def _roles(
         if len(set(classes)) > max(10, len(classes) // 2):
             del roles["label"]
     left = [n for n in columns if n not in roles.values() and n not in matrices]
-    for role, test in ((IMAGE, _is_picture), (TEXT, _is_text)):
+    for role, test in ((IMAGE, _is_picture), (TEXT, _is_text), (TEXT, _is_unspaced_text)):
         if role in roles or (role == IMAGE and role in vectors):
             continue
-        shares = {"": 0.0}  # of the values of each column, that are texts and pass
+        shares = dict[str, tuple[float, int]]()  # of the values, that are texts and pass; letters
         for name in (n for n in left if n not in roles.values()):
             there = [value for value in columns[name] if value is not None]
             passing = sum(isinstance(value, str) and test(value) for value in there)
-            shares[name] = passing / max(1, len(there))
-        best = max(shares, key=lambda n: shares[n])
-        if shares[best] > 0.5:
-            roles[role] = best
+            if passing / max(1, len(there)) > 0.5:
+                shares[name] = passing / len(there), 0
+        for name in [*shares] if test is _is_unspaced_text else ():
+            there = [value for value in columns[name] if value is not None]
+            texts = {value for value in there if isinstance(value, str)}
+            shares[name] = round(shares[name][0], 1), sum(map(len, texts))
+            if 2 * len(texts) <= len(there):  # classes
+                del shares[name]
+        if shares:
+            roles[role] = max(shares, key=lambda n: shares[n])
     if binary and IMAGE not in {**roles, **vectors}:
         raise ValueError(inside)
     if not (roles.get(IMAGE) or roles.get(TEXT) or {*MODALITIES} & {*vectors}):
@@ -577,14 +611,25 @@ def _is_picture(text: str) -> bool:
 
 
 def _is_text(text: str) -> bool:
-    """Whether it has three words; where none is told from the next, they have two letters."""
-    return len(text.split()) > 2 or len(re.findall(f"[{UNSPACED}]", text)) > 5
+    return len(text.split()) > 2
+
+
+def _is_unspaced_text(text: str) -> bool:
+    """Whether it has letters for three words where spaces tell none; a long text's head has."""
+    letters = [] if text.isascii() else _UNSPACED.findall(text[:60])
+    return 3 * len(letters) - 2 * len(_SMALL.findall("".join(letters))) > 17
+
+
+def _is_unspaced(value: Any) -> bool:
+    """Whether it has letters of scripts without spaces, and no date."""
+    return isinstance(value, str) and bool(_UNSPACED.search(value) and not _DATE.search(value))
 
 
 def _places(
     values: Sequence[Any], root: Path, is_given: bool, path: Path, source: Source
-) -> list[str | None]:
-    places: list[str | None] = []
+) -> tuple[list[str | None], list[str | None]]:
+    """Where the pictures are, and as they are written: that is the same when they are moved."""
+    places, written = list[str | None](), list[str | None]()
 
     @cache
     def names(folder: str) -> dict[str, str]:
@@ -594,10 +639,13 @@ def _places(
 
     def found(place: str) -> str:
         """A path as its folders write it: archives of macOS have other normal forms (NFD)."""
-        folder, name = os.path.split(place)
-        if place.isascii() or not name or os.path.exists(place):
-            return place
-        return os.path.join(folder := found(folder), names(folder).get(_nfc(name), name))
+        parts = list[str]()
+        while not place.isascii() and os.path.basename(place) and not os.path.exists(place):
+            place, name = os.path.split(place)
+            parts.append(name)
+        for name in reversed(parts):
+            place = os.path.join(place, names(place).get(_nfc(name), name))
+        return place
 
     for row, value in enumerate(values):
         if value is not None and (not isinstance(value, str) or "\0" in value):
@@ -613,10 +661,15 @@ def _places(
         place = os.path.join(root, name)
         if "\\" in name and not os.path.isfile(place):  # of Windows
             place = os.path.join(root, name := name.replace("\\", "/"))
-        if is_given and (os.path.isabs(name) or ntpath.isabs(name)):  # where it lay before
+        is_moved = is_given and (os.path.isabs(name) or ntpath.isabs(name))  # it lay there before
+        if is_moved:
             place = below(root, name)
-        places.append(found(os.path.abspath(place)) if name else None)
-    return places
+        place = os.path.abspath(place)
+        written.append(place if name else None)
+        if is_moved and not name.isascii() and not os.path.isfile(place):
+            place = below(root, name, lambda path: os.path.isfile(found(os.path.abspath(path))))
+        places.append(found(place) if name else None)
+    return places, written
 
 
 def _joined(value: Any) -> str | None:
@@ -750,7 +803,7 @@ def _arrays(paths: Sequence[PathLike], named: Mapping[str, str], images_root: An
     pictures = values.get(PATHS, none)
     if IMAGE in found.features:  # what lies elsewhere is not needed
         pictures = [None if _ELSEWHERE.match(str(value)) else value for value in pictures]
-    source.images = _places(pictures, root, is_given, first, source)
+    source.images, source.written = _places(pictures, root, is_given, first, source)
     source.features, source.splits = found.features, found.masks
     y = found.labels()
     if isinstance(y, list):
@@ -766,6 +819,7 @@ def _told(source: Source, notes: Sequence[str] = ()) -> Source:
             source.read_as[modality] = f"features of {source.features[modality].shape[1]}"
         elif any(source.items(modality)):
             source.read_as[modality] = "raw"
+    source.labels = [[*map(_nfc, own)] for own in source.labels]
     source.read_as["labels"] = "given" if any(source.labels) else "none"
     if notes:
         source.read_as["variables"] = "; ".join(notes)

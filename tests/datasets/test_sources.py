@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pyg_hash.cli.catalogue import digest_of
 from pyg_hash.datasets import write_feature_file
 from pyg_hash.datasets.sources import open_source
 from pyg_hash.index import HammingIndex
@@ -110,6 +111,21 @@ def test_names_of_files_are_words_in_any_script(tmp_path, name, text):
     assert open_source([tmp_path]).texts == [text]
 
 
+def test_dates_cameras_and_short_names_that_all_have_leave_the_folder_its_name(tmp_path):
+    dogs = ["2020年12月3日", "截图 上午1", "画像2", "図1", "nº1", "1ª", "m²", "10½", "〇"]
+    names = {
+        "Dogs": [*dogs, "IMG_0001 à"],
+        "いぬ科": ["その1", "その2"],
+        "動物": ["猫1", "猫2", "犬3"],
+    }
+    for folder, own in names.items():
+        for name in own:
+            picture(tmp_path / folder / f"{name}.png")
+    source = open_source([tmp_path])
+    found = {(*own, text) for own, text in zip(source.labels, source.texts, strict=True)}
+    assert found == {("Dogs", "Dogs"), ("いぬ科", "いぬ科"), ("動物", "猫"), ("動物", "犬")}
+
+
 def test_labels_are_one_in_any_normal_form(tmp_path):
     for name in ("\u00c4pfel/1.png", "A\u0308pfel/2.png", "Birnen/3.png"):
         picture(tmp_path / name)
@@ -134,6 +150,19 @@ def test_pictures_are_found_in_folders_of_another_normal_form(tmp_path):
     assert open_source([tmp_path / "t.csv"]).images == [str(tmp_path / "\u00f6" / "\u00fc.png")]
 
 
+def test_a_source_is_the_same_when_its_pictures_are_moved_away(tmp_path):
+    picture(tmp_path / "new" / "a\u0308" / "o\u0308.png")
+    arrays = {"text": np.eye(3), "image": np.eye(3), "labels": ["A\u0308", "b", "b"]}
+    np.savez(tmp_path / "x.npz", image_paths=["/old/\u00e4/\u00f6.png"] * 3, **arrays)
+    source = open_source([tmp_path / "x.npz"], images_root=tmp_path / "new")
+    assert os.path.isfile(source.images[0]) and source.labels[0] == ["\u00c4"]
+    shutil.rmtree(tmp_path / "new" / "a\u0308")
+    moved = open_source([tmp_path / "x.npz"], images_root=tmp_path / "new")
+    assert moved.images != source.images and digest_of(moved) == digest_of(source)
+    long = "\u00e4/" * 2000
+    assert table(tmp_path / "t.csv", f"image,text\n{long}1.png,a\n").images[0].endswith("ä/1.png")
+
+
 def test_texts_without_spaces_are_found_or_their_column_is_named(tmp_path):
     head, cat, fruit = (
         "\u5199\u771f,\u8aac\u660e,\u5206\u985e\n",
@@ -149,6 +178,26 @@ def test_texts_without_spaces_are_found_or_their_column_is_named(tmp_path):
     assert left.texts == [None] and "text" not in left.read_as
 
 
+def test_of_columns_without_spaces_that_of_many_long_texts_is_taken_if_no_spaced_one_is(tmp_path):
+    columns = {
+        "a": [f"2020年{i}月3日 上午10时23分45秒" for i in range(4)],
+        "b": ["機械学習の本"] * 4,  # a class
+        "c": [f"スニーカーシューズ{i}" for i in range(4)],  # two words
+        "d": [f"東京都渋谷区{i}" for i in range(4)],
+        "e": [f"黒い猫が寝ている、白い犬も{i}" for i in range(4)],
+    }
+
+    def read(**columns):
+        rows = [[*columns], *zip(*columns.values(), strict=True)]
+        return table(tmp_path / "t.csv", "".join(f"{','.join(row)}\n" for row in rows))
+
+    assert read(**columns).texts == columns["e"]
+    assert read(**columns, f=["one black cat"] * 4).texts == ["one black cat"] * 4
+    plain = {"g": [f"2020-12-03T10:00:0{i}" for i in range(4)]}
+    plain |= {"image": [f"{i}.png" for i in range(4)], "h": [f"http://a.b/{i}" for i in range(4)]}
+    assert "text" not in read(**plain, a=columns["a"]).read_as
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-32"])
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path, encoding):
     path = tmp_path / "t.csv"
@@ -161,9 +210,13 @@ def test_encodings_that_nobody_tells(tmp_path):
     for name in ("le", "be"):
         with pytest.raises(ValueError, match=f"without a byte order mark.*utf-16-{name}$"):
             table(tmp_path / "t.csv", "id,text\na,b\n", f"utf-16-{name}")
-    with pytest.raises(ValueError, match="saved in, e.g. cp932, gbk, euc-kr, cp1252$"):
+    padded = "id,text\na\0\0\0\0,bcde\0\0\0\0\0\0\0\0\0\n"
+    assert table(tmp_path / "t.csv", padded).texts == ["bcde\0\0\0\0\0\0\0\0\0"]
+    with pytest.raises(ValueError, match="^(?!.*looks like UTF-16)"):
+        table(tmp_path / "t.csv", "id,text\na,b\n", "utf-32-le")
+    with pytest.raises(ValueError, match="saved in, e.g. cp932, gbk, euc-kr, cp1252, utf-16$"):
         table(tmp_path / "t.csv", "id,text\na,\u732b\n", "cp932")
-    with pytest.raises(ValueError, match="not in CP932.*, e.g. gbk, euc-kr, cp1252$"):
+    with pytest.raises(ValueError, match="not in CP932.*, e.g. gbk, euc-kr, cp1252, utf-16$"):
         (tmp_path / "t.csv").write_bytes(b"id,text\na,\x81\n")
         open_source([tmp_path / "t.csv"], encoding="CP932")
 
