@@ -108,8 +108,10 @@ def _queries(asked: Search) -> build.NewItems:
         return both[0]
     if asked.text is not None and not asked.text.strip():
         raise UsageError("text: is empty; give words to search with")
-    if asked.text is not None and (problem := bad_text(asked.text)):
-        raise UsageError(f"text: {problem}")
+    if asked.text is not None and bad_text(asked.text):
+        encoding = sys.getfilesystemencoding()
+        told = f"text: is not in {encoding}, in which the system says that words are typed"
+        raise UsageError(f"{told}; give it in that, or set a UTF-8 locale or PYTHONUTF8=1")
     modality, value = (IMAGE, asked.image) if asked.text is None else (TEXT, asked.text)
     return build.NewItems(modality, [value], [str(value)], [modality])
 
