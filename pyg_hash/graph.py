@@ -172,7 +172,7 @@ class GraphOperator(SparseMap):
         num_nodes = self_loop.numel()
         source, target = edge_index
         if degree is None:
-            degree = self_loop.clone().index_add_(0, target, edge_weight)
+            degree = self_loop.clone().index_add_(0, target, edge_weight.to(self_loop))
             if spread is not None:
                 count = product(transpose(spread), torch.ones_like(degree).unsqueeze(1))
                 count = count if overlap is None else product(overlap, count)
@@ -484,6 +484,7 @@ def _check_edges(data: HeteroData, *, joint: bool) -> None:
 def through_hubs(data: HeteroData, modality: Modality) -> Tensor:
     r"""What :math:`P M P^T` says of each node with itself; it joins different ones: ``[N]``."""
     weight: Tensor = data[INTRA[modality]].edge_weight.new_zeros(len(data[modality].x))
+    weight = weight if weight.dtype.itemsize > 2 else weight.float()  # as in SparseMap
     if not has_hubs(data):
         return weight
     node, hub = data[IN_CLASS[modality]].edge_index

@@ -3,6 +3,7 @@
 import copy
 import functools
 import inspect
+import itertools
 import pickle
 import warnings
 
@@ -16,6 +17,7 @@ from pyg_hash.metrics import evaluate
 from pyg_hash.models import MCGCN, ClosedFormModel, GraphHashModel, HashModel, Objective
 from pyg_hash.training import fit
 from pyg_hash.typing import MODALITIES
+from pyg_hash.utils.modes import eval_mode
 
 BITS = 12
 every_model = pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)
@@ -237,6 +239,17 @@ def test_encode_gives_signs_and_leaves_the_mode_alone(kind, data):
         with torch.no_grad():
             relaxed = model.eval()(data)[modality]
         assert_same_codes(codes, binarize(relaxed), relaxed)  # encoding goes layer by layer
+
+
+@pytest.mark.parametrize("modes", [*itertools.product((False, True), repeat=4)])
+def test_evaluation_leaves_the_modes_of_shared_parts_alone(modes):
+    shared = torch.nn.Linear(2, 2, device="meta")  # where there is no autocast
+    model = torch.nn.Sequential(torch.nn.Sequential(shared), torch.nn.Sequential(shared))
+    for part, mode in zip(model.modules(), modes, strict=True):
+        part.training = mode
+    with eval_mode(model):
+        assert not any(part.training for part in model.modules())
+    assert tuple(part.training for part in model.modules()) == modes
 
 
 @every_model

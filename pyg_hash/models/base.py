@@ -125,19 +125,18 @@ class HashModel(nn.Module, ABC):
     """Base class of the hashing models.
 
     A model is trained by :func:`pyg_hash.training.fit` (or by any loop around :meth:`objectives`,
-    and :meth:`finish` after it), and encodes nodes of a data set by :meth:`encode` and, once
-    attached, new images or texts alone by :meth:`encode_image` and :meth:`encode_text`.
+    after ``model.train()``, then :meth:`finish`), and encodes nodes of a data set by :meth:`encode`
+    and, once attached, new images or texts by :meth:`encode_image` and :meth:`encode_text`.
     Keywords that constructors share:
 
     * ``num_features``: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair;
     * ``num_classes``, and ``num_bits``, the code length;
     * ``hidden_channels``: width of the encoders' hidden layer, ``dropout``: share of its entries
       that training sets to 0, ``batch_size``: items of a mini-batch;
-    * ``weights``: of the loss's terms, where others than the defaults. ``contrast``, where there
-      is one, is not in the papers, and 0 by default: the
-      :func:`~pyg_hash.losses.contrastive_loss`, of both directions by halves, between the two codes
-      of a training pair and those of the others: codes that find the item, not only its class. A
-      term that is not in the paper is not computed with weight 0.
+    * ``weights``: of the loss's terms, where others than the defaults. ``contrast``, where there is
+      one, is not in the papers, and 0 by default: the :func:`~pyg_hash.losses.contrastive_loss`,
+      both directions by halves, between the two codes of a training pair and those of others: codes
+      that find the item, not only its class. Such a term of weight 0 is not computed.
 
     Attributes:
         num_bits: length of the codes.

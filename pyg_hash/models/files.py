@@ -83,12 +83,16 @@ def load(kind: type[Model], path: PathLike, modules: Mapping[str, nn.Module]) ->
 
 def check_parametrized(model: HashModel) -> None:
     """Raise ``TypeError`` for weight_norm and the like where a new model would have none."""
-    parts = model.named_modules()
+    own = {x for v in model.config.values() if isinstance(v, nn.Module) for x in v.modules()}
+    parts = [(name, x) for name, x in model.named_modules() if x not in own]  # load is given those
     names = [name for name, x in parts if is_parametrized(x) or x._forward_pre_hooks]
     if not names:
         return
-    with torch.random.fork_rng(devices=[]):
-        twin = type(model)(**deepcopy(model.config))
+    try:
+        with torch.random.fork_rng(devices=[]):
+            twin = type(model)(**deepcopy(model.config))
+    except Exception:  # a module of one's own that cannot be copied says nothing about the file
+        return
     try:
         twin.load_state_dict(model.state_dict())
     except RuntimeError as error:

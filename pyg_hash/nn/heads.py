@@ -22,8 +22,11 @@ def redraw(module: nn.Module, known: bool = False) -> None:
     left = {p: name for name, p in module.named_parameters() if p.requires_grad and not known}
     for part in module.modules():
         way = getattr(part, "reset_parameters", getattr(part, "_reset_parameters", redraw))
-        if not way.__module__.startswith("pyg_hash."):  # theirs sees to all but parametrizations
-            left = {p: left[p] for p in left.keys() - {*part.parameters(not is_parametrized(part))}}
+        if not (room := way.__module__).startswith("pyg_hash."):
+            for name, p in part.named_parameters(recurse=not is_parametrized(part)):
+                x = vars(part).get(name.partition("_")[0])  # weight_norm's, prune's: drawn for p
+                if room[:5] != "torch" or not isinstance(x, Tensor) or x.data_ptr() == p.data_ptr():
+                    left.pop(p, None)
     if names := sorted(left.values()):
         remedy = "give their module one, or remove parametrizations"
         raise ValueError(f"reset_parameters: nothing draws {names}; {remedy}")

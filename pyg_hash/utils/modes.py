@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 
-def exact(like: Tensor) -> torch.autocast:
+def exact(like: Tensor) -> AbstractContextManager[object]:
     """A block without autocast on the device of ``like``: exact under ``precision='bf16'``."""
-    return torch.autocast(like.device.type, enabled=False)
+    return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 
 @contextmanager
@@ -27,3 +27,5 @@ def eval_mode(module: nn.Module, autocast: bool = False) -> Iterator[None]:
     finally:
         for part in (part for part in before if part.training != before[part]):
             part.train(before[part])
+        for part, mode in before.items():  # a part of two was switched with the last of them
+            part.training = mode

@@ -76,6 +76,8 @@ def test_a_graph_model_of_another_type_encodes(kind, dtype):
     assert model.relax_text(raw["text"].x).dtype == model(data)["text"].dtype == dtype
     for a, b in zip(codes, again, strict=True):
         assert (a != b).float().mean() < 0.1
+    data.apply(lambda x: x.to(dtype) if x.is_floating_point() else x)  # weights of edges too
+    assert (model.encode(data, "text") != codes[1]).float().mean() < 0.1
 
 
 @pytest.mark.parametrize("kind", [MCGCN, SGEH, TaughtHash])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import deepcopy
 from functools import partial
 
 import pytest
@@ -10,7 +11,7 @@ from small import assert_same_state, small_graph, small_model
 from torch.nn.utils import parametrizations
 from torch.nn.utils.parametrize import remove_parametrizations
 
-from pyg_hash.models import ITQ, MCGCN
+from pyg_hash.models import GCH, ITQ, MCGCN
 from pyg_hash.models.files import CONFIG, FORMAT_VERSION, INTAKE, MODEL, load_model_files
 from pyg_hash.utils.files import CorruptFileError, load_json, load_tensors, save_json, save_tensors
 
@@ -238,6 +239,18 @@ def test_parametrizations_are_the_class_s_or_undone(norm, tmp_path):
     undo(model.classifiers["text"].lin)
     model.save(tmp_path / "model")
     assert_same_state(MCGCN.load(tmp_path / "model"), model)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_modules_of_ones_own_are_saved_as_they_are(tmp_path):
+    own, again = (torch.nn.utils.weight_norm(torch.nn.Linear(20, 12)) for _ in range(2))
+    model = GCH((12, 10), 3, 8, image_encoder=own)
+    with pytest.raises(RuntimeError, match="deepcopy"):
+        deepcopy(own)
+    model.save(tmp_path)
+    model.register_forward_pre_hook(lambda *x: None)
+    model.save(tmp_path)
+    assert_same_state(GCH.load(tmp_path, image_encoder=again), model)
 
 
 def test_the_configuration_of_something_else_is_not_replaced(tmp_path):

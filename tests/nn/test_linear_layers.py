@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torch_geometric.testing import withCUDA
 
 import pyg_hash.nn
@@ -19,6 +21,7 @@ from pyg_hash.nn import (
     Head,
     ModalityDiscriminator,
 )
+from pyg_hash.nn.heads import Layer
 
 LAYERS = {
     "AttentionFusion": lambda: AttentionFusion(4),
@@ -167,7 +170,22 @@ def test_parts_of_ones_own_are_drawn_anew_or_named() -> None:
     with pytest.raises(ValueError, match="reset_parameters: nothing draws .*own.place.*; give"):
         layer.reset_parameters()
     layer.requires_grad_(False).reset_parameters()
-    normed = Head(4, 3)
-    nn.utils.parametrizations.weight_norm(normed.lin)
-    with pytest.raises(ValueError, match="nothing draws .*lin.parametrizations.*; give"):
-        normed.reset_parameters()
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_layers_whose_weights_hooks_replace_are_not_drawn_anew() -> None:
+    ways: list[tuple[Any, str]] = [
+        (nn.utils.parametrizations.weight_norm, "lin.parametrizations"),
+        (nn.utils.weight_norm, r"'lin.weight_g', 'lin.weight_v'\]"),
+        (nn.utils.spectral_norm, "'lin.weight_orig'"),
+        (lambda lin: prune.l1_unstructured(lin, "weight", 2), "'lin.weight_orig'"),
+    ]
+    for way, name in ways:
+        normed = Head(4, 3)
+        way(normed.lin)
+        normed(torch.ones(2, 4))
+        with pytest.raises(ValueError, match=f"nothing draws .*{name}.*; give"):
+            normed.reset_parameters()
+    draws = Layer()
+    draws.rnn = nn.utils.weight_norm(nn.LSTM(2, 2), "weight_hh_l0")  # draws all there is
+    draws.reset_parameters()
