@@ -99,9 +99,8 @@ class Source:
     problems: dict[str, str] = field(default_factory=dict)  #: place -> what is wrong there
     lacking: dict[Modality, Array] = field(default_factory=dict)  #: rows without features
     files: list[str] = field(default_factory=list)  #: what was read
-    written: list[str | None] = field(
-        default_factory=list
-    )  #: ``images`` before the look at the disk
+    #: ``images`` before the look at the disk
+    written: list[str | None] = field(default_factory=list)
     states: list[str] = field(default_factory=list)  #: size, time and digest of each picture's file
     lines: list[int] = field(default_factory=list)  #: of each row, 1 the first; of a file of lines
 

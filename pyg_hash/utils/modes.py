@@ -18,14 +18,15 @@ def exact(like: Tensor) -> AbstractContextManager[object]:
 def eval_mode(module: nn.Module, autocast: bool = False) -> Iterator[None]:
     """A block in evaluation mode, without gradients and, by default, autocast; then as before."""
     before = {part: part.training for part in module.modules()}
-    if any(before.values()):  # else other threads may be at it
+    if was_training := any(before.values()):  # else other threads may be at it
         module.eval()
     like = next(module.parameters(), torch.empty(0))
     try:
         with torch.no_grad(), nullcontext() if autocast else exact(like):
             yield
     finally:
-        for part in (part for part in before if part.training != before[part]):
-            part.train(before[part])
-        for part, mode in before.items():  # a part of two was switched with the last of them
-            part.training = mode
+        for part, mode in before.items() if was_training else ():
+            if part.training != mode:
+                part.train(mode)
+        for part, mode in before.items() if was_training else ():
+            part.training = mode  # a part of two was switched with the last of them
