@@ -258,8 +258,8 @@ def check_optimizers(model: HashModel, given: Optimizers) -> dict[str, torch.opt
     for name, parameters in parts.items():
         if isinstance(given[name], torch.optim.LBFGS):
             raise TypeError("optimizer: LBFGS evaluates the loss by itself; use another, as Adam")
-        # of parts that have their own, some may be frozen
-        ours = {p for p in parameters if p.requires_grad or name != ALL}
+        free = {p for p in parameters if p.requires_grad}
+        ours = free if free and name == ALL else {*parameters}  # a part of its own may be frozen
         if not any(p in ours for group in given[name].param_groups for p in group["params"]):
             what = "this model" if name == ALL else f"the part {name!r} of this model"
             raise ValueError(f"optimizer: holds no parameter of {what}; make it of this one's")
