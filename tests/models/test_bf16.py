@@ -75,9 +75,9 @@ def test_a_graph_model_of_another_type_encodes(kind, dtype):
     again = model.encode_text(raw["text"].x), model.encode(data, "text")
     assert model.relax_text(raw["text"].x).dtype == model(data)["text"].dtype == dtype
     for a, b in zip(codes, again, strict=True):
-        assert (a != b).float().mean() < 0.1
+        assert (a != b).float().mean() < 0.25  # other neighbours; by chance a half
     data.apply(lambda x: x.to(dtype) if x.is_floating_point() else x)  # weights of edges too
-    assert (model.encode(data, "text") != codes[1]).float().mean() < 0.1
+    assert (model.encode(data, "text") != codes[1]).float().mean() < 0.25
 
 
 @pytest.mark.parametrize("kind", [MCGCN, SGEH, TaughtHash])

@@ -502,14 +502,19 @@ def test_what_is_saved_says_its_weights():
     assert TaughtHash(**model.config).weights == model.weights
 
 
-def test_without_labels_a_frozen_side_is_not_turned():
-    way = recipe("taughthash", label_rate=0, num_bits=8, epochs=1)
+def made_without_labels(way):
+    """A recipe's model and data that have no labels."""
     raw = without_labels(toy_data())
     for m in MODALITIES:
         raw[m].labeled_mask = torch.zeros(60, dtype=torch.bool)
     raw.num_classes = 0
     data = way.transforms(raw)
-    model = way.model(data)
+    return way.model(data), data
+
+
+def test_without_labels_a_frozen_side_is_not_turned():
+    way = recipe("taughthash", label_rate=0, num_bits=8, epochs=1)
+    model, data = made_without_labels(way)
     before = copy.deepcopy(model.encoders["image"].requires_grad_(False))
     way.fit(model, data, progress=False)
     assert_same_state(model.encoders["image"], before)
@@ -518,12 +523,7 @@ def test_without_labels_a_frozen_side_is_not_turned():
 def test_the_recipe_trains_on_data_without_labels():
     way = recipe("taughthash", label_rate=0, num_bits=8, epochs=2)
     assert repr(way.transforms.transforms[0]) == repr(LabelRate(0))
-    raw = without_labels(toy_data())
-    for m in MODALITIES:
-        raw[m].labeled_mask = torch.zeros(60, dtype=torch.bool)
-    raw.num_classes = 0
-    data = way.transforms(raw)
-    model = way.model(data)
+    model, data = made_without_labels(way)
     assert len(way.fit(model, data, progress=False)) == 2
     assert evaluate(model, data).i2t is None
 
