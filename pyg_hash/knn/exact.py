@@ -19,7 +19,6 @@ from pyg_hash.utils.checks import check_nonzero_rows
 from pyg_hash.utils.csr import csr_matrix
 
 ELEMENTS = 1 << 20  # temporary values of pairs: what a cache holds
-_SYMMETRIC_FROM = 1024  # features: below, torch.topk of mirrored tiles costs more than it saves
 BAR_SECONDS = 5.0
 _FEW_ROWS = 3  # up to so many queries NumPy's product with each is faster than one with all
 _ONEDNN_FROM = 1 << 24  # multiplications: of a new shape the first product takes a millisecond more
@@ -140,6 +139,8 @@ def ranked(
 class Largest:
     """The largest scores of each row among those seen so far."""
 
+    mirrored_from = 1024  # features: below, torch.topk of mirrored tiles costs more than it saves
+
     def __init__(self, rows: int, k: int, like: Tensor) -> None:
         self.values = like.new_full((rows, k), -torch.inf)
         self.index = torch.zeros((rows, k), dtype=torch.int64, device=like.device)
@@ -162,6 +163,7 @@ def candidates(scores: DenseScores, k: int, kind: type[Largest] = Largest) -> tu
     if kind is Largest and q <= scores.rows and n <= scores.columns:
         values, index = scores.tile(slice(0, q), slice(0, n))[:, :n].topk(k)
         return values, index
+    symmetric = scores.symmetric and scores.query.size(1) >= kind.mirrored_from
     step = min(q, scores.rows)
     best = kind(q, k, scores.memory(0, 0))
     with tqdm(
@@ -169,12 +171,12 @@ def candidates(scores: DenseScores, k: int, kind: type[Largest] = Largest) -> tu
     ) as bar:
         for top in range(0, q, step):
             rows = slice(top, min(top + step, q))
-            for left in range(top if scores.symmetric else 0, n, scores.columns):
+            for left in range(top if symmetric else 0, n, scores.columns):
                 columns = slice(left, min(left + scores.columns, n))
                 tile = scores.tile(rows, columns)
                 best.add(rows, tile, left)
                 below = slice(max(rows.stop, left), columns.stop)
-                if scores.symmetric and below.start < below.stop:
+                if symmetric and below.start < below.stop:
                     part = slice(below.start - left, below.stop - left)
                     best.add(below, tile[:, part].T.contiguous(), top)
                 del tile  # the next one finds its memory free
@@ -212,9 +214,7 @@ class DenseScores:
         self.shape = (self.query.size(0), self.database.size(0))
         self.device = self.query.device
         cpu = self.device.type == "cpu"
-        wide = self.query.size(1) >= _SYMMETRIC_FROM
-        # the score of (i, j) is that of (j, i), and it pays to compute it once
-        self.symmetric = query is database and cpu and wide and not self.l2
+        self.symmetric = query is database and cpu and not self.l2  # (i, j) scores as (j, i)
         self.rows, self.columns = (512, 1 << 14) if cpu else (1 << 12, 1 << 16)  # of a tile
         # float32 [q]; scores that are further apart than the rounding are in the true order
         eps = torch.finfo(torch.float32).eps * self.query.size(1) ** 0.5

@@ -158,6 +158,8 @@ def prepare(x: Tensor, metric: str = "cosine") -> PreparedRows:
 def _drop(scores: Tensor, index: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     """Remove entry ``own[i]`` from row i of ``[q, k + 1]``, or the last where it is not there."""
     out = index == own.unsqueeze(1)
+    if bool(out[:, 0].all()):  # no row has an equal one before it
+        return scores[:, 1:].contiguous(), index[:, 1:].contiguous()
     out[:, -1] |= ~out.any(1)
     keep = (~out).nonzero()[:, 1].view(index.size(0), -1)
     return scores.gather(1, keep), index.gather(1, keep)
@@ -339,6 +341,8 @@ def _by_faiss(query: PreparedRows, database: PreparedRows, k: int, way: str) -> 
 class _Heaps(Largest):
     """The same in FAISS's heaps: a score that is too small costs one comparison."""
 
+    mirrored_from = 1
+
     def __init__(self, rows: int, k: int, like: Tensor) -> None:
         super().__init__(rows, k, like)
         self._faiss = _faiss.load()
@@ -361,6 +365,8 @@ def faiss_candidates(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
     """:func:`pyg_hash.knn.exact.candidates`, all that there are, kept by FAISS's heaps."""
     scores.rows = min(scores.shape[0], 256 if scores.symmetric else 512)
     scores.columns = max(1 << 12, ELEMENTS // scores.rows)
+    if scores.symmetric and scores.query.size(1) < Largest.mirrored_from:
+        scores.rows = scores.columns = 384  # what is turned over stays in the cache
     return candidates(scores, k, _Heaps)
 
 

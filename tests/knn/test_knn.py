@@ -12,6 +12,7 @@ from oracles import assert_same_neighbours
 from torch import Tensor
 
 from pyg_hash.knn import exact, knn, prepare
+from pyg_hash.knn.knn import _Heaps
 from pyg_hash.utils import faiss as _faiss
 
 BACKENDS = ["torch", "sparse", "faiss"]
@@ -152,6 +153,7 @@ def tiles_of(monkeypatch: pytest.MonkeyPatch, rows: int, columns: int, symmetric
         self.symmetric = symmetric and query is database and not self.l2
 
     monkeypatch.setattr(exact.DenseScores, "__init__", init)
+    monkeypatch.setattr(exact.Largest, "mirrored_from", 1)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -212,16 +214,20 @@ def test_integer_ties_in_mirrored_tiles(metric: str, monkeypatch: pytest.MonkeyP
     assert torch.equal(got[0], want[0]) and torch.equal(got[1], want[1])
 
 
-def test_a_symmetric_search_computes_each_tile_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    x = prepare(torch.randn(100, 8))
+@pytest.mark.parametrize(("kind", "d"), [(exact.Largest, 1024), (_Heaps, 8)])
+def test_a_symmetric_search_computes_each_tile_once(
+    kind: type[exact.Largest], d: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("faiss")
+    x = prepare(torch.randn(100, d))
     scores = exact.DenseScores(x, x)
-    scores.rows, scores.columns, scores.symmetric = 10, 2048, True
+    scores.rows, scores.columns = 10, 2048
     made = []
     tile = scores.tile
     monkeypatch.setattr(
         scores, "tile", lambda r, c: (made.append((c.stop - c.start) * 10), tile(r, c))[1]
     )
-    exact.candidates(scores, 5)
+    exact.candidates(scores, 5, kind)
     assert sum(made) == 100 * 110 // 2
 
 
