@@ -1,5 +1,7 @@
 """What is measured of the codes of one cell."""
 
+from itertools import product
+
 import torch
 
 from benchmarks.accuracy.tables import CROSS
@@ -23,7 +25,7 @@ DEFINITION = (
 )
 RANKS = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 700, 1000)
 RECALL = "R@10"  # what is shown of pair recall, for texts that ask
-SCORED = {"scored": "all, scored", "int8": "all, int8"}  # both kinds of rescoring, as a metric
+RESCORED = ("scored", "int8")  # "all, int8" is a metric, for one
 CLASSES = 5  # of a t-SNE, as in MCGCN's Fig. 4
 _CUT = {f"{k} {of}": {"topk": k, "denominator": of} for k in CUTS for of in DENOMINATORS}
 _TIES = {f"all, {ties}": {"ties": ties} for ties in ("index", "optimistic", "pessimistic")}
@@ -44,18 +46,16 @@ def scores(codes, data, *, ties=False):
         raise ValueError("query_mask: queries are in the database and would find themselves")
     found = {}
     for task in _SIDES:
-        asked = _asked(codes, data, task)
+        asked = query, database, query_y, y = _asked(codes, data, task)
         definitions = {"all": {}} | _CUT | (_TIES if ties else {})
         ways = {name: (asked, how) for name, how in definitions.items()}
         if ties:
-            query, database, query_y, y = asked
             by_class = (y if y.dim() == 1 else y.argmax(dim=1)).argsort(stable=True)
             sorted_file = query, database[by_class], query_y, y[by_class]
             ways["all, index by class"] = sorted_file, {"ties": "index"}
             ways["all, among queries"] = _asked(codes, data, task, "query"), {}
         for name, (of, how) in ways.items():
-            value = mean_average_precision(*of, **how)
-            found.setdefault(name, {})[task] = round(value, 6)
+            found.setdefault(name, {})[task] = round(mean_average_precision(*of, **how), 6)
     for task in CROSS:
         query, others, *_ = _asked(codes, data, task, "query")
         for k in RECALL_AT:
@@ -68,15 +68,14 @@ def rescored(relaxed, data):
     bits = {m: binarize(x) for m, x in relaxed.items()}
     int8 = {m: quantize(x, bits[m]) for m, x in relaxed.items()}
     found = {}
-    for name, stored in (("scored", bits), ("int8", int8)):
-        for task in CROSS:
-            query, *_ = _asked(relaxed, data, task)
-            _, items, *y = _asked(stored, data, task)
-            _, others, *_ = _asked(stored, data, task, "query")
-            mean = scored_average_precision(query, items, *y)
-            found.setdefault(SCORED[name], {})[task] = round(mean, 6)
-            recall = scored_pair_recall(query, others, 10)
-            found.setdefault(f"{RECALL}, {name}", {})[task] = round(recall, 6)
+    for (name, stored), task in product(zip(RESCORED, (bits, int8), strict=True), CROSS):
+        query, *_ = _asked(relaxed, data, task)
+        _, items, *y = _asked(stored, data, task)
+        _, others, *_ = _asked(stored, data, task, "query")
+        mean = scored_average_precision(query, items, *y)
+        found.setdefault(f"all, {name}", {})[task] = round(mean, 6)
+        recall = scored_pair_recall(query, others, 10)
+        found.setdefault(f"{RECALL}, {name}", {})[task] = round(recall, 6)
     return found
 
 

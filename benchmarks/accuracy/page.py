@@ -7,10 +7,14 @@ beside what is measured; and, for the table ``choices``, one set of codes under 
 import json
 import statistics
 from functools import partial
-from itertools import product
+from itertools import chain, product
+from pathlib import Path
+
+import numpy as np
+import yaml
 
 from benchmarks.accuracy.data import SOURCES
-from benchmarks.accuracy.measures import CUTS, RECALL, SCORED
+from benchmarks.accuracy.measures import CUTS, RECALL, RESCORED
 from benchmarks.accuracy.methods import CHOICE_SEEDS, CODE, HELD_OUT, METHODS, ORDER, PAPER
 from benchmarks.accuracy.store import short_commit
 from benchmarks.accuracy.summary import Groups, Place, compare, digits, signed, versus
@@ -18,6 +22,13 @@ from benchmarks.accuracy.tables import CROSS
 from benchmarks.record import grid
 from pyg_hash.metrics.mean_ap import DENOMINATORS
 from pyg_hash.recipes import presets
+
+SAID = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+METRICS = SAID["metrics"]
+
+
+def said(sentence, **filled):
+    return SAID[sentence].format(**filled)
 
 
 def page(table, lines, *, stale=0, short=False):
@@ -31,7 +42,7 @@ def page(table, lines, *, stale=0, short=False):
     if lines:
         parts.append(f"![{table.title}]({table.name}.png)")
     if short:
-        parts.append("Short form: planted clusters, hardly any training; it shows that all runs.")
+        parts.append(said("short"))
     parts.append(_about(table, lines, stale))
     if lines and "ties" in table.extras:
         parts += ["## How far each choice moves MCGCN", _shifts(groups)]
@@ -57,26 +68,19 @@ def _section(table, groups, data):
     there = {(w.method, w.protocol) for w in groups.by_place if w.data == data}
     names = dict.fromkeys((*table.methods, *METHODS))
     places = [place for place in product(names, ORDER) if place in there]
-
-    def found(groups):
-        """The cells of each line and column, or None."""
-        return {
-            (name, protocol): {c: groups.get(Place(data, name, *c, protocol)) for c in columns}
-            for name, protocol in places
-        }
-
-    of, recall = found(groups), groups.having(RECALL)
-    recalled, rescored = found(recall), found(groups.having(SCORED["scored"]))
+    of, recalled, rescored = (
+        {(m, p): {c: which.get(Place(data, m, *c, p)) for c in columns} for m, p in places}
+        for which in (groups, groups.having(RECALL), groups.having("all, scored"))
+    )
     printed = table.printed.get(data)
     for task in table.tasks:
         more = [c for c in columns if task == "t2i" and any(f[c] for f in recalled.values())]
         lines = []
         for where, cells in of.items():
-            shown = [groups.shown(g, table.metric, task) if g else "" for g in cells.values()]
+            shown = [group.shown(table.metric, task) if group else "" for group in cells.values()]
             for column in more:
-                group = recalled[where][column]
-                missing = "" if cells[column] is None else "–"
-                shown.append(recall.shown(group, RECALL, task) if group else missing)
+                group, missing = recalled[where][column], "–" if cells[column] else ""
+                shown.append(group.shown(RECALL, task) if group else missing)
             seconds = statistics.fmean(group.seconds for group in cells.values() if group)
             lines.append([*where, *shown, f"{seconds:.0f}"])
         if printed is not None:
@@ -91,29 +95,20 @@ def _section(table, groups, data):
     if printed is not None:
         source = presets()[printed.recipe].tables[printed.table]
         remark = f" ({source.remark})" if source.remark else ""
-        yield (
-            f"*Paper*: {source.source}, {source.metric}{remark}; features as their owner declares "
-            "them; sizes checked; the rows above are trained with our defaults, but for those "
-            f"called *{PAPER}* or *{CODE}* (table `recipes`)."
-        )
+        yield said("paper", source=source, remark=remark, ours=PAPER, code=CODE)
     for champion in table.champions:
         yield from _verdicts(table, champion, groups, data, columns)
-    named = {"all": "Hamming", RECALL: RECALL}
-    for how, metric in SCORED.items():
-        named |= {metric: how, f"{RECALL}, {how}": f"{RECALL}, {how}"}
-    cuts = {f"{cut} {name}": f"@{cut} {name}" for cut in CUTS for name in DENOMINATORS}
-    for title, cells, metrics in ((_RESCORED, rescored, named), (_CUT, of, cuts)):
-        for column in columns:
-            there = {where: found[column] for where, found in cells.items() if found[column]}
-            if there:
-                yield _table(title.format(_heading(column)), there, metrics)
+    shown = ("rescored", rescored, _WAYS), ("cut", of, _CUTS)
+    for (title, cells, metrics), column in product(shown, columns):
+        there = {where: found[column] for where, found in cells.items() if found[column]}
+        if there:
+            yield _table(said(title, column=_heading(column), recall=RECALL), there, metrics)
 
 
-_RESCORED = (
-    f"Rescored, {{}}, i2t / t2i, mAP@all and {RECALL} (*scored*: the query's relaxed code times "
-    "the items' bits; *int8*: times their relaxed codes in int8; all items are ranked)"
-)
-_CUT = "The same codes as MAP@R under each denominator, {}, i2t / t2i"
+_WAYS = {"all": "Hamming", RECALL: RECALL}
+for _how in RESCORED:
+    _WAYS |= {f"all, {_how}": _how, f"{RECALL}, {_how}": f"{RECALL}, {_how}"}
+_CUTS = {f"{cut} {name}": f"@{cut} {name}" for cut in CUTS for name in DENOMINATORS}
 
 
 def _heading(column):
@@ -138,22 +133,17 @@ def _chosen(groups, of):
     """What held-out labels have chosen for the rows that leave them a choice."""
     lines = []
     for (name, protocol), found in of.items():
-        if not METHODS[name].choices:
-            continue
-        for rate in groups.rates() if METHODS[name].labels else [None]:
-            there = [group for (_, r), group in found.items() if group and rate in (r, None)]
-            choices = [line["choice"] for group in there for line in group.lines]
+        for rate in groups.rates() if METHODS[name].choices else ():
+            there = (group.lines for (_, r), group in found.items() if group and r == rate)
+            choices = (line["choice"] for line in chain.from_iterable(there))
             # more than one only where something else than the settings has changed meanwhile
             for choice in {json.dumps(one): one for one in choices}.values():
                 worths = ", ".join(f"{digits(v)} for {of}" for of, v in choice["worths"].items())
-                share = "" if rate is None else f"{rate:.0%}"
-                lines.append([name, protocol, share, choice["chosen"], worths])
+                lines.append([name, protocol, f"{rate:.0%}", choice["chosen"], worths])
     if lines:
-        yield (
-            f"Chosen by held-out labels, one setting for all seeds and bits ({HELD_OUT:.0%} of the "
-            f"labelled items are the queries, mean of i2t and t2i over {len(CHOICE_SEEDS)} draws):"
-            "\n\n" + grid(["method", "protocol", "labels", "chosen", "mAP"], lines)
-        )
+        heads = ["method", "protocol", "labels", "chosen", "mAP"]
+        about = said("chosen", held_out=HELD_OUT, draws=len(CHOICE_SEEDS))
+        yield f"{about}\n\n{grid(heads, lines)}"
 
 
 def _paper(printed, task, columns):
@@ -165,14 +155,13 @@ def _paper(printed, task, columns):
     for name in printed.only or source.values:
         values = source.values[name].get(task, {})
         deviations = source.deviations.get(name, {}).get(task, {})
-        shown = []
+        shown = dict.fromkeys(columns, "")
         for bits, rate in columns:
-            number = rates.index(rate) if rate in rates else 0 if rates == [None] else None
-            known = bits in values and number is not None
-            shown.append(digits(values[bits][number]) if known else "")
-            if known and bits in deviations:
-                shown[-1] += f" ± {digits(deviations[bits][number])}"
-        yield [f"*{ours.get(name, name)}*", "*paper*", *shown, ""]
+            own = None if rates == [None] else rate
+            if bits in values and own in rates:
+                found = [of[bits][rates.index(own)] for of in (values, deviations) if bits in of]
+                shown[bits, rate] = " ± ".join(map(digits, found))
+        yield [f"*{ours.get(name, name)}*", "*paper*", *shown.values(), ""]
 
 
 def _verdicts(table, champion, groups, data, columns):
@@ -193,25 +182,11 @@ def _verdicts(table, champion, groups, data, columns):
             if any(found):
                 lines.append([protocol, _heading(column), *(str(v) if v else "" for v in found)])
     if lines:
-        yield (
-            f"{champion} against {among} (mean difference ± its standard error; *ahead* "
-            "and *behind* are beyond two of them, which few seeds make a hint, no proof; *(n "
-            "seeds)*: that row has more or fewer of them; a row that has no such protocol stands "
-            "there under its next stricter one):\n\n" + grid(["protocol", "", *CROSS], lines)
-        )
+        about = said("verdicts", champion=champion, among=among)
+        yield f"{about}\n\n{grid(['protocol', '', *CROSS], lines)}"
 
 
 # --- what the numbers are -------------------------------------------------------------------------
-
-PROTOCOLS = (
-    "*inductive*: only training items are anybody's neighbours; *strict*: all items are, but no "
-    "code of a query depends on its other modality; *transductive* (the papers'): it may. Methods "
-    "whose codes need no graph are inductive"
-)
-METRICS = {
-    "all": "mAP@all, expected ties",
-    "500 hits": "MAP@R=500, expected ties, divided by the relevant items among the first 500",
-}
 
 
 def _about(table, lines, stale):
@@ -220,20 +195,13 @@ def _about(table, lines, stale):
     facts = [f"command: `python -m benchmarks.accuracy {table.name} {places} --jobs 2`"]
     if not lines:
         return "- " + "\n- ".join([*facts, "not run yet"])
+    recalled = any(RECALL in line["scores"] for line in lines)
     facts += [
-        f"metric: {METRICS[table.metric]}; mean ± standard deviation over the seeds; others are "
-        f"in `{table.name}.jsonl`",
-        "seeds (labelled items, parameters, training): "
-        f"{_ranges(sorted({line['seed'] for line in lines}))}; *(n)*: only n of them",
-        f"protocols: {PROTOCOLS}",
+        said("metric", metric=METRICS[table.metric], name=table.name),
+        said("seeds", seeds=_ranges(sorted({line["seed"] for line in lines}))),
+        said("protocols"),
+        said("recall" if recalled else "no recall", recall=RECALL),
     ]
-    if any(RECALL in line["scores"] for line in lines):
-        facts.append(
-            f"*{RECALL}*: pair recall, how often a text's own picture is among the ten nearest of "
-            "all query pictures, expected ties; –: the cells are older than the measure"
-        )
-    else:
-        facts.append(f"no {RECALL}: the cells are older than the measure")
     for data in sorted({line["data"] for line in lines}):
         about, *marks = (
             _several(line[key] for line in lines if line["data"] == data)
@@ -242,17 +210,14 @@ def _about(table, lines, stale):
         facts.append(f"{SOURCES[data].title}: {about} (data {marks[0]}, split {marks[1]})")
     raw = {line["method"] for line in lines if "scaling" in line["settings"]}
     others = f"; as they come for {'; '.join(sorted(raw))}" if raw else ""
-    facts.append(f"features: `ScaleFeatures()`, fitted on the training items{others}")
+    facts.append(said("features", others=others))
     if "curves" in table.extras:
-        facts.append(
-            "curves: precision is the mean of the queries that find something, recall of all"
-        )
+        facts.append(said("curves"))
     facts += _trainings(lines)
     hours = sum(sum(line["seconds"].values()) for line in lines) / 3600
     versions = (", ".join(f"{k} {v}" for k, v in line["versions"].items()) for line in lines)
     facts += [
-        f"cost: {len(lines):,} cells, {hours:.1f} CPU hours; *seconds*: CPU seconds of a cell, "
-        "of machines that differ, without what was spent on a choice",
+        said("cost", cells=len(lines), hours=hours),
         f"commit: {_several(short_commit(line['commit']) for line in lines)}",
         f"versions: {_several(versions)}",
     ]
@@ -265,11 +230,10 @@ def _trainings(lines):
     """How the rows are trained; rows that are trained alike stand together."""
     rows = {}
     for name, line in {line["method"]: line for line in lines}.items():
-        training = line["settings"].get("training")
-        if training:
+        if training := line["settings"].get("training"):
             text = ", ".join(f"{what} {value}" for what, value in training.items())
-            chosen = "as held-out labels chose, see below"
-            rows.setdefault(chosen if METHODS[name].choices else text, []).append(name)
+            text = "as held-out labels chose, see below" if METHODS[name].choices else text
+            rows.setdefault(text, []).append(name)
     return [f"training of {'; '.join(sorted(names))}: {text}" for text, names in rows.items()]
 
 
@@ -288,11 +252,6 @@ def _ranges(numbers):
 # --- claims ---------------------------------------------------------------------------------------
 
 _SIGNS = {"ahead": "+", "behind": "-", "no difference": "0", "one seed": "?"}
-_ABOUT = (
-    "Differences of means, variant minus full, ± their standard error. Sign, i2t / t2i: `0` within "
-    "two of these, else `+` or `-`; `?`: no claim, or a single seed. Few seeds: a sign is a hint, "
-    "no proof. The sources' features and splits are others."
-)
 
 
 def _claims(table, groups):
@@ -310,7 +269,7 @@ def _claims(table, groups):
             line += [*(v.number for v in found), signs(found), claim.signs]
             lines.append([*line, agreement(signs(found), claim.signs), claim.source])
     heads = ["data", "bits", "variant", "full", *CROSS, "sign", "claimed", "verdict"]
-    return f"{_ABOUT}\n\n{grid([*heads, 'source of the claim'], lines)}"
+    return f"{said('claims')}\n\n{grid([*heads, 'source of the claim'], lines)}"
 
 
 def signs(found):
@@ -326,25 +285,11 @@ def agreement(ours, claimed):
         return "no claim" if "?" in claimed else "open"
     if any(o not in (c, "0") for o, c in pairs):
         return "contradicts"
-    agreeing = sum(o == c for o, c in pairs)
-    return (
-        "agrees" if agreeing == len(pairs) else "agrees in part" if agreeing else "no effect seen"
-    )
+    same = sum(o == c for o, c in pairs)
+    return "agrees" if same == len(pairs) else "agrees in part" if same else "no effect seen"
 
 
 # --- one set of codes under many definitions ------------------------------------------------------
-
-_ORDERS = {
-    "all": "expected: the mean over all orders",
-    "all, index": "the file's order",
-    "all, index by class": "the file's order, file sorted by class",
-    "all, optimistic": "relevant items first",
-    "all, pessimistic": "relevant items last",
-}
-_DATABASES = {
-    "all": "the database",
-    "all, among queries": "the queries' other side, own pair included",
-}
 
 
 def _shifts(groups):
@@ -364,17 +309,13 @@ def _shifts(groups):
 
 def _moved(own, wide):
     def apart(metrics):
-        def span(task):
-            values = [own.mean(metric, task) for metric in metrics]
-            return max(values) - min(values)
-
-        return _pairs(span, signed)
+        return _pairs(lambda t: np.ptp([own.mean(metric, t) for metric in metrics]), signed)
 
     def beyond(group, metric):
         return _pairs(lambda t: group.mean(metric, t) - own.mean("all", t), signed)
 
     deviation, cuts = _pairs(partial(own.deviation, "all")), [f"50 {d}" for d in DENOMINATORS]
-    moved = deviation, beyond(wide, "all"), apart(_ORDERS), apart(cuts)
+    moved = deviation, beyond(wide, "all"), apart(SAID["ties"]), apart(cuts)
     return *moved, beyond(own, "all, among queries")
 
 
@@ -391,15 +332,14 @@ def _choices(groups, data):
         lines = []
         for (method, protocol), group in found.items():
             base = found.get((method, "inductive"), group)
+            moved = (group.mean("all", task) - base.mean("all", task) for task in CROSS)
             shown = [group.shown("all", task) for task in CROSS]
-            for task in CROSS:
-                moved = group.mean("all", task) - base.mean("all", task)
-                shown.append("" if base is group else signed(moved))
+            shown += ["" if base is group else signed(value) for value in moved]
             lines.append([method, protocol, *shown])
         heads = ["method", "protocol", *CROSS, *(f"{task} - inductive" for task in CROSS)]
         yield "What a code may depend on (mAP@all, expected ties):\n\n" + grid(heads, lines)
-        yield _table("What is searched (mAP@all, expected ties)", found, _DATABASES)
-        yield _table("How ties are ordered (mAP@all)", found, _ORDERS)
+        yield _table("What is searched (mAP@all, expected ties)", found, SAID["databases"])
+        yield _table("How ties are ordered (mAP@all)", found, SAID["ties"])
         for cut in CUTS:
             names = {f"{cut} {name}": f"`{name}`" for name in DENOMINATORS}
             yield _table(f"What the sum is divided by (mAP@{cut}, expected ties)", found, names)

@@ -27,10 +27,11 @@ class Place(NamedTuple):
 
 
 class Group:
-    """The lines of one place, one a seed."""
+    """The lines of one place, one a seed; ``most`` is how many the largest place has."""
 
-    def __init__(self, lines):
+    def __init__(self, lines, most=None):
         self.lines = sorted(lines, key=lambda line: int(line["seed"]))
+        self.most = most or len(self.lines)
 
     def mean(self, metric, task):
         return statistics.fmean(line["scores"][metric][task] for line in self.lines)
@@ -46,9 +47,10 @@ class Group:
         return self.deviation(metric, task) / count**0.5 if count > 1 else None
 
     def shown(self, metric, task):
-        """Mean ± standard deviation, as in the tables."""
-        deviation = f" ± {digits(self.deviation(metric, task))}" if len(self.lines) > 1 else ""
-        return digits(self.mean(metric, task)) + deviation
+        """Mean ± standard deviation, and in brackets how many seeds it has, if others have more."""
+        count, deviation = len(self.lines), self.deviation(metric, task)
+        text = digits(self.mean(metric, task)) + (f" ± {digits(deviation)}" if count > 1 else "")
+        return text if count == self.most else f"{text} ({count})"
 
     @property
     def seconds(self):
@@ -65,18 +67,13 @@ class Groups:
         for line in lines:
             where = Place(*(line[name] for name in Place._fields))
             collected.setdefault(where, []).append(line)
-        self.by_place = {where: Group(members) for where, members in collected.items()}
+        most = max(map(len, collected.values()), default=0)
+        self.by_place = {where: Group(of, most) for where, of in collected.items()}
 
     def having(self, metric):
         """Those of the cells in which it was measured."""
         lines = (line for group in self.by_place.values() for line in group.lines)
         return Groups(line for line in lines if metric in line["scores"])
-
-    def shown(self, group, metric, task):
-        """:meth:`Group.shown`, and in brackets how many seeds it has, if others have more."""
-        count = len(group.lines)
-        most = max(len(each.lines) for each in self.by_place.values())
-        return group.shown(metric, task) + ("" if count == most else f" ({count})")
 
     def values_of(self, name):
         """What the places have, e.g. all code lengths; None is left out."""
@@ -96,8 +93,7 @@ class Groups:
     def nearest(self, where):
         """The cells of a place, or of the next stricter protocol: its codes never see more."""
         stricter = reversed(ORDER[: ORDER.index(where.protocol) + 1])
-        found = (self.get(where._replace(protocol=protocol)) for protocol in stricter)
-        return next(filter(None, found), None)
+        return next(filter(None, (self.get(where._replace(protocol=p)) for p in stricter)), None)
 
 
 class Verdict(NamedTuple):
@@ -134,7 +130,7 @@ def versus(name, one, other, metric, task):
     """
     difference = one.mean(metric, task) - other.mean(metric, task)
     a, b = one.error(metric, task), other.error(metric, task)
-    error = None if a is None or b is None else (a**2 + b**2) ** 0.5
+    error = None if None in (a, b) else (a**2 + b**2) ** 0.5
     seeds = len(other.lines)
     return Verdict(name, difference, error, None if seeds == len(one.lines) else seeds)
 
@@ -143,8 +139,8 @@ def compare(groups, where, others, metric, task):
     """The row at ``where`` against the best mean of other rows; None if one is missing."""
     champion = groups.get(where)
     found = {n: groups.nearest(where._replace(method=n)) for n in others if n != where.method}
-    rivals = {name: group for name, group in found.items() if group}
+    rivals = [(name, group) for name, group in found.items() if group]
     if champion is None or not rivals:
         return None
-    best = max(rivals, key=lambda name: rivals[name].mean(metric, task))
-    return versus(best, champion, rivals[best], metric, task)
+    best, group = max(rivals, key=lambda rival: rival[1].mean(metric, task))
+    return versus(best, champion, group, metric, task)
