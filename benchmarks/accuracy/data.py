@@ -3,6 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,36 +114,30 @@ def _read():
 
 
 SOURCES = dict(_read())
-SOURCES["coco"] = DataSource(
-    "COCO without person",
-    "coco",
-    lambda folder: load_coco(folder, ALL_TRAIN),
-    "coco15k.h5 and coco15k_captions.jsonl.gz, see benchmarks/coco.py",
-)
+"""All data by their names on the command line."""
+_NEEDS = "coco15k.h5 and coco15k_captions.jsonl.gz, see benchmarks/coco.py"
+_coco = partial(load_coco, manifest=ALL_TRAIN)
+SOURCES["coco"] = DataSource("COCO without person", "coco", _coco, _NEEDS)
 SOURCES["synthetic"] = DataSource(
     "Synthetic", None, lambda _: datasets.SyntheticCrossModal(400, 5, num_queries=80)[0]
 )
-"""All data by their names on the command line."""
 
 
 def add_options(parser, names):
     """Let a command line say where data lie."""
-    for option in dict.fromkeys(SOURCES[name].option for name in names):
-        if option is not None:
-            there = ", ".join(name for name in names if SOURCES[name].option == option)
-            about = f"where {there} lies"
-            parser.add_argument(f"--{option}", dest=option, metavar="PLACE", help=about)
+    for option in dict.fromkeys(filter(None, (SOURCES[name].option for name in names))):
+        there = ", ".join(name for name in names if SOURCES[name].option == option)
+        about = f"where {there} lies"
+        parser.add_argument(f"--{option}", dest=option, metavar="PLACE", help=about)
 
 
 def given(parser, names, args):
     """The place of each data set that has one; says what the others need; one is asked for."""
-    options = {name: SOURCES[name].option for name in names}
-    found = {n: "" if option is None else getattr(args, option) for n, option in options.items()}
-    absent = [name for name in names if found[name] is None]
-    if absent:
-        print("There are more data, which need:", file=sys.stderr)
-    for name in absent:
-        print(f"  --{options[name]} PLACE   for {name}: {SOURCES[name].needs}", file=sys.stderr)
-    if len(absent) == len(names):
+    found = {name: getattr(args, SOURCES[name].option or "", "") for name in names}
+    absent = [(name, SOURCES[name]) for name in names if found[name] is None]
+    needs = [f"  --{of.option} PLACE   for {name}: {of.needs}" for name, of in absent]
+    if needs:
+        print("There are more data, which need:", *needs, sep="\n", file=sys.stderr)
+    if len(needs) == len(names):
         parser.error("there are no data; give the place of some (see above)")
     return {name: place for name, place in found.items() if place is not None}

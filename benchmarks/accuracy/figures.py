@@ -4,6 +4,7 @@ from itertools import product
 from statistics import fmean
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.accuracy.data import SOURCES
@@ -13,21 +14,17 @@ from benchmarks.accuracy.tables import CROSS
 from benchmarks.picture import draw, save
 
 _WIDEST = 7  # lines in one panel that can be told apart
+_AXES = ("recall", "precision", "recall", ""), ("ranks", "at", "rank", "x")
 
 
 def draw_table(table, lines, path):
     """Write the picture of some cells; none, if there is nothing to see."""
-    if not lines:
-        return
-    if "tsne" in table.extras:
+    if lines and "tsne" in table.extras:
         _tsne(lines, path)
-        return
-    panels = _means
-    if "curves" in table.extras:
-        panels = _curves
-    elif varied("alpha", FACTORS[0]) in table.methods:
-        panels = _weights
-    draw(list(panels(table, Groups(lines))), path)
+    elif lines:
+        of_weights = varied("alpha", FACTORS[0]) in table.methods
+        panels = _curves if "curves" in table.extras else _weights if of_weights else _means
+        draw(list(panels(table, Groups(lines))), path)
 
 
 def _means(table, groups):
@@ -36,14 +33,14 @@ def _means(table, groups):
     bits, rate = 32 if 32 in all_bits else all_bits[0], groups.rates()[0]
     share = "" if rate is None else f", {rate:.0%}"
     for data, task in product(groups.values_of("data"), CROSS):
-        bars = {
-            _name(where): group.mean(table.metric, task)
+        bars = [
+            (_name(where), group.mean(table.metric, task))
             for where, group in groups.by_place.items()
             if (where.data, where.bits) == (data, bits) and where.labels in (rate, None)
-        }
+        ]
+        bars = dict(sorted(bars, key=lambda bar: -bar[1]))
         title = f"{SOURCES[data].title}, {task}, {bits} bits{share}"
-        ordered = dict(sorted(bars.items(), key=lambda bar: -bar[1]))
-        yield {"title": title, "bars": ordered, "x": f"mAP@{table.metric}"}
+        yield {"title": title, "bars": bars, "x": f"mAP@{table.metric}"}
 
 
 def _name(where):
@@ -60,7 +57,7 @@ def _weights(table, groups):
         for protocol, factor in product(groups.values_of("protocol"), sorted((1.0, *FACTORS))):
             name = "MCGCN" if factor == 1.0 else varied(weight, factor)
             group = groups.get(Place(data, name, bits, rate, protocol))
-            for task in CROSS if group is not None else ():
+            for task in CROSS if group else ():
                 point = (default * factor, group.mean(table.metric, task))
                 series.setdefault(f"{task}, {protocol}", []).append(point)
         title = f"{SOURCES[data].title}: {weight} (default {default:g})"
@@ -77,17 +74,15 @@ def _curves(table, groups):
         shown = [item for item in groups.by_place.items() if item[0].data == data][:_WIDEST]
         seeds = sorted({line["seed"] for _, group in shown for line in group.lines})
         number = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
-        for task, (over, precision) in product(CROSS, (("recall", "precision"), ("ranks", "at"))):
+        for task, (over, precision, x, log) in product(CROSS, _AXES):
             series = {}
             for place, group in shown:
                 curves = [line["curves"][task] for line in group.lines]
-                at = zip(*(curve[over] for curve in curves), strict=True)
-                found = zip(*(curve[precision] for curve in curves), strict=True)
-                points = [(x, y) for x, y in zip(at, found, strict=True) if None not in y]
-                series[_name(place)] = [(fmean(x), fmean(y)) for x, y in points]
-            about = {"title": f"{SOURCES[data].title}, {task}, {number}", "y": "precision"}
-            axis = {"x": "recall", "log": ""} if over == "recall" else {"x": "rank", "log": "x"}
-            yield {**about, **axis, "series": series}
+                at, found = (zip(*(c[of] for c in curves), strict=True) for of in (over, precision))
+                points = [both for both in zip(at, found, strict=True) if None not in both[1]]
+                series[_name(place)] = [tuple(map(fmean, both)) for both in points]
+            title = f"{SOURCES[data].title}, {task}, {number}"
+            yield {"title": title, "series": series, "x": x, "y": "precision", "log": log}
 
 
 def _tsne(lines, path):
@@ -97,13 +92,11 @@ def _tsne(lines, path):
         figure = Figure(figsize=(15, 5 * len(lines)), layout="constrained")
         for line, axes in zip(lines, figure.subplots(len(lines), 3, squeeze=False), strict=True):
             for axis, name in zip(axes, ("image features", "text features", "codes"), strict=True):
-                points, classes = line["tsne"][name], line["tsne"]["classes"]
-                half = len(classes)
-                for marker, part in (("o", points[:half]), ("^", points[half:])):
-                    if part:
-                        marker = "^" if name == "text features" else marker
-                        x, y = zip(*part, strict=True)
-                        axis.scatter(x, y, s=9, c=classes, cmap="tab10", marker=marker, alpha=0.7)
+                classes = line["tsne"]["classes"]
+                parts = np.reshape(line["tsne"][name], (-1, len(classes), 2))  # codes: of both
+                markers = "^" if name == "text features" else "o^"
+                for marker, part in zip(markers, parts, strict=False):
+                    axis.scatter(*part.T, s=9, c=classes, cmap="tab10", marker=marker, alpha=0.7)
                 axis.set(title=name, xticks=[], yticks=[])
             about = f"{SOURCES[line['data']].title}, {line['protocol']}, seed {line['seed']}"
             axes[-1].set_title(f"codes: {line['method']}, {about}")

@@ -96,11 +96,9 @@ class Method:
 
     def train_config(self, bits, labels, seed, protocol, **changes):
         """All settings of one run, ``changes`` included; those that the method lacks left out."""
-        has = RECIPES[self.model]
+        lacking = set().union(*RECIPES.values()) - set(EVERY) - set(RECIPES[self.model])
         asked = {"label_rate": labels, "protocol": protocol}
-        given = {name: value for name, value in asked.items() if name in has}
-        others = set().union(*RECIPES.values()) - set(EVERY)
-        own = {k: v for k, v in changes.items() if k in has or k not in others}
+        given, own = ({k: of[k] for k in of if k not in lacking} for of in (asked, changes))
         mine = {**given, **self.config, **own}
         return build.with_defaults(TrainConfig(model=self.model, num_bits=bits, seed=seed, **mine))
 
@@ -113,20 +111,18 @@ class Method:
         about["graph"] = [repr(step) for step in build.recipe_of(config).graph]
         if config.epochs is not None:  # else it has a closed form
             steps = {"optimizer": "Adam", "lr": config.lr, "epochs": config.epochs}
-            own = {"optimizer" if k == "name" else k: v for k, v in config.optimizer.items()}
-            about["training"] = steps | own
-            if config.decay != 1:
-                about["training"]["decay"] = config.decay
+            steps |= {"optimizer" if k == "name" else k: v for k, v in config.optimizer.items()}
+            about["training"] = steps | ({} if config.decay == 1 else {"decay": config.decay})
         if config.scaling:
             about["scaling"] = config.scaling
         if self.choices:
-            about["choices"] = {"of": self.choices, "held_out": HELD_OUT}
-            about["choices"] |= {"seeds": CHOICE_SEEDS, "bits": CHOICE_BITS}
+            made = {"held_out": HELD_OUT, "seeds": CHOICE_SEEDS, "bits": CHOICE_BITS}
+            about["choices"] = {"of": self.choices, **made}
         return json.loads(json.dumps(about))
 
 
-TERMS = ("quantization", "balance", "prediction", "reconstruction")
-LETTERS = dict(zip(("alpha", "beta", "gamma", "eta"), TERMS, strict=True))
+LETTERS = {"alpha": "quantization", "beta": "balance", "gamma": "prediction"}
+LETTERS["eta"] = "reconstruction"
 WEIGHTS = {letter: DEFAULTS[term] for letter, term in LETTERS.items()}
 """The weights of MCGCN's loss that its Fig. 5 varies, and their defaults here."""
 FACTORS = (0.01, 0.1, 10.0, 100.0)

@@ -4,13 +4,11 @@ A line says which program made it, and counts as its cell while settings, data a
 of today, and all that is measured today is in it.
 """
 
-import fcntl
 import json
 import os
 import re
 import subprocess
 from collections.abc import Mapping
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -22,6 +20,7 @@ from benchmarks.accuracy.methods import METHODS
 from benchmarks.accuracy.tables import Cell
 from benchmarks.measure import ROOT
 from benchmarks.record import versions, write_text
+from pyg_hash.utils.locks import Lock
 
 RESULTS = ROOT / "benchmarks/results/accuracy"
 CODE = ("pyg_hash", "benchmarks", ":!benchmarks/results")
@@ -54,13 +53,11 @@ class Store:
 
     def append(self, line):
         """Add a cell, so that it survives whatever happens next."""
-        text = json.dumps(line, ensure_ascii=False) + "\n"
         with self._locked(), open(self.path, "ab+") as file:
-            size = file.seek(0, os.SEEK_END)
-            if size:
-                file.seek(size - 1)
-                text = text if file.read(1) == b"\n" else "\n" + text
-            file.write(text.encode())
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            if file.read(1) not in (b"", b"\n"):
+                file.write(b"\n")
+            file.write(_text(line).encode())
             file.flush()
             os.fsync(file.fileno())
 
@@ -68,19 +65,15 @@ class Store:
         """Write the file again: one line a cell, in order."""
         with self._locked():
             ordered = sorted(self.read().items(), key=lambda item: [str(part) for part in item[0]])
-            text = [json.dumps(line, ensure_ascii=False) + "\n" for _, line in ordered]
-            write_text(self.path, "".join(text))
+            write_text(self.path, "".join(_text(line) for _, line in ordered))
 
-    @contextmanager
     def _locked(self):
-        # the folder, because tidy() replaces the file
         self.folder.mkdir(parents=True, exist_ok=True)
-        folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(folder)  # gives the lock back
+        return Lock(self.path.with_suffix(".lock"), str(self.path), wait_s=600)
+
+
+def _text(line):
+    return json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def _lines(path):
@@ -145,26 +138,21 @@ class Standard(NamedTuple):
 
     def worths(self, cell, lines):
         """What another seed or code length of a cell has found of its row's choices."""
-        shared = same_choice(cell)
-        for line in lines if METHODS[cell.method].choices else ():
-            if same_choice(place(line)) == shared and self._knows(line):
-                return line["choice"]["worths"]
-        return None
+        shared, lines = same_choice(cell), lines if METHODS[cell.method].choices else ()
+        theirs = (line for line in lines if same_choice(place(line)) == shared)
+        return next((line["choice"]["worths"] for line in theirs if self._knows(line)), None)
 
     def left(self, cells, store):
         """The cells that a store lacks; those that another table or row has are copied first."""
         own, lines = store.read(), store.all_lines()
-        missing = [cell for cell in cells if cell not in own or not self.met_by(own[cell])]
-        wanted, left = set(missing), []
-        theirs = (line for line in lines if place(line) in wanted and self.met_by(line))
+        unmet = (cell for cell in cells if cell not in own or not self.met_by(own[cell]))
+        missing = dict.fromkeys(unmet)
+        theirs = (line for line in lines if place(line) in missing and self.met_by(line))
         known = {place(line): line for line in theirs}
-        for cell in missing:
-            line = known.get(cell) or self._twin(cell, lines)
-            if line is None:
-                left.append(cell)
-            else:
-                store.append(line)
-        return left
+        found = {cell: known.get(cell) or self._twin(cell, lines) for cell in missing}
+        for line in filter(None, found.values()):
+            store.append(line)
+        return [cell for cell, line in found.items() if line is None]
 
     def _twin(self, cell, lines):
         """Another row's line as one of this cell: one of the two chose the other's settings."""
@@ -172,12 +160,10 @@ class Standard(NamedTuple):
         def settings(row, made=None):
             return row.under(made).settings(cell.protocol, **self.changes)
 
-        row, more = METHODS[cell.method], {}
-        if row.choices:
-            worths = self.worths(cell, lines)
-            if worths is None:  # nothing is chosen yet
-                return None
-            more["choice"] = choice(worths)
+        row, worths = METHODS[cell.method], self.worths(cell, lines)
+        if row.choices and worths is None:  # nothing is chosen yet
+            return None
+        more = {"choice": choice(worths)} if row.choices else {}
         wanted = settings(row, more.get("choice"))
         for line in lines:
             if place(line) != cell._replace(method=line["method"]) or not self.met_by(line):
