@@ -4,27 +4,21 @@
     python -m benchmarks.contrast TaughtHash --emoji ROOT --settings weights.contrast=0 dropout=0.2
     python -m benchmarks.contrast "TaughtHash, no labels" --emoji ROOT --settings ALPHA=2 SHARE=0.4
 
-Trains a model as it is, and with each setting in place of its own (32 bits, inductive), where a
-fifth of the labelled training items are the queries, and with TaughtHash a fifth of all, taken
-before a share is labelled; no query of the data is looked at. A name in capitals is a constant of
-the model's module. A setting is worth the mean of i2t and t2i of mAP@all and half of that of R@10
-among the held-out pairs, both with expected ties. The one that is worth most is chosen; another
-than the model's own only if, in the mean over data, rates and seeds, mAP is at most .005 below, and
-R@10 above.
-
-Every run is a line of ``results/tuning/contrast.jsonl`` at once, and is not run again;
-``contrast.md`` shows all that are there. Nothing changes the library's defaults.
+Trains a model as it is, and with each setting in place of its own, where training items are held
+out as queries; no query of the data is looked at. A name in capitals is a constant of the model's
+module. Every run is a line of ``results/tuning/contrast.jsonl`` at once, and is not run again;
+``contrast.md`` shows all that are there, says how they are scored, and chooses. Nothing changes the
+library's defaults.
 """
 
 import json
 import statistics
 import sys
 import time
+from collections import defaultdict
 from contextlib import nullcontext
 from typing import NamedTuple
 from unittest.mock import patch
-
-import torch
 
 import pyg_hash.models
 from benchmarks.accuracy.cell import Bench
@@ -32,6 +26,7 @@ from benchmarks.accuracy.data import given
 from benchmarks.accuracy.methods import HELD_OUT, METHODS
 from benchmarks.accuracy.store import Store, place, short_commit, stamp
 from benchmarks.accuracy.summary import digits
+from benchmarks.measure import one_thread
 from benchmarks.record import grid, write_text
 from benchmarks.tune import DATA, cases, command
 from pyg_hash.metrics import evaluate
@@ -68,7 +63,6 @@ class Scores(NamedTuple):
 
 
 def mean(scores):
-    """The mean of several :class:`Scores`."""
     return Scores(*map(statistics.fmean, zip(*scores, strict=True)))
 
 
@@ -81,18 +75,15 @@ def chosen(found):
 
 
 def measured(bench, case, setting):
-    """One run, as a line."""
     start = time.process_time()
     row, constant = METHODS[case.method], nullcontext()
-    if setting != OWN:
-        name, value = setting.split("=")
-        value = value if value.isalpha() else json.loads(value)
-        if name.isupper():
-            module = sys.modules[getattr(pyg_hash.models, row.model).__module__]
-            constant = patch.object(module, name, value)
-        else:
-            ours = RECIPES[row.model]  # a setting of the training, or else of the model
-            row = row.with_values({name if name in ours else f"model.{name}": value})
+    name, _, value = setting.partition("=")
+    value = value if value.isalpha() else json.loads(value or "null")
+    if name.isupper():
+        module = sys.modules[getattr(pyg_hash.models, row.model).__module__]
+        constant = patch.object(module, name, value)
+    elif setting != OWN:  # a setting of the training, or else of the model
+        row = row.with_values({name if name in RECIPES[row.model] else f"model.{name}": value})
     with constant:
         taught = row.model == "TaughtHash"
         model, data, _ = bench.trained(case, row, held_out=HELD_OUT, of_all=taught)
@@ -105,13 +96,11 @@ def measured(bench, case, setting):
 
 def page(lines):
     """Markdown of all lines: a row for each method, data set, rate and setting."""
-    cells, parts = {}, []
+    cells, parts = defaultdict(lambda: defaultdict(lambda: defaultdict(list))), []
     for line in lines:
-        of_method = cells.setdefault(line["method"], {})
-        of_place = of_method.setdefault((line["data"], line["labels"]), {})
-        of_place.setdefault(line["setting"], []).append(line)
+        cells[line["method"]][line["data"], line["labels"]][line["setting"]].append(line)
     for method, places in cells.items():
-        rows, found_by = [], {}
+        rows, found_by = [], defaultdict(dict)
         for (data, rate), settings in places.items():
             # settings are compared under the same seeds
             seeds = set.intersection(*({one["seed"] for one in of} for of in settings.values()))
@@ -120,18 +109,17 @@ def page(lines):
             shown = "none" if rate is None else f"{rate:.0%}"
             for setting, of in settings.items():
                 scores = mean((line["mAP"], line[RECALL]) for line in of if line["seed"] in seeds)
-                found_by.setdefault(setting, {})[data, rate] = scores
-                facts = [scores.map, scores.recall, scores.worth]
+                found_by[setting][data, rate] = scores
                 sizes = str(of[0]["held_out"]), str(len(seeds))
-                rows.append([data, shown, setting, *map(digits, facts), *sizes])
+                rows.append([data, shown, setting, *map(digits, (*scores, scores.worth)), *sizes])
         own = found_by.get(OWN, {}).keys()
         found = {name: mean(of.values()) for name, of in found_by.items() if of.keys() == own}
         if found:
             head = ["data", "labels", "setting", "mAP", RECALL, "worth", "held out", "seeds"]
             means = ", ".join(f"{name}: {digits(s.worth)}" for name, s in found.items())
             by_rule = f"Worth in the mean: {means}. By the rule: **{chosen(found)}**."
-            if chosen(found) != OWN:
-                by_rule += " The default is still what it was; `docs/methods.rst` says why."
+            kept = " The default is still what it was; `docs/methods.rst` says why."
+            by_rule += "" if chosen(found) == OWN else kept
             parts += [f"## {method}", grid(head, rows), by_rule]
     commits = ", ".join(sorted({short_commit(line["commit"]) for line in lines}))
     seeds = ", ".join(map(str, sorted({line["seed"] for line in lines})))
@@ -156,7 +144,7 @@ def main(arguments=None):
     parser.set_defaults(rates=[0.3])
     args = parser.parse_args(arguments)
     places = given(parser, DATA, args)
-    torch.set_num_threads(1)
+    one_thread()
     bench = Bench(places)
     store = Store(args.out, "contrast", lambda line: (place(line), line["setting"]))
     for case in cases(args.method, list(places), args.rates, args.seeds):

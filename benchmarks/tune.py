@@ -13,13 +13,12 @@ was found; nothing changes the library's defaults.
 """
 
 import json
-import statistics
 import sys
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 
-import torch
 import yaml
 
 from benchmarks.accuracy.cell import Bench
@@ -28,7 +27,7 @@ from benchmarks.accuracy.methods import HELD_OUT, METHODS
 from benchmarks.accuracy.store import short_commit, stamp
 from benchmarks.accuracy.summary import digits
 from benchmarks.accuracy.tables import Cell
-from benchmarks.measure import ROOT, cell, command_line
+from benchmarks.measure import ROOT, cell, command_line, one_thread
 from benchmarks.record import grid, write_text
 from pyg_hash.cli import build
 from pyg_hash.utils.files import save_json
@@ -85,7 +84,6 @@ def ask(trial, space):
 
 
 def defaults(name, space):
-    """Today's values of what is varied."""
     method = METHODS[name]
     config = method.train_config(NUM_BITS, 0.5 if method.labels else None, 0, PROTOCOL)
     known = {"lr": config.lr, "epochs": config.epochs, "k": config.k}
@@ -117,13 +115,12 @@ def worth(bench, values, case):
 
 def main(arguments=None):
     parser = command("tune", __doc__, SPACES)
-    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--fresh", type=int, nargs="+", default=[100, 101, 102])
     parser.add_argument("--best", type=int, default=3, help="trials that are measured again")
     parser.add_argument("--trials", type=int, default=40, help="in all, earlier ones included")
     args = parser.parse_args(arguments)
-    places = given(parser, args.data, args)
-    torch.set_num_threads(1)
+    places = given(parser, DATA, args)
+    one_thread()
     bench, space = Bench(places), space_of(args.method)
     seen = cases(args.method, list(places), args.rates, args.seeds)
     fresh = cases(args.method, list(places), args.rates, args.fresh)
@@ -140,11 +137,11 @@ def main(arguments=None):
         "defaults": defaults(args.method, space),
         "space": space,
     }
-    study = open_study(args.out / f"{args.method}.journal", args.method, about)
+    path = args.out / f"{args.method}.md"
+    study = open_study(path.with_suffix(".journal"), args.method, about)
     search(study, bench, space, seen, args.trials)
     result = {**about, **confirmed(study, bench, fresh, args.best), **stamp()}
     result["versions"] = {**result["versions"], "optuna": version("optuna")}
-    path = args.out / f"{args.method}.md"
     save_json(path.with_suffix(".json"), result)
     write_text(path, page(result))
     print(path)
@@ -195,23 +192,22 @@ def search(study, bench, space, on, trials):
     import optuna
 
     def objective(trial):
-        values = ask(trial, space)
-        scores = []
+        values, scores = ask(trial, space), []
         for step, case in enumerate(on):
             try:
                 scores.append(worth(bench, values, case))
             except FloatingPointError as error:
                 raise optuna.TrialPruned(str(error)) from error
-            trial.report(statistics.fmean(scores), step)
-            if not trial.user_attrs.get("is_default") and trial.should_prune():
+            trial.report(fmean(scores), step)
+            if "is_default" not in trial.user_attrs and trial.should_prune():
                 raise optuna.TrialPruned
-        return statistics.fmean(scores)
+        return fmean(scores)
 
     def told(study, trial):
         shown = "ended early" if trial.value is None else f"{trial.value:.4f}"
         print(f"trial {trial.number}: {shown}", flush=True)
 
-    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    states = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
     if len(study.get_trials(deepcopy=False, states=states)) < trials:
         enough = optuna.study.MaxTrialsCallback(trials, states)
         study.optimize(objective, callbacks=[told, enough])
@@ -221,17 +217,14 @@ def confirmed(study, bench, on, best):
     """The chosen setting, and every trial: the best ones and the defaults under fresh seeds too."""
     trials = study.get_trials(deepcopy=False)
     done = sorted((t for t in trials if t.value is not None), key=lambda t: -t.value)
-    fresh, means, rows = {}, {}, []
-    for place, trial in enumerate(done):
-        if place < best or trial.user_attrs.get("is_default"):
-            scores = fresh[trial.number] = [worth(bench, trial.params, case) for case in on]
-            means[trial.number] = statistics.fmean(scores)
-            print(f"trial {trial.number} again: {means[trial.number]:.4f}", flush=True)
-    chosen = max(means, key=means.__getitem__)
-    for trial in trials:
-        row = {"number": trial.number, "is_default": bool(trial.user_attrs.get("is_default"))}
-        row |= {"values": trial.params, "score": trial.value, "fresh": fresh.get(trial.number)}
-        rows.append(row)
+    fresh = {}
+    for trial in [*done[:best], *(t for t in done[best:] if "is_default" in t.user_attrs)]:
+        scores = fresh[trial.number] = [worth(bench, trial.params, case) for case in on]
+        print(f"trial {trial.number} again: {fmean(scores):.4f}", flush=True)
+    chosen = max(fresh, key=lambda number: fmean(fresh[number]))
+    rows = [{"number": t.number, "is_default": "is_default" in t.user_attrs} for t in trials]
+    for row, t in zip(rows, trials, strict=True):
+        row |= {"values": t.params, "score": t.value, "fresh": fresh.get(t.number)}
     return {"chosen": trials[chosen].params, "chosen_trial": chosen, "trials": rows}
 
 
@@ -239,7 +232,6 @@ SHOWN = 10
 
 
 def page(content):
-    """Markdown of what ``METHOD.json`` holds."""
     rates, share = content["rates"], f"{content['held_out']:.0%}"
     labels = f"none; {share} of the training items are held out, whose labels only score"
     if rates is not None:
@@ -253,9 +245,9 @@ def page(content):
         f"- trials: {len(content['trials'])}; a dash was ended early",
         f"- commit: {short_commit(content['commit'])}",
     ]
-    now = content["defaults"]
+    now, space = content["defaults"], content["space"]
     settings = [
-        [f"`{name}`", bounds(*content["space"][name]), cell(now.get(name)), cell(value)]
+        [f"`{name}`", bounds(*space[name]), cell(now.get(name)), cell(value)]
         for name, value in content["chosen"].items()
     ]
     lines = []
@@ -264,8 +256,7 @@ def page(content):
         name = f"{trial['number']}{' (default)' if trial['is_default'] else ''}"
         name += " (chosen)" if trial["number"] == content["chosen_trial"] else ""
         score = "-" if trial["score"] is None else digits(trial["score"])
-        again = digits(statistics.fmean(trial["fresh"])) if trial["fresh"] else ""
-        lines.append([name, score, again])
+        lines.append([name, score, digits(fmean(trial["fresh"])) if trial["fresh"] else ""])
     parts = [f"# Settings of {content['method']}", "\n".join(facts)]
     parts.append(grid(["setting", "searched", "default at the time", "chosen"], settings))
     parts.append(grid(["trial", "score", "under other seeds"], lines))
