@@ -34,7 +34,7 @@ import torch
 from benchmarks.measure import ROOT
 from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.features import BagOfWords
-from pyg_hash.utils.files import load_json, save_json, sha256
+from pyg_hash.utils.files import check_file, load_json, save_json, sha256
 
 
 def iterative_split(labels, sizes, *, seed):
@@ -100,8 +100,7 @@ class Coco(NamedTuple):
 def raw_files(folder):
     files = Path(folder) / FEATURES, Path(folder) / CAPTIONS
     for path in files:
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; give the folder that holds it")
+        check_file(path, remedy="; give the folder that holds it")
     return files
 
 
@@ -149,9 +148,8 @@ def load_coco(folder, manifest=MANIFEST, cache=CACHE):
 def feature_file(folder, manifest=MANIFEST, cache=CACHE):
     """The benchmark data as a file; made unless there is one of the same files and code.
 
-    Processes that miss it at once each make it: their files are equal, and the last one stays.
-    Nothing is written to ``folder``. A missing file is a ``FileNotFoundError``; files that are not
-    those of the manifest are a ``ValueError``.
+    Processes that miss it at once each make it: their files are equal, and the last one stays. A
+    missing file is a ``FileNotFoundError``, others than those of the manifest a ``ValueError``.
     """
     versions = " ".join(map(version, PACKAGES))
     digest = sha256(*raw_files(folder), manifest, *CODE, versions)[:12]
@@ -168,16 +166,10 @@ def feature_file(folder, manifest=MANIFEST, cache=CACHE):
     captions = [coco.captions[row] for row in kept]
     encoder = BagOfWords("tfidf", **WORDS)
     encoder.fit([text for text, train in zip(captions, masks["train"], strict=True) if train])
-    write_feature_file(
-        path,
-        image=coco.image[kept],
-        text=sp.csr_matrix(encoder.transform(captions, allow_unknown=True).numpy()),
-        labels=coco.labels[kept],
-        class_names=coco.names,
-        ids=[coco.ids[row] for row in kept],
-        texts=captions,
-        **masks,
-    )
+    words = sp.csr_matrix(encoder.transform(captions, allow_unknown=True).numpy())
+    about = {"class_names": coco.names, "ids": [coco.ids[row] for row in kept], "texts": captions}
+    x, y = coco.image[kept], coco.labels[kept]
+    write_feature_file(path, image=x, text=words, labels=y, **about, **masks)
     return path
 
 
@@ -191,13 +183,13 @@ def main():
             save_json(path, make_manifest(read(args.folder), *sizes))
     dataset = FeatureFile(feature_file(args.folder))
     data = dataset[0]
-    parts = ("query_mask", "train_mask", "database_mask")
     print("rows of each label among queries, train, database:")
-    counts = torch.stack([data["image"].y[data["image"][part]].sum(dim=0) for part in parts]).long()
-    for name, row in zip(dataset.class_names, counts.T.tolist(), strict=True):
-        print(f"{name:16s}{row[0]:8d}{row[1]:8d}{row[2]:10d}")
-    empty = (data["text"].x == 0).all(dim=1)
-    print(f"features {data.num_features}, {int(empty.sum())} captions without a known word")
+    masks = (data["image"][f"{part}_mask"] for part in ("query", "train", "database"))
+    counts = torch.stack([data["image"].y[mask].sum(dim=0) for mask in masks], dim=1).int()
+    for name, row in zip(dataset.class_names, counts.tolist(), strict=True):
+        print("{:16s}{:8d}{:8d}{:10d}".format(name, *row))
+    empty = int((data["text"].x == 0).all(dim=1).sum())
+    print(f"features {data.num_features}, {empty} captions without a known word")
 
 
 if __name__ == "__main__":

@@ -36,8 +36,9 @@ from pyg_hash.metrics import evaluate
 from pyg_hash.recipes import recipe
 from pyg_hash.training import fit
 
-K, BITS, RATE = 20, 64, 0.3
+K, BITS, RATE, DTYPES = 20, 64, 0.3, training_step.DTYPES
 PRODUCTS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
+CLOCK = {"cpu": "wall"}  # of a GPU "cuda"
 
 
 class Run:
@@ -52,10 +53,9 @@ class Run:
     def size(self, full, short):
         return short if self.short else full
 
-    def seconds(self, case, device, repeats=3, at_least=0.2):
+    def seconds(self, case, device, **how):
         """The smallest time of some calls; the first call is the caller's."""
-        clock = "wall" if device == "cpu" else "cuda"
-        return side_by_side({"": case}, repeats=repeats, at_least=at_least, clock=clock)[""]
+        return side_by_side({"": case}, clock=CLOCK.get(device, "cuda"), **how)[""]
 
     def row(self, name, make, *, flop=0.0, moved=0.0, cpu=True, unlike=difference, repeats=3):
         """One case on both devices; ``TimeoutError`` if the minutes are over.
@@ -71,7 +71,7 @@ class Run:
         for device in self.devices if cpu or self.short or not self.gpu else [self.gpu]:
             case = make(device)
             results[device] = case()
-            spent[device] = last = self.seconds(case, device, repeats)
+            spent[device] = last = self.seconds(case, device, repeats=repeats)
             del case
             if device != "cpu":
                 torch.cuda.empty_cache()
@@ -103,7 +103,6 @@ def differing(a, b):
 def peaks(run):
     """Peaks: square products and a copy"""
     for device in run.devices:
-        clock = "wall" if device == "cpu" else "cuda"
         size = run.size(2048 if device == "cpu" else 8192, 256)
         found = run.peaks.setdefault(device, {})
         for kind, dtype in PRODUCTS.items():
@@ -111,7 +110,7 @@ def peaks(run):
                 continue
             torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
             try:
-                found[kind] = gemm_rate(dtype, size, device, clock)
+                found[kind] = gemm_rate(dtype, size, device, CLOCK.get(device, "cuda"))
             finally:
                 torch.set_float32_matmul_precision("highest")
         a = torch.ones(run.size(2**26 if device == "cpu" else 2**28, 2**16), device=device)
@@ -157,7 +156,7 @@ def wikipedia(run):
         if device != "cpu":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        seconds = run.seconds(partial(train, epochs=epochs), device, 1, 0)
+        seconds = run.seconds(partial(train, epochs=epochs), device, repeats=1, at_least=0)
         found = evaluate(model, there)
         row = {"device": device, "epochs": epochs + 1, "s an epoch": seconds / epochs}
         row |= {"i2t": found.i2t, "t2i": found.t2i}
@@ -167,14 +166,9 @@ def wikipedia(run):
         yield row
 
 
-def _knn(x, device):
-    x = x.to(device)
-    return lambda: knn(x, x, K, exclude_self=True)[1]
-
-
-def _product(x, device):
-    x = x.to(device)
-    return lambda: [(part @ x.T).topk(K + 1).values for part in x.split(512)]
+def _at(call, *data):
+    """What :meth:`Run.row` makes a case of: a call, and its tensors."""
+    return lambda device: partial(call, *(x.to(device) for x in data))
 
 
 def neighbours(run):
@@ -187,8 +181,10 @@ def neighbours(run):
         if cpu or run.gpu or run.short:
             about, x = f"{n:,} x {width:,}", normalize(image_features(n, width))
             how = {"flop": 2.0 * n * n * width, "moved": 4.0 * n * width, "cpu": cpu}
-            yield run.row(f"knn, {about}", partial(_knn, x), unlike=differing, **how)
-            yield run.row(f"product and topk, {about}", partial(_product, x), **how)
+            find = _at(lambda x: knn(x, x, K, exclude_self=True)[1], x)
+            yield run.row(f"knn, {about}", find, unlike=differing, **how)
+            find = _at(lambda x: [(a @ x.T).topk(K + 1).values for a in x.split(512)], x)
+            yield run.row(f"product and topk, {about}", find, **how)
 
 
 def graphs(run):
@@ -204,12 +200,9 @@ def graphs(run):
         # forward and backward: a row an edge read, a row a node written, an index and a weight
         entries = graph("cpu").num_entries
         moved = 2 * (entries * (4.0 * width + 8) + 4.0 * n * width)
-
-        def spread(device, graph=graph):
-            return propagation.cliques(graph(device), width)
-
+        how = {"flop": 2 * 2.0 * entries * width, "moved": moved, "cpu": cpu}
         name = f"operator with hubs, {n:,} nodes x {width}"
-        yield run.row(name, spread, flop=2 * 2.0 * entries * width, moved=moved, cpu=cpu)
+        yield run.row(name, lambda device, g=graph: propagation.cliques(g(device), width), **how)
 
 
 def likelihood(run):
@@ -240,36 +233,31 @@ def step(run):
     shapes = training_step.product_shapes("MCGCN", sizes, sizes.pairs)
     flop = training_step.products(shapes, torch.float32)[1]
     known = run.peaks.get("cpu", {})
-    for precision, dtype in training_step.DTYPES.items():
+    makes = {
+        "its products": lambda device, p: training_step.products(shapes, DTYPES[p], device)[0],
+        "step": lambda device, p: training_step.step("MCGCN", sizes, data.clone().to(device), p),
+    }
+    for precision, (name, make) in product(DTYPES, makes.items()):
         # some processors would take many minutes in bfloat16
         cpu = precision == "fp32" or known.get("bf16", 0) > known.get("fp32", 0)
-        if not (cpu or run.short or run.gpu):
-            continue
-
-        def products(device, dtype=dtype):
-            return training_step.products(shapes, dtype, device)[0]
-
-        def epoch(device, precision=precision):
-            return training_step.step("MCGCN", sizes, data.clone().to(device), precision)
-
-        how = {"unlike": lambda a, b: None, "flop": flop, "cpu": cpu, "repeats": 2}
-        yield run.row(f"its products, {precision}", products, **how)
-        yield run.row(f"step, {precision}", epoch, **how)
+        if cpu or run.short or run.gpu:
+            how = {"unlike": lambda a, b: None, "flop": flop, "cpu": cpu, "repeats": 2}
+            yield run.row(f"{name}, {precision}", partial(make, p=precision), **how)
 
 
 def graph_size(run):
     """A step of graph convolutions, 128 -> 128 -> 64, 30 % labelled"""
+
+    def make(method, n, device):
+        return graph_scale.prepare(method, graph_scale.make(n, RATE, device))
+
     for method, n, cpu in (
         ("hubs", run.size(20_000, 500), True),
         ("edge_index", run.size(10_000, 300), True),
         ("dense", run.size(10_000, 300), True),
         ("hubs", run.size(1_000_000, 800), False),
     ):
-
-        def make(device, method=method, n=n):
-            return graph_scale.prepare(method, graph_scale.make(n, RATE, device))
-
-        yield run.row(f"{method}, {n:,} nodes", make, cpu=cpu, repeats=2)
+        yield run.row(f"{method}, {n:,} nodes", partial(make, method, n), cpu=cpu, repeats=2)
 
 
 def new_items(run):
@@ -277,14 +265,14 @@ def new_items(run):
     sizes = training_step.SHORT if run.short else training_step.Sizes(pairs=2_173)
     data = training_step.pairs(sizes, RATE)
     x = torch.rand(run.size(2_000, 20), sizes.image, generator=torch.Generator().manual_seed(1))
-    for (name, model_of), items in product(encode.MODELS.items(), (x, x[:1])):
 
-        def make(device, model_of=model_of, items=items):
-            torch.manual_seed(0)
-            model = model_of(sizes).to(device).attach(data.clone().to(device)).eval()
-            return partial(model.encode_image, items.to(device))
+    def make(name, items, device):
+        torch.manual_seed(0)
+        model = encode.MODELS[name](sizes).to(device).attach(data.clone().to(device)).eval()
+        return partial(model.encode_image, items.to(device))
 
-        yield run.row(f"{name}, {len(items):,} items", make, unlike=differing)
+    for name, items in product(encode.MODELS, (x, x[:1])):
+        yield run.row(f"{name}, {len(items):,} items", partial(make, name, items), unlike=differing)
 
 
 def hamming_search(run):
@@ -297,13 +285,9 @@ def hamming_search(run):
     case = partial(index.search, query, k)
     case()
     yield {"case": "HammingIndex, torch", "CPU s": run.seconds(case, "cpu")}
-
-    def make(device):
-        q, d = query.to(device), database.to(device)
-        return lambda: hamming_distance(q, d).topk(k, largest=False).values
-
+    find = _at(lambda q, d: hamming_distance(q, d).topk(k, largest=False).values, query, database)
     moved = float(len(query)) * n * 8
-    yield run.row("distances and topk", make, flop=2.0 * len(query) * n * BITS, moved=moved)
+    yield run.row("distances and topk", find, flop=2.0 * len(query) * n * BITS, moved=moved)
 
 
 PARTS = {
@@ -340,14 +324,13 @@ def main(record, args):
             if left < (0 if args.short else needed):
                 state = f"skipped: needs about {needed:.0f} s, {max(0, left):.0f} are left"
             else:
-                for row in part(run):
-                    rows.append(row)  # kept if a later one fails
+                rows.extend(part(run))  # those before a failure are kept
         except Exception as error:  # a part that fails must not take the others with it
             traceback.print_exc()
             state = f"failed: {type(error).__name__}: {error}".splitlines()[0][:200]
         states.append({"part": name, "state": state, "seconds": time.monotonic() - start})
         if rows:
-            record.table(str(part.__doc__), rows)
+            record.table(part.__doc__, rows)
         record.save()
         gc.collect()
         with suppress(RuntimeError):  # of a GPU that a part has left in disorder

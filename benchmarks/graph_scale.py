@@ -77,7 +77,6 @@ def messages(graph):
 
 
 def dense(graph):
-    """One N x N array, filled and normalised in place."""
     n = len(graph.x)
     adjacency = graph.x.new_zeros(n, n)
     for c in range(CLASSES):
@@ -114,7 +113,6 @@ def stepper(graph):
 
 
 def prepare(method, graph):
-    """A step on a graph that is built."""
     return partial(stepper(graph), METHODS[method](graph))
 
 

@@ -61,12 +61,11 @@ def searches(query, database):
 
     own = query is database
     find = partial(knn, query, database if own else prepare(database), K, exclude_self=own)
-    unit = normalize(database)
-    unit_query = unit if own else normalize(query)
-    rows, metric = (unit_query.numpy(), unit.numpy()), faiss.METRIC_INNER_PRODUCT
+    unit, metric = normalize(database), faiss.METRIC_INNER_PRODUCT
+    asked = unit if own else normalize(query)
     return {
-        "faiss.knn": partial(faiss.knn, *rows, K + own, metric=metric),
-        "three lines": partial(three_lines, unit_query, unit, K, own),
+        "faiss.knn": partial(faiss.knn, asked.numpy(), unit.numpy(), K + own, metric=metric),
+        "three lines": partial(three_lines, asked, unit, K, own),
         "knn, torch": partial(find, backend="torch"),
         "knn, auto": find,
     }
@@ -88,11 +87,10 @@ def compared(record, title, calls, note="", **how):
 def prepare_memory(n, width):
     x = image_features(n, width)
     knn(x[:100], x[:100], 3)
-    return lambda: (knn(x, x, K, exclude_self=True, backend="torch"), None)[1]
+    return partial(knn, x, x, K, exclude_self=True, backend="torch")
 
 
 def prepare_stored(path, width):
-    """A search of 100 new rows in a file."""
     query = image_features(100, width, seed=1)
     knn(query, query, 3)
 
@@ -110,8 +108,7 @@ def exact(record, short):
         x = image_features(n, width)
         query = image_features(queries, width, seed=1) if queries else x
         asked = f"{queries} new rows among {n:,}" if queries else f"all of {n:,} rows"
-        title, calls = f"{asked}, {width} features", searches(query, x)
-        found = compared(record, title, calls, at_least=2)
+        found = compared(record, f"{asked}, {width} features", searches(query, x), at_least=2)
         seconds, times, part = (of["knn, auto"] for of in found)
         parts.append(part)
         if queries == 1:
@@ -119,9 +116,8 @@ def exact(record, short):
         else:
             speed[f"{asked} x {width}"] = times
     record.bars("knn, auto (the better rival = 1)", speed, x="times as fast")
-    record.goal(
-        "the better rival, the slowest shape but the lone query", min(speed.values()), at_least=0.95
-    )
+    slowest, goal = min(speed.values()), "the better rival, the slowest shape but the lone query"
+    record.goal(goal, slowest, at_least=0.95)
     record.goal("2 ms against the time of a lone query", 0.002 / lone, at_least=1)
     record.goal("recall of knn, auto, the lowest of dense features", min(parts), at_least=0.999)
 
@@ -140,18 +136,16 @@ def words(record, short):
     }
     title = f"Bags of words, {n:,} x {width:,}, {x.count_nonzero() / x.numel():.1%} not zero"
     note = "Recall below 1: cosines that differ in the last bit, in another order or at the k-th "
-    speed = compared(record, title, calls, note + "place.", repeats=4)[1]
-    goal = "sparse text kNN against three lines"
-    record.goal(goal, speed["knn, auto, CSR tensor"], at_least=5)
+    speed = compared(record, title, calls, note + "place.", repeats=4)[1]["knn, auto, CSR tensor"]
+    record.goal("sparse text kNN against three lines", speed, at_least=5)
 
 
 def approximate(record, short):
     n, width = (1000, 256) if short else (10_000, 1024)
     x = image_features(n, width)
     find = partial(knn, x, x, K, exclude_self=True)
-    calls = {"knn, torch": partial(find, backend="torch")}
-    for way in ("pca", "ivf", "hnsw"):
-        calls[way] = partial(find, approximate=way)
+    calls = {way: partial(find, approximate=way) for way in ("pca", "ivf", "hnsw")}
+    calls = {"knn, torch": partial(find, backend="torch"), **calls}
     title = f"Approximate, {n:,} x {width:,}, indexes built in the time"
     compared(record, title, calls, repeats=1, at_least=0)
 

@@ -10,6 +10,8 @@ pairwise_nll, which gives the same numbers. "GEMM floor" is its three matrix pro
 tiles and nothing else.
 """
 
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 
@@ -21,7 +23,6 @@ BITS, CLASSES, LABELS, TILE = 64, 10, 24, 512
 
 
 def autograd(image, text, y):
-    """Eq. 7 with whole matrices."""
     w = 0.5 * image @ text.T
     j = y[:, None] == y[None] if y.dim() == 1 else y @ y.T > 0
     return (F.softplus(w) - j.to(w.dtype) * w).sum()
@@ -42,7 +43,6 @@ LOSSES = {
 
 
 def inputs(n, multi_label=False, device="cpu"):
-    """Relaxed codes of both modalities and their labels."""
     g = torch.Generator().manual_seed(0)
     image, text = (torch.randn(n, BITS, generator=g).tanh_().to(device) for _ in range(2))
     y = torch.randint(CLASSES, (n,), generator=g)
@@ -71,12 +71,11 @@ def gemm_floor(n):
     def run():
         buffer = image.new_empty(TILE, TILE)
         of_image, of_text = torch.zeros_like(image), torch.zeros_like(text)
-        for p in range(0, n, TILE):
-            for q in range(0, n, TILE):
-                a, b = image[p : p + TILE], text[q : q + TILE]
-                tile = torch.mm(a, b.T, out=buffer[: len(a), : len(b)])
-                of_image[p : p + TILE].addmm_(tile, b)
-                of_text[q : q + TILE].addmm_(tile.T, a)
+        for p, q in product(range(0, n, TILE), repeat=2):
+            a, b = image[p : p + TILE], text[q : q + TILE]
+            tile = torch.mm(a, b.T, out=buffer[: len(a), : len(b)])
+            of_image[p : p + TILE].addmm_(tile, b)
+            of_text[q : q + TILE].addmm_(tile.T, a)
 
     return run
 

@@ -37,7 +37,6 @@ def make(queries, n, bits, device="cpu"):
 
 
 def sorted_rows(query, database, query_y, database_y):
-    """The usual loop over queries."""
     total, bits = 0.0, query.size(1)
     codes, others = query.float(), database.float()
     for code, y in zip(codes, query_y, strict=True):
@@ -88,16 +87,14 @@ def main(record, args):
         record.columns(f"{queries:,} queries, {n:,} items, {bits} bits", "metric", columns)
         bars[f"{n:,} items, {bits} bits"] = fast["counts"]
 
-    asked = {"counts": many}
-    if not args.short:
-        asked |= {"PR curve": many, "counts, index order": 50}
+    asked = {"counts": many} | ({} if args.short else {"PR curve": many, "counts, index order": 50})
     extra = {q: alone(prepare, q, of, nus, 64).extra_bytes / 1e6 for q, of in asked.items()}
     note = f"A float32 array of queries x items would be {4 * many * nus / 1e6:,.0f} MB."
-    title = f"Extra memory, {many:,} queries, {nus:,} items, 64 bits"
-    record.columns(title, "metric", {"extra MB": extra}, note)
+    what = f"{many:,} queries, {nus:,} items"
+    record.columns(f"Extra memory, {what}, 64 bits", "metric", {"extra MB": extra}, note)
 
     for n, bound in ((mir, 12), (nus, 8)):
-        text = f"mAP@all, {n:,} items, 64 bits, against sorted rows"
-        record.goal(text, bars[f"{n:,} items, 64 bits"], at_least=bound)
-    record.goal(f"extra MB, {many:,} queries, {nus:,} items", extra["counts"], at_most=50)
+        case = f"{n:,} items, 64 bits"
+        record.goal(f"mAP@all, {case}, against sorted rows", bars[case], at_least=bound)
+    record.goal(f"extra MB, {what}", extra["counts"], at_most=50)
     record.bars("mAP@all from counts", bars, x="times as fast as sorted rows")

@@ -3,11 +3,8 @@
 A benchmark is one file, ``map.py`` for one. Its docstring says in three paragraphs what is
 compared, by which command, and what is computed on which data: shown with the results. Cases are
 made at the top level of the file, where :func:`alone` finds them, and ``main``, which stands last
-under ``@benchmark``, fills a ``Record`` with tables, goals and panels.
-
-Time is CPU time of the process at one thread, the smallest of repeats that take turns: on a shared
-machine only ratios within one run mean anything. Memory is measured in a fresh process for each
-case, so that nothing is left over from another.
+under ``@benchmark``, fills a ``Record`` with tables, goals and panels. ``docs/performance.rst``
+says what time and memory mean.
 """
 
 import ctypes
@@ -15,6 +12,7 @@ import gc
 import importlib.util
 import multiprocessing
 import os
+import re
 import resource
 import socket
 import sys
@@ -49,16 +47,15 @@ def options(doc, arguments=None, *, picture=True, **more):
     and their defaults. What comes back has ``flags``, all that was given except for ``--out``, and
     ``protocol``, the third paragraph of ``doc``, too.
     """
-    parser = command_line(description=doc)
-    parser.add_argument("--short", action="store_true", help="tiny sizes, a few seconds")
+    where = ArgumentParser(add_help=False)
     about = "folder of the files (benchmarks/results; build/bench if --short)"
-    parser.add_argument("--out", type=Path, help=about)
+    where.add_argument("--out", type=Path, help=about)
+    parser = command_line(description=doc, parents=[where])
+    parser.add_argument("--short", action="store_true", help="tiny sizes, a few seconds")
     for name, default in more.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
     args = parser.parse_args(arguments)
-    elsewhere = ArgumentParser()
-    elsewhere.add_argument("--out")
-    args.flags = elsewhere.parse_known_args(arguments)[1]
+    args.flags = where.parse_known_args(arguments)[1]
     args.protocol = " ".join((doc or "").split("\n\n")[2].split())
     if picture and importlib.util.find_spec("matplotlib") is None:  # found out now, not later
         parser.error("matplotlib is not installed; pip install 'pyg_hash[bench]'")
@@ -69,7 +66,6 @@ def options(doc, arguments=None, *, picture=True, **more):
 
 
 def one_thread():
-    """In torch, NumPy and faiss."""
     torch.set_num_threads(1)
     threadpool_limits(1)
     if faiss.is_installed():
@@ -163,10 +159,9 @@ def alone(prepare, *args, limit_gb=10.0, **kwargs):
             return own.submit(_alone, prepare, args, kwargs, int(limit_gb * 1e9)).result()
         except Exception as error:
             said = f"{error.__cause__ or error}"  # the traceback there, or that it was killed
-            signs = ("MemoryError", "can't allocate", "out of mem")
-            lacking = isinstance(error, BrokenProcessPool) or any(sign in said for sign in signs)
-            told = f"{prepare.__name__}{args}: {said[-2000:]}"
-            raise (MemoryError if lacking else RuntimeError)(told) from error
+            signs = re.search("MemoryError|can't allocate|out of mem", said)
+            kind = MemoryError if signs or isinstance(error, BrokenProcessPool) else RuntimeError
+            raise kind(f"{prepare.__name__}{args}: {said[-2000:]}") from error
 
 
 def _alone(prepare, args, kwargs, limit):
@@ -204,7 +199,6 @@ def forks():
 
 
 def measured(case):
-    """What a case takes in this process."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # forget the largest resident set so far

@@ -37,7 +37,6 @@ def draw(plots, path):
 
 
 def save(figure, path):
-    """Write a figure to a PNG, whole or not at all."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
 

@@ -25,7 +25,6 @@ MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 @cache
 def versions():
-    """Versions of the packages that numbers may depend on."""
     found = {"pyg_hash": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         with suppress(importlib.metadata.PackageNotFoundError):
@@ -116,11 +115,8 @@ class Record:
         if (at_least is None) == (at_most is None):
             raise ValueError("goal: give at_least or at_most, one of them")
         bound = f">= {at_least:g}" if at_most is None else f"<= {at_most:g}"
-        if reached is None:
-            verdict = "not measured"
-        elif self.short:
-            verdict = "short form"
-        else:
+        verdict = "not measured" if reached is None else "short form"
+        if reached is not None and not self.short:
             met = reached >= at_least if at_most is None else reached <= at_most
             verdict = "yes" if met else "no"
         self.goals.append({"goal": text, "bound": bound, "reached": reached, "met": verdict})
@@ -136,13 +132,10 @@ class Record:
 
     def markdown(self):
         about = "\n".join(f"- {key}: {value}" for key, value in self.about.items())
-        parts = [f"# {self.title}", about, self.protocol]
-        if self.short:
-            parts.insert(1, "Short form: sizes too small for conclusions.")
-        parts += [_table(table) for table in self.tables]
-        if self.goals:
-            parts.append(_table({"title": "Goals", "rows": self.goals, "note": ""}))
-        return "\n\n".join(parts) + "\n"
+        short = ["Short form: sizes too small for conclusions."] if self.short else []
+        parts = [f"# {self.title}", *short, about, self.protocol]
+        goals = [{"title": "Goals", "rows": self.goals, "note": ""}] if self.goals else []
+        return "\n\n".join([*parts, *map(_table, self.tables + goals)]) + "\n"
 
     def save(self):
         """Write the JSON, the Markdown and, if there is something to see, the picture."""
@@ -158,7 +151,6 @@ class Record:
 
 
 def grid(head, lines):
-    """A Markdown table."""
     rows = [head, ["---"] * len(head), *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

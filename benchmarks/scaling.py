@@ -93,10 +93,9 @@ def _train(kind, data, epochs, built=0.0):
     model = MCGCN(data.num_features, CLASSES, 32).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     start = time.process_time()
-    loader = [data]
-    if kind != "whole graph":
-        how = {"batch_size": BATCH, "shuffle": True, "cell_size": CELL if kind == "cells" else 1}
-        loader = InstanceLoader(data, NEIGHBORS, MEMBERS, **how)
+    how = {"batch_size": BATCH, "shuffle": True, "cell_size": CELL if kind == "cells" else 1}
+    whole = kind == "whole graph"
+    loader = [data] if whole else InstanceLoader(data, NEIGHBORS, MEMBERS, **how)
     indexed = time.process_time()
     sampled = 0
     for epoch in range(epochs):
@@ -143,7 +142,5 @@ def main(record, args):
     record.goal(goal, last["us a node"] / first["us a node"], at_most=1.3)
     record.goal(f"an epoch at N = {sizes[-1]:,}: peak in GB", last["peak GB"], at_most=LIMIT_GB)
     for name, label in (("us a node", "CPU us a node and epoch"), ("training GB", "GB")):
-        lines = {kind: [] for kind in LARGEST}
-        for row in rows:
-            lines[row["method"]].append((row["nodes"], row[name]))
+        lines = {k: [(r["nodes"], r[name]) for r in rows if r["method"] == k] for k in LARGEST}
         record.plot(f"MCGCN, {label}", lines, x="nodes", y=label)

@@ -77,10 +77,9 @@ def main(record, args):
             in_ranks(count, work, args.short, counts[-1] // count, out)
             times = [load_json(out / f"{rank}.json") for rank in range(count)]
             parameters[count] = load_file(out / "model.safetensors")
-        for name in times[0]:
-            slowest = max(each[name] for each in times)
-            of = best.setdefault(count, {})
-            of[name] = min(of.get(name, slowest), slowest)
+        slowest = {name: max(each[name] for each in times) for name in times[0]}
+        before = best.get(count, slowest)
+        best[count] = {name: min(before[name], slowest[name]) for name in slowest}
     rows, lines = [], {"epoch": [], "encode": [], "ideal": [(n, 1 / n) for n in counts]}
     for count, times in best.items():
         row = {"processes": count, **times}

@@ -35,7 +35,6 @@ def whole_matrix(query, database, k):
 
 
 def cases(n, queries, bits, k):
-    """Each way to search, ready to run; all return distances first."""
     database, query = codes(n, bits, 0), codes(queries, bits, 1)
     raw = faiss.load().IndexBinaryFlat(bits)
     raw.add(pack_bits(database).numpy())
@@ -97,18 +96,15 @@ def main(record, args):
         bars |= {f"{name}, {bits} bits": ratio for name, ratio in times.items()}
         columns = {"ms a query": {name: s / queries * 1e3 for name, s in seconds.items()}}
         columns |= {f"time, {FLAT} = 1": times}
-        title = f"{n:,} items, {bits} bits, {queries} queries, k = {k}"
-        record.columns(title, "method", columns)
+        record.columns(f"{n:,} items, {bits} bits, {queries} queries, k = {k}", "method", columns)
         # the two that the goal compares, alone and often
         close = side_by_side({name: calls[name] for name in (FLAT, OURS)}, repeats=15)
         record.goal(f"{OURS} beside {FLAT}, {bits} bits", close[OURS] / close[FLAT], at_most=1.1)
     spent = alone(prepare_index, n, 64)
     row = {"items": n, "codes alone, MB": n * 8 / 1e6, "extra MB": spent.extra_bytes / 1e6}
-    record.table(
-        "Adding int8 codes of 64 bits at once",
-        [row | {"CPU seconds": spent.cpu_seconds}],
-        "The index itself holds packed codes and 8 bytes of id an item; the rest is given back.",
-    )
+    rows = [row | {"CPU seconds": spent.cpu_seconds}]
+    note = "The index itself holds packed codes and 8 bytes of id an item; the rest is given back."
+    record.table("Adding int8 codes of 64 bits at once", rows, note)
     some, asked = (2000, 20) if args.short else (100_000, 200)
     rows = rescored_rows(some, asked)
     record.table(
@@ -117,9 +113,8 @@ def main(record, args):
         "The query's real-valued code against the items' bits (no byte more), or against int8 "
         f"codes ({BITS} bytes an item). The last row rescores all items.",
     )
-    curves = {
-        name: [(row[f"{name}: ms a query"], row[f"{name}: recall@10"]) for row in rows[:-1]]
-        for name in ("bits", "int8 codes")
-    }
-    record.plot("Rescoring", curves, x="ms a query", y="recall@10 of the real-valued order", log="")
+    x, y = "ms a query", "recall@10"
+    names = "bits", "int8 codes"
+    curves = {n: [(row[f"{n}: {x}"], row[f"{n}: {y}"]) for row in rows[:-1]] for n in names}
+    record.plot("Rescoring", curves, x=x, y=f"{y} of the real-valued order", log="")
     record.bars("Search time", bars, x=f"{FLAT} = 1")

@@ -64,7 +64,6 @@ def get(port, path):
 
 
 def message(method, path, body=b""):
-    """A request as it goes over the wire."""
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 

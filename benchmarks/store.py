@@ -60,7 +60,6 @@ def new_store(path, codes, ids=None, **how):
 
 
 def flat_index(codes):
-    """FAISS alone."""
     index = faiss.load().IndexBinaryFlat(BITS)
     index.add(codes.numpy())
     return index

@@ -49,21 +49,18 @@ def features(sizes, queries=1):
 
 
 def pairs(sizes, rate):
-    """The data with its graph, of which a share is labelled."""
-    graph = T.Compose([LabelRate(rate), IntraKNN(sizes.k), InterKNN(), LabelHub()])
-    return graph(features(sizes))
+    steps = LabelRate(rate), IntraKNN(sizes.k), InterKNN(), LabelHub()
+    return T.Compose(steps)(features(sizes))
 
 
 def mcgcn(sizes):
-    """The model at the paper's widths."""
     widths = {f"{name}_channels": getattr(sizes, name) for name in ("latent", "shared", "hidden")}
     return MCGCN((sizes.image, sizes.text), CLASSES, sizes.bits, **widths)
 
 
 def sgch(sizes):
-    """SGCH with one step an epoch."""
     how = {"hidden_channels": sizes.hidden, "out_channels": sizes.hidden, "adversary": "reversal"}
-    return SGCH((sizes.image, sizes.text), CLASSES, sizes.bits, **how)
+    return SGCH((sizes.image, sizes.text), CLASSES, sizes.bits, **how)  # one step an epoch
 
 
 MODELS = {"MCGCN": mcgcn, "SGCH": sgch}
@@ -89,17 +86,14 @@ def step(name, sizes, data, precision="fp32"):
 
 def product_shapes(name, sizes, labeled):
     """Rows, width in, width out of each layer, and whether its input needs a gradient."""
-    n, s = sizes.pairs, sizes
+    n, s, of_mcgcn = sizes.pairs, sizes, name == "MCGCN"
     shapes = [(labeled, s.bits, labeled, True)] * 3  # codes with codes; twice for the view
     for width in (s.image, s.text):
         shapes += [(n, width, s.hidden, False), (n + labeled, s.hidden, s.bits, True)]
-        if name == "MCGCN":
-            shapes += [(n, width, s.latent, False), (n, s.latent, width, True)]
-        else:
-            shapes += [(n + labeled, s.hidden, s.hidden, True)]
-    if name == "MCGCN":
-        shapes += [(2 * n, s.latent, s.shared, True), (2 * (n + labeled), s.shared, s.bits, True)]
-    return shapes
+        coders = (n, width, s.latent, False), (n, s.latent, width, True)
+        shapes += coders if of_mcgcn else [(n + labeled, s.hidden, s.hidden, True)]
+    shared = (2 * n, s.latent, s.shared, True), (2 * (n + labeled), s.shared, s.bits, True)
+    return shapes + list(shared if of_mcgcn else ())
 
 
 def products(shapes, dtype, device="cpu"):
@@ -135,7 +129,7 @@ def main(record, args):
                 cases[f"step, {p}"] = step(name, sizes, data, p)
             spent[name, rate] = seconds = side_by_side(cases, repeats=5)
             for case, s in seconds.items():
-                floor = seconds["products, bf16" if "bf16" in case else "products, fp32"]
+                floor = seconds[f"products, {case[-4:]}"]
                 row = {"model": name, "case": case, "seconds": s, "of its products": s / floor}
                 row |= {"of the fp32 step": s / seconds["step, fp32"], "GFLOP/s": flops / s / 1e9}
                 rows.append(row)

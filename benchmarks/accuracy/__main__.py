@@ -34,15 +34,13 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
     table = chosen(args)
     store = Store(args.out or (ROOT / "build/accuracy" if args.short else RESULTS), table.name)
-    failed = []
-    if not args.render:
-        places = given(parser, table.data, args)
+    failed, places = [], {} if args.render else given(parser, table.data, args)
+    if places:
         try:
             contents = {name: content(SOURCES[name].load(spot)) for name, spot in places.items()}
         except (OSError, ValueError) as error:
             parser.error(f"{table.name}: {error}")
-        table = replace(table, data=tuple(places))
-        failed = run(table, places, contents, store, args)
+        failed = run(replace(table, data=tuple(places)), places, contents, store, args)
     print(write(TABLES[table.name], store, short=args.short))
     if failed:
         parser.exit(1, "not finished:\n" + "\n".join(failed) + "\n")
@@ -75,21 +73,18 @@ def run(table, places, contents, store, args):
     for number, (cell, line, problem) in enumerate(done, 1):
         if line is None:
             failed.append(f"{cell}: {problem}")
-            print(f"{cell}: {problem.splitlines()[0]}", flush=True)
+            print(failed[-1].splitlines()[0], flush=True)
             continue
         store.append(line | {"table": table.name} | stamp())
-        values = "  ".join(f"{task} {line['scores'][table.metric][task]:.3f}" for task in CROSS)
-        values += f"  {RECALL} t2i {line['scores'][RECALL]['t2i']:.3f}"
-        seconds = sum(line["seconds"].values())
-        print(f"[{number}/{len(todo)}] {cell}  {values}  {seconds:.0f} s", flush=True)
+        scores, seconds = line["scores"], sum(line["seconds"].values())
+        values = [f"{task} {scores[table.metric][task]:.3f}" for task in CROSS]
+        values += [f"{RECALL} t2i {scores[RECALL]['t2i']:.3f}", f"{seconds:.0f} s"]
+        print(f"[{number}/{len(todo)}] {cell}", *values, sep="  ", flush=True)
     return failed
 
 
 def write(table, store, *, short=False):
-    """Tidy the lines and make page and picture of them; returns the page's path.
-
-    Cells under other settings than today's are left out, and counted.
-    """
+    """Tidy the lines and make page and picture of those that count; returns the page's path."""
     if store.path.exists():
         store.tidy()
     lines = list(store.read().values())

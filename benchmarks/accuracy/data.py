@@ -36,7 +36,6 @@ class Content(NamedTuple):
 
 
 def content(data):
-    """The digests and sizes of a data set."""
     store, sizes = data["image"], _sizes(data)
     counts = ", ".join(f"{sizes[part]:,} {part}" for part in SPLITS)
     widths = ", ".join(f"{data[m].x.size(1):,}-d {m}s" for m in MODALITIES)
@@ -62,7 +61,6 @@ def digest(*of):
 
 
 def _sizes(data):
-    """What is known of a data set's sizes."""
     store = data["image"]
     parts = {part: int(store[f"{part}_mask"].sum()) for part in SPLITS}
     widths = {f"{m}_features": data[m].x.size(1) for m in MODALITIES}

@@ -238,7 +238,6 @@ def _trainings(lines):
 
 
 def _several(texts):
-    """The different ones; most often it is one."""
     return "; ".join(sorted(set(texts)))
 
 
@@ -320,7 +319,6 @@ def _moved(own, wide):
 
 
 def _choices(groups, data):
-    """The parts of one data set."""
     bits = groups.values_of("bits")[0]
     methods = dict.fromkeys(where.method for where in groups.by_place)
     for rate in groups.values_of("labels"):

@@ -51,7 +51,6 @@ def filled(text, names):
 
 
 def _cells(table):
-    """What is shown of each place of a table."""
     groups = Groups(current(Store(RESULTS, table).read().values()))
     recalled, every, found = groups.having(RECALL).by_place, len(TABLES[table].seeds), {}
     for where, cell in groups.by_place.items():

@@ -27,7 +27,6 @@ CODE = ("pyg_hash", "benchmarks", ":!benchmarks/results")
 
 
 def place(line):
-    """The cell that a line is of."""
     return Cell(**{name: line[name] for name in Cell._fields})
 
 

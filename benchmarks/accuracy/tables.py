@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import chain, product, starmap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,20 +96,19 @@ def _read():
     words = {
         **stated["words"],
         "weights": ", ".join(f"{name} {value:g}" for name, value in WEIGHTS.items()),
-        "varied": "; ".join(varied(weight, factor) for weight in WEIGHTS for factor in FACTORS),
+        "varied": "; ".join(starmap(varied, product(WEIGHTS, FACTORS))),
         "stated": "; ".join(n for n in METHODS if f", {PAPER}" in n or f", {CODE}" in n),
     }
     for name, of in stated["tables"].items():
         of |= of.pop("cells", {})
-        claims = of.get("claims", [])
-        if claims:  # its rows and protocols are those of the claims
-            claims = of["claims"] = [Claim(*claim) for claim in claims]
+        if "claims" in of:  # its rows and protocols are those of the claims
+            claims = of["claims"] = [Claim(*claim) for claim in of["claims"]]
             rows = (row for claim in claims for row in (claim.full, claim.variant))
             of["methods"] = "; ".join(dict.fromkeys(rows))
-            pairs = (pair for claim in claims for pair in claim.protocols)
-            of["protocols"] = dict.fromkeys(protocol for pair in pairs for protocol in pair)
-        for key, separator in (("methods", "; "), ("data", " ")):
-            of[key] = of[key].format_map(words).split(separator)
+            pairs = chain.from_iterable(claim.protocols for claim in claims)
+            of["protocols"] = dict.fromkeys(chain.from_iterable(pairs))
+        of["methods"] = of["methods"].format_map(words).split("; ")
+        of["data"] = of["data"].format_map(words).split()
         if "seeds" in of:
             of["seeds"] = range(of["seeds"])
         of["about"] = of["about"].format_map(words)
