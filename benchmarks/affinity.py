@@ -42,7 +42,7 @@ def features(m, groups, spread, seed=0):
     g = torch.Generator().manual_seed(seed)
     y = torch.randint(groups, (m,), generator=g)
     latent = spread * torch.randn(groups, LATENT, generator=g)[y]
-    latent = latent + torch.randn(m, LATENT, generator=g)
+    latent += torch.randn(m, LATENT, generator=g)
     views = []
     for width in WIDTHS:
         layer = torch.randn(LATENT, width, generator=g) / LATENT**0.5
@@ -53,21 +53,19 @@ def features(m, groups, spread, seed=0):
 
 def dense_search(views, c):
     """The same search with m x m matrices throughout: Z and the components of each turn."""
-    distances, orders, m = [], [], len(views[0])
+    found, m = [], len(views[0])
     support = np.zeros((m, m), dtype=bool)
     for x in views:
         b = squareform(pdist(x.double().numpy(), "sqeuclidean"))
         np.fill_diagonal(b, np.inf)
         order = np.argsort(b, axis=1, kind="stable")[:, : K + 1]
         np.put_along_axis(support, order[:, :K], True, axis=1)
-        distances.append(b)
-        orders.append(order)
-    z = np.mean([sgeh.neighbour_weights(b, K) for b in distances], axis=0)
+        found.append((b, order))
+    z = np.mean([sgeh.neighbour_weights(b, K) for b, _ in found], axis=0)
     weights, counts, lam = [0.5, 0.5], [], 1.0
     d = embedding_distances(z, c)
     for _ in range(MAX_ITER):
-        parts = zip(distances, orders, weights, strict=True)
-        s = [sgeh.update_view(b, order, z, w) for b, order, w in parts]
+        s = [sgeh.update_view(*of, z, w) for of, w in zip(found, weights, strict=True)]
         weights = [sgeh.view_weight(z, view) for view in s]
         z = sgeh.update_unified(s, weights, d, lam, support)
         counts.append(sgeh.components(sp.csr_array(z))[0])
@@ -81,8 +79,7 @@ def dense_search(views, c):
 
 def embedding_distances(z, c):
     """All squared distances between the rows of the c smallest eigenvectors."""
-    half = (z + z.T) / 2
-    f = scipy.linalg.eigh(laplacian(half), subset_by_index=[0, c - 1])[1]
+    f = scipy.linalg.eigh(laplacian((z + z.T) / 2), subset_by_index=[0, c - 1])[1]
     return squareform(pdist(f, "sqeuclidean"))
 
 
@@ -131,11 +128,11 @@ def main(record, args):
         graphs = sparse_search(views, c).to_dense().numpy(), dense_search(views, c)[0]
         parts = [sgeh.components(sp.csr_array(z))[1] for z in graphs]
         same = np.equal(*parts).all() and dense.value["components"] == counts
-        row = {"pairs": m, "dense seconds": dense.wall_seconds}
-        row |= {"times as fast": dense.wall_seconds / spent.wall_seconds}
-        row |= {"dense extra MiB": dense.extra_bytes / 2**20}
-        row |= {"times as small": dense.extra_bytes / max(spent.extra_bytes, 1)}
-        row |= {"same components": "in every turn" if same else "no"}
+        seconds, size = dense.wall_seconds, dense.extra_bytes
+        row = {"pairs": m, "dense seconds": seconds, "times as fast": seconds / spent.wall_seconds}
+        row["dense extra MiB"] = size / 2**20
+        row["times as small"] = size / max(spent.extra_bytes, 1)
+        row["same components"] = "in every turn" if same else "no"
         beside.append(row | {"largest difference of Z": float(np.abs(np.subtract(*graphs)).max())})
     record.table("Searches", rows)
     record.table("Against the dense search", beside)

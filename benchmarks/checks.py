@@ -57,9 +57,8 @@ def share(work):
         return call
 
     with ExitStack() as stack:
-        for module, names in CHECKS.items():
-            for check in (f"pyg_hash.{module}.{name}" for name in names):
-                stack.enter_context(patch(check, timed(resolve_name(check))))
+        for check in (f"pyg_hash.{module}.{name}" for module, of in CHECKS.items() for name in of):
+            stack.enter_context(patch(check, timed(resolve_name(check))))
         start = time.perf_counter()
         work()
         seconds = time.perf_counter() - start
@@ -70,14 +69,13 @@ def guarded(folder, n, epochs):
     """What is timed, by name; each is done once before."""
     source = SyntheticCrossModal(n, num_features=(512, 512), num_queries=n // 10)[0]
     parts = {name: source["image"][f"{name}_mask"] for name in ("train", "query", "database")}
-    file = folder / "features.h5"
+    file, run, out = (str(folder / name) for name in ("features.h5", "run", "codes.store"))
     sides = {m: source[m].x.numpy() for m in ("image", "text")}
     ids = [f"item {i}" for i in range(len(sides["image"]))]
     write_feature_file(file, **sides, labels=source["image"].y.numpy(), ids=ids, **parts)
     taught = recipe("taughthash", epochs=epochs)
     data = FeatureFile(file, pre_transform=taught.transforms)[0]
     model = taught.model(data)
-    run = str(folder / "run")
 
     def quiet(*words):
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
@@ -86,8 +84,7 @@ def guarded(folder, n, epochs):
     quiet("train", f"--dataset={file}", "--recipe=taughthash", "--epochs=1", f"--out={run}")
 
     def encode():
-        out = folder / "codes.store"
-        out.unlink(missing_ok=True)
+        Path(out).unlink(missing_ok=True)
         quiet("encode", run, f"--features={file}", "--source=image", f"--out={out}")
 
     return {

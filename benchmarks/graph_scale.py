@@ -39,9 +39,8 @@ def make(n, labeled, device="cpu", seed=0):
     label = torch.arange(n) % clusters % CLASSES
     label[torch.rand(n, generator=g) >= labeled] = -1
     keep = (source != target) & ((label[source] < 0) | (label[target] < 0))  # Eq. 1, second case
-    source, target = source[keep], target[keep]
-    index = torch.stack((torch.cat((source, target)), torch.cat((target, source))))
-    index = coalesce(index, num_nodes=n, sort_by_row=False)
+    index = torch.stack((source, target))[:, keep]
+    index = coalesce(torch.cat((index, index.flip(0)), 1), num_nodes=n, sort_by_row=False)
     x, weight = torch.randn(n, WIDTHS[0], generator=g), torch.ones(index.size(1))
     return Data(x, index, edge_weight=weight, label=label).to(device)
 
@@ -103,10 +102,10 @@ def stepper(graph):
     torch.manual_seed(0)  # the same numbers in every method
     of = {"normalize": False, "bias": False}  # the weights of edges are ready
     layers = [GCNConv(*widths, **of).to(graph.x.device) for widths in pairwise(WIDTHS)]
+    weights = [layer.lin.weight for layer in layers]
 
     def step(built):
         out = convolved(layers, graph.x, built)
-        weights = [layer.lin.weight for layer in layers]
         return [out.detach(), *torch.autograd.grad(out.sum(), weights)]
 
     return step
@@ -137,19 +136,14 @@ KINDS = {"no labels": 0.0, "30 % labelled": 0.3}
 
 
 def predicted(method, n, labeled):
-    """Extra bytes from edges to the first gradients.
-
-    An edge costs 110 bytes while a sorted CSR is made; as a message it is 128 numbers twice,
-    before and after its weight. A node has its activations: three times the first width and twice
-    the second.
-    """
+    """Extra bytes from edges to the first gradients."""
     edges, cliques = expected_edges(n, labeled)
-    states = 4 * n * (3 * WIDTHS[1] + 2 * WIDTHS[2])
+    states = 4 * n * (3 * WIDTHS[1] + 2 * WIDTHS[2])  # the activations
     if method == "dense":
         return 4 * n * n + states
-    if method == "edge_index":
+    if method == "edge_index":  # messages before and after weights
         return (edges + cliques + n) * (2 * 4 * WIDTHS[1] + 40) + states
-    return max(110 * edges, 8 * edges + states)
+    return max(110 * edges, 8 * edges + states)  # 110 while a CSR is made
 
 
 def expected_edges(n, labeled):
@@ -168,10 +162,7 @@ def largest(method, labeled, limit):
 
 
 def compared(record, name, labeled, sizes, limit_gb):
-    """Two tables and two panels of one kind of graph; returns MB of the stored operator by nodes.
-
-    Of methods that do not fit at a size it is said what they need.
-    """
+    """Two tables and two panels of one kind of graph; returns MB of the stored operator by nodes."""
     times, memory, stored = [], [], {}
     steps, extra = ({m: [] for m in METHODS} for _ in range(2))
     for n in sizes:

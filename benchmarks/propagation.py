@@ -18,7 +18,7 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
-from torch_geometric.utils import coalesce
+from torch_geometric.utils import remove_self_loops, to_undirected
 
 from benchmarks.graph_scale import convolved, hubs, with_cliques
 from benchmarks.measure import alone, difference, faster, num_bytes, side_by_side
@@ -35,10 +35,8 @@ def neighbour_edges(n):
     """Random neighbours of each node, both ways, int64 ``[2, E]``."""
     g = torch.Generator().manual_seed(0)
     source = torch.randint(n, (n * NEIGHBOURS,), generator=g)
-    target = torch.arange(n).repeat_interleave(NEIGHBOURS)
-    keep = source != target
-    both = torch.stack((source[keep], target[keep]))
-    return coalesce(torch.cat((both, both.flip(0)), dim=1))
+    edges = torch.stack((source, torch.arange(n).repeat_interleave(NEIGHBOURS)))
+    return to_undirected(remove_self_loops(edges)[0])
 
 
 def network(name, edges, n, widths):
@@ -66,10 +64,7 @@ NAMES = (REFERENCE, "GCNConv, torch CSR", "dense", OURS, CACHED)
 
 
 def convolutions(name, n, widths, device="cpu"):
-    """A case: forward and backward; gives the output and the gradients.
-
-    What a method keeps (normalised weights, a cached product) it makes in the first call.
-    """
+    """A case: forward and backward; gives the output and the gradients."""
     if n > 2 * NEIGHBOURS:
         convolutions(name, 2 * NEIGHBOURS, widths, device)()  # loads what the first call loads
     model, forward, _ = network(name, neighbour_edges(n).to(device), n, tuple(widths))
@@ -134,9 +129,8 @@ def layers(record, short):
         "as it is given. Differences are relative to the largest value, outputs and gradients."
     )
     record.columns(f"{n:,} nodes, {' -> '.join(map(str, widths))}", "method", columns, note)
-    theirs = "on edge_index"
-    record.goal(f"operator against GCNConv {theirs}, times as fast", fast[OURS], at_least=6)
-    record.goal(f"operator's extra memory / GCNConv's {theirs}", memory[OURS], at_most=0.1)
+    record.goal("operator against GCNConv on edge_index, times as fast", fast[OURS], at_least=6)
+    record.goal("operator's extra memory / GCNConv's on edge_index", memory[OURS], at_most=0.1)
     record.goal("operator against dense", seconds["dense"] / seconds[OURS], at_least=5)
     record.bars("Times as fast as GCNConv", fast, x="x")
 
@@ -147,8 +141,7 @@ def label_cliques(record, short):
         edges = neighbour_edges(n)
         graphs = {f: label_graph(f, n, labeled, edges) for f in ("hubs", "edges")}
         steps = {form: cliques(graph, LABEL_WIDTH) for form, graph in graphs.items()}
-        error = difference(steps["hubs"](), steps["edges"]())
-        seconds = side_by_side(steps)
+        error, seconds = difference(*(step() for step in steps.values())), side_by_side(steps)
         size = {form: num_bytes(graph) / 1e6 for form, graph in graphs.items()}
         row = {"nodes": n, "labelled": f"{labeled:.0%}", "edges": graphs["edges"].num_entries}
         for unit, gain, of in (("s", "times as fast", seconds), ("MB", "times as small", size)):

@@ -51,11 +51,10 @@ def server(run):
 
 def cpu_seconds(process):
     """Processor time of a process so far; NaN where there is no /proc."""
-    stat = Path(f"/proc/{process}/stat")
-    if not stat.exists():
-        return float("nan")
-    user, system = stat.read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    with suppress(FileNotFoundError):
+        stat = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, stat[11:13])) / os.sysconf("SC_CLK_TCK")
+    return float("nan")
 
 
 def get(port, path):
@@ -106,9 +105,8 @@ async def load(port, ask, visitors, times):
     await asyncio.gather(*(visit(visitor) for visitor in range(visitors)))
     seconds, asked, answered = time.perf_counter() - start, visitors * times, len(latencies)
     row = {"at a time": visitors, "requests": asked, "errors": asked - answered}
-    places = {"p50, ms": 0.5, "p99, ms": 0.99, "slowest, ms": 1.0}
-    found = np.quantile(latencies or [np.nan], list(places.values()), method="higher")
-    row |= {name: 1e3 * float(latency) for name, latency in zip(places, found, strict=True)}
+    for name, part in {"p50, ms": 0.5, "p99, ms": 0.99, "slowest, ms": 1.0}.items():
+        row[name] = 1e3 * float(np.quantile(latencies or [np.nan], part, method="higher"))
     return row | {"requests/s": answered / seconds}
 
 
