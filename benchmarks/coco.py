@@ -75,14 +75,12 @@ MANIFEST = Path(__file__).parent / "manifests" / "coco15k_split.json"
 FEATURES, CAPTIONS = "coco15k.h5", "coco15k_captions.jsonl.gz"
 DROPPED = "person"
 ALL_TRAIN = MANIFEST.with_name("coco15k_1000_queries.json")
-SIZES = {MANIFEST: (2000, 5000, 0), ALL_TRAIN: (1000, 6880, 1)}
-"""Queries, train and seed of each manifest."""
+SIZES = {MANIFEST: (2000, 5000, 0), ALL_TRAIN: (1000, 6880, 1)}  # queries, train and seed
 LETTERS = {"query": "q", "train": "t", "database": "d"}
 NOWHERE, LINE = ".", 100
 CACHE = ROOT / "build" / "coco"
-CODE = (Path(__file__), Path(inspect.getfile(BagOfWords)))
-PACKAGES = ("numpy", "scipy", "scikit-learn")
-"""With ``CODE``, what makes the features of texts."""
+CODE = (Path(__file__), Path(inspect.getfile(BagOfWords)))  # what makes the features of texts,
+PACKAGES = ("numpy", "scipy", "scikit-learn")  # and with what
 WORDS = {"max_features": 2000, "min_df": 2, "stop_words": "english"}
 
 

@@ -27,7 +27,7 @@ from benchmarks.accuracy.methods import HELD_OUT, METHODS
 from benchmarks.accuracy.store import Store, place, short_commit, stamp
 from benchmarks.accuracy.summary import digits
 from benchmarks.measure import one_thread
-from benchmarks.record import grid, write_text
+from benchmarks.record import grid, stated, write_text
 from benchmarks.tune import DATA, cases, command
 from pyg_hash.metrics import evaluate
 from pyg_hash.recipes import METHODS as RECIPES
@@ -35,19 +35,7 @@ from pyg_hash.recipes import METHODS as RECIPES
 LOSS = 0.005  # of mAP that pair recall may cost
 RECALL = "R@10"
 OWN = "as it is"
-# of TaughtHash each part left out (*ablations*), or more and less of it
-SETTINGS = {
-    "TaughtHash": [
-        *(f"weights.contrast={weight}" for weight in (0, 0.05, 0.2, 0.3)),
-        *("dropout=0.2", "teacher=none", "weights.pairwise=0", "weights.quantization=0"),
-        *("weights.balance=0", "temperature=0.2", "hidden_channels=2048"),
-        *("lr=0.001", "lr=0.002", "lr=0.008", "decay=1", "batch_size=64"),
-    ],
-    "TaughtHash, no labels": [
-        *("SHARE=0.1", "SHARE=0.4", "NEIGHBOURS=20", "NEIGHBOURS=100", "STEPS_OF_WALK=1"),
-        *("STEPS_OF_WALK=3", "ALPHA=2", "ALPHA=4", "WITHIN=0", "WITHIN=4", "weights.pairwise=0"),
-    ],
-}
+SETTINGS = stated(__file__)
 WEIGHTS = [f"weights.contrast={weight}" for weight in (0.03, 0.1, 0.3, 1)]
 
 

@@ -97,9 +97,6 @@ def differing(a, b):
     return float((a.cpu() != b.cpu()).float().mean())
 
 
-# --- the parts: each yields the rows of its table -------------------------------------------------
-
-
 def peaks(run):
     """Peaks: square products and a copy"""
     for device in run.devices:
@@ -303,7 +300,7 @@ PARTS = {
     "encode": (20, new_items),
     "search": (15, hamming_search),
 }
-"""Name -> seconds that a part is taken to need, and the part."""
+"""Name -> seconds that a part is taken to need, and the part, which yields rows of a table."""
 
 
 @benchmark("CPU and GPU", all_threads=True, picture=False, device="cuda", minutes=8.0)

@@ -162,7 +162,7 @@ def largest(method, labeled, limit):
 
 
 def compared(record, name, labeled, sizes, limit_gb):
-    """Two tables and two panels of one kind of graph; returns MB of the stored operator by nodes."""
+    """Two tables and panels of one kind of graph; returns MB of the stored operator by nodes."""
     times, memory, stored = [], [], {}
     steps, extra = ({m: [] for m in METHODS} for _ in range(2))
     for n in sizes:

@@ -33,11 +33,10 @@ from torch.multiprocessing import start_processes
 from pyg_hash.graph import SparseMap
 from pyg_hash.utils import faiss
 
-quick = False
-"""Whether :func:`side_by_side` takes one turn: short forms decide nothing."""
+quick = False  # whether side_by_side() takes one turn: short forms decide nothing
 ROOT = Path(__file__).resolve().parents[1]
+# a parser that shows a docstring as it is written
 command_line = partial(ArgumentParser, formatter_class=RawDescriptionHelpFormatter)
-"""A parser that shows a docstring as it is written."""
 
 
 def options(doc, arguments=None, *, picture=True, **more):

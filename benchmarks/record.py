@@ -52,6 +52,13 @@ def machine():
     return about
 
 
+def stated(script):
+    """What the YAML beside a script says."""
+    import yaml  # gpu.py has to do without
+
+    return yaml.safe_load(Path(script).with_suffix(".yaml").read_text(encoding="utf-8"))
+
+
 def write_text(path, text):
     """Write a file whole or not at all."""
     with atomic_path(path) as temporary:

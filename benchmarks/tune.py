@@ -28,15 +28,13 @@ from benchmarks.accuracy.store import short_commit, stamp
 from benchmarks.accuracy.summary import digits
 from benchmarks.accuracy.tables import Cell
 from benchmarks.measure import ROOT, cell, command_line, one_thread
-from benchmarks.record import grid, write_text
+from benchmarks.record import grid, stated, write_text
 from pyg_hash.cli import build
 from pyg_hash.utils.files import save_json
 
 RESULTS = ROOT / "benchmarks/results/tuning"
 DATA = ("wikipedia", "emoji", "coco")
 NUM_BITS, PROTOCOL = 32, "inductive"
-
-# --- what is varied -------------------------------------------------------------------------------
 
 
 def _flat(settings, start=""):
@@ -57,12 +55,10 @@ def _space(text):
     return "Between", *map(float, values), kind == "log"  # by equal steps of it or of its logarithm
 
 
-_STATED = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+_STATED = stated(__file__)
 _STATED.pop("common")  # what the others refer to
 SPACES = {name: {n: _space(text) for n, text in _flat(of)} for name, of in _STATED.items()}
 """Method -> what is varied: One of values, Whole numbers from, to and by, or Between two."""
-
-# --- what a setting is worth ----------------------------------------------------------------------
 
 
 def cases(name, data, rates, seeds):
@@ -108,9 +104,6 @@ def space_of(name):
 def worth(bench, values, case):
     """Of held-out items; ``FloatingPointError`` if the training diverged."""
     return bench.worth(case, METHODS[case.method].with_values(values))
-
-
-# --- the search -----------------------------------------------------------------------------------
 
 
 def main(arguments=None):

@@ -141,8 +141,6 @@ class Bench:
         return model, data, {"graph": prepared, "train": time.process_time() - start}
 
 
-# --- cells in processes of one thread: losing one loses one cell ----------------------------------
-
 _bench = None  # of this process
 
 
@@ -165,7 +163,7 @@ def _run(*asked):
 
 
 def run_all(cells, extras, places, *, jobs=1, changes=None, wanted=None, worths=None):
-    """Run cells in ``jobs`` processes, and yield each as it is finished.
+    """Run cells in ``jobs`` processes, and yield each as it is finished; losing one loses one cell.
 
     Right before a cell starts, ``wanted`` is asked whether it still is, and ``worths`` what is
     known of the choice that the cell has. All else is as in :class:`Bench`.

@@ -4,15 +4,14 @@ import hashlib
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import yaml
 from torch_geometric.data import HeteroData
 
 import pyg_hash.datasets as datasets
 from benchmarks.coco import ALL_TRAIN, load_coco
+from benchmarks.record import stated
 from pyg_hash.typing import MODALITIES
 
 SPLITS = ("train", "query", "database")
@@ -105,14 +104,12 @@ def _published(title, kind, needs="its message lists the files", **options):
 
 
 def _read():
-    text = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
-    for name, of in yaml.safe_load(text).items():
+    for name, of in stated(__file__).items():
         kind = of.pop("reads", None)
         yield name, _published(kind=kind, **of) if kind else _papers(option=name, **of)
 
 
-SOURCES = dict(_read())
-"""All data by their names on the command line."""
+SOURCES = dict(_read())  # by their names on the command line
 _NEEDS = "coco15k.h5 and coco15k_captions.jsonl.gz, see benchmarks/coco.py"
 _coco = partial(load_coco, manifest=ALL_TRAIN)
 SOURCES["coco"] = DataSource("COCO without person", "coco", _coco, _NEEDS)

@@ -11,12 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 import pyg_hash.models
+from benchmarks.record import stated
 from pyg_hash.cli import build
 from pyg_hash.cli.options import TrainConfig
 from pyg_hash.models.files import stored_config
@@ -25,10 +23,8 @@ from pyg_hash.recipes import EVERY, presets
 from pyg_hash.recipes import METHODS as RECIPES
 from pyg_hash.typing import MODALITIES
 
-ORDER = ("inductive", "strict", "transductive")
-"""Protocols, from the one that lets a code depend on least."""
-HELD_OUT = 0.2
-"""Share of the labelled items that choose a setting."""
+ORDER = ("inductive", "strict", "transductive")  # from the one that lets a code depend on least
+HELD_OUT = 0.2  # share of the labelled items that choose a setting
 CHOICE_SEEDS = (0, 1, 2)
 CHOICE_BITS = 32
 
@@ -137,12 +133,11 @@ PAPER, CODE = "paper's settings", "code's settings"
 
 
 def _read():
-    text = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
-    for name, config in yaml.safe_load(text).items():
+    for name, config in stated(__file__).items():
         own = {k: tuple(config.pop(k)) for k in ("protocols", "choices", "data") if k in config}
         if "recipe" in config:
-            stated = presets()[config["recipe"]].settings
-            own["protocols"] = (stated.get("protocol", "inductive"),)
+            settings = presets()[config["recipe"]].settings
+            own["protocols"] = (settings.get("protocol", "inductive"),)
         model = re.match(r"\w+", name)[0]
         if model == "SGEH":
             config = _with(config, ("graph_options", "progress"), False)

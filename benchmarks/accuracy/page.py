@@ -8,10 +8,8 @@ import json
 import statistics
 from functools import partial
 from itertools import chain, product
-from pathlib import Path
 
 import numpy as np
-import yaml
 
 from benchmarks.accuracy.data import SOURCES
 from benchmarks.accuracy.measures import CUTS, RECALL, RESCORED
@@ -19,11 +17,11 @@ from benchmarks.accuracy.methods import CHOICE_SEEDS, CODE, HELD_OUT, METHODS, O
 from benchmarks.accuracy.store import short_commit
 from benchmarks.accuracy.summary import Groups, Place, compare, digits, signed, versus
 from benchmarks.accuracy.tables import CROSS
-from benchmarks.record import grid
+from benchmarks.record import grid, stated
 from pyg_hash.metrics.mean_ap import DENOMINATORS
 from pyg_hash.recipes import presets
 
-SAID = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+SAID = stated(__file__)
 METRICS = SAID["metrics"]
 
 
@@ -57,9 +55,6 @@ def page(table, lines, *, stale=0, short=False):
 def _pairs(value, show=digits):
     """A number in both directions, i2t / t2i."""
     return " / ".join(show(value(task)) for task in CROSS)
-
-
-# --- the scores -----------------------------------------------------------------------------------
 
 
 def _section(table, groups, data):
@@ -186,9 +181,6 @@ def _verdicts(table, champion, groups, data, columns):
         yield f"{about}\n\n{grid(['protocol', '', *CROSS], lines)}"
 
 
-# --- what the numbers are -------------------------------------------------------------------------
-
-
 def _about(table, lines, stale):
     options = dict.fromkeys(SOURCES[name].option for name in table.data)
     places = " ".join(f"--{option} PLACE" for option in options if option is not None)
@@ -248,8 +240,6 @@ def _ranges(numbers):
     return ", ".join(map(str, numbers))
 
 
-# --- claims ---------------------------------------------------------------------------------------
-
 _SIGNS = {"ahead": "+", "behind": "-", "no difference": "0", "one seed": "?"}
 
 
@@ -286,9 +276,6 @@ def agreement(ours, claimed):
         return "contradicts"
     same = sum(o == c for o, c in pairs)
     return "agrees" if same == len(pairs) else "agrees in part" if same else "no effect seen"
-
-
-# --- one set of codes under many definitions ------------------------------------------------------
 
 
 def _shifts(groups):

@@ -20,13 +20,11 @@ PAGES = {
     ROOT / "benchmarks" / "results" / "README.md": ("overview", "protocols"),
 }
 NAMES = {"wikipedia": "Wikipedia", "emoji": "Emoji", "coco": "COCO without `person`"}
-SUMMARY = {
+SUMMARY = {  # rows of README.md, by share of labels
     0.3: ("TaughtHash", "ClassCodes", "DCMH", "GCH", "SGCH", "MCGCN, chosen"),
     None: ("TaughtHash, no labels", "ITQ", "DJSRH", "JDSH", "DGCPN", "SGEH"),
 }
-"""The rows of README.md, by share of labels."""
-LEFT_OUT = {"MCGCN, paper terms", "DJSRH, paper's factor"}
-"""Rows of the overview that its own page shows."""
+LEFT_OUT = {"MCGCN, paper terms", "DJSRH, paper's factor"}  # its own page shows them
 
 
 @cache

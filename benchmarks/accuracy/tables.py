@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain, product, starmap
-from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
 from benchmarks.accuracy.methods import CODE, FACTORS, METHODS, ORDER, PAPER, WEIGHTS, varied
+from benchmarks.record import stated
 
 CROSS = ("i2t", "t2i")
 TASKS = (*CROSS, "i2i", "t2t")
@@ -92,14 +90,14 @@ class Table:
 
 
 def _read():
-    stated = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+    declared = stated(__file__)
     words = {
-        **stated["words"],
+        **declared["words"],
         "weights": ", ".join(f"{name} {value:g}" for name, value in WEIGHTS.items()),
         "varied": "; ".join(starmap(varied, product(WEIGHTS, FACTORS))),
         "stated": "; ".join(n for n in METHODS if f", {PAPER}" in n or f", {CODE}" in n),
     }
-    for name, of in stated["tables"].items():
+    for name, of in declared["tables"].items():
         of |= of.pop("cells", {})
         if "claims" in of:  # its rows and protocols are those of the claims
             claims = of["claims"] = [Claim(*claim) for claim in of["claims"]]
@@ -118,7 +116,6 @@ def _read():
 
 
 TABLES = {table.name: table for table in _read()}
-"""All tables by name."""
 
 
 def short(table):
