@@ -95,7 +95,6 @@ def guarded(folder, n, epochs):
 
 
 def loads(folder, n):
-    """What is done with a store, by name."""
     index, path = HammingIndex(BITS), folder / "million.store"
     index.add(packed_codes(n, "random", 0))
     index.save(path)

@@ -52,7 +52,6 @@ def inputs(n, multi_label=False, device="cpu"):
 
 
 def step(name, n, multi_label=False, device="cpu"):
-    """A case: value and gradients."""
     loss = LOSSES[name]
 
     def run(image, text, y):

@@ -22,7 +22,6 @@ LABELS = 24
 
 
 def make(queries, n, bits, device="cpu"):
-    """Codes around a sum of label centres."""
     g = torch.Generator().manual_seed(0)
     centres = torch.randn(LABELS, bits, generator=g)
 

@@ -104,7 +104,6 @@ def side_by_side(cases, *, repeats=3, at_least=0.2, clock="cpu"):
 
 
 def faster(seconds, reference):
-    """How many times as fast as the reference each case is."""
     return {name: seconds[reference] / s for name, s in seconds.items()}
 
 

@@ -64,7 +64,6 @@ NAMES = (REFERENCE, "GCNConv, torch CSR", "dense", OURS, CACHED)
 
 
 def convolutions(name, n, widths, device="cpu"):
-    """A case: forward and backward; gives the output and the gradients."""
     if n > 2 * NEIGHBOURS:
         convolutions(name, 2 * NEIGHBOURS, widths, device)()  # loads what the first call loads
     model, forward, _ = network(name, neighbour_edges(n).to(device), n, tuple(widths))

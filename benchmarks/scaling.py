@@ -87,7 +87,6 @@ def prepare(kind, num_nodes, turnover):
 
 
 def _train(kind, data, epochs, built=0.0):
-    """Train and encode; a row of the table."""
     torch.manual_seed(0)
     num_nodes = data["image"].x.size(0)
     model = MCGCN(data.num_features, CLASSES, 32).train()
@@ -129,15 +128,13 @@ def main(record, args):
             spent = alone(prepare, kind, size, turnover, limit_gb=LIMIT_GB)
             rows.append({"method": kind, "nodes": size, **spent.value})
             print(f"done: {kind}, {size:,} nodes", flush=True)
-    record.table(
-        "One epoch",
-        rows,
+    note = (
         "us a node: CPU time of an epoch by the number of nodes; of encoding all nodes exactly, "
         "both modalities. Training: the process at most while it trains, data and graph included. "
-        "Peak: the process at most, making the synthetic graph and encoding included.",
+        "Peak: the process at most, making the synthetic graph and encoding included."
     )
-    cells = {row["nodes"]: row for row in rows if row["method"] == "cells"}
-    first, last = cells[sizes[0]], cells[sizes[-1]]
+    record.table("One epoch", rows, note)
+    first, *_, last = (row for row in rows if row["method"] == "cells")
     goal = f"cost of a node, N = {sizes[-1]:,} against {sizes[0]:,} (cells)"
     record.goal(goal, last["us a node"] / first["us a node"], at_most=1.3)
     record.goal(f"an epoch at N = {sizes[-1]:,}: peak in GB", last["peak GB"], at_most=LIMIT_GB)

@@ -26,9 +26,7 @@ CLASSES = 10
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-class Sizes(NamedTuple):
-    """Of the data and the models."""
-
+class Sizes(NamedTuple):  # of the data and the models
     pairs: int = 2_866
     image: int = 4096
     text: int = 3000

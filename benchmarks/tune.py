@@ -257,7 +257,6 @@ def page(content):
 
 
 def bounds(kind, first, *more):
-    """What is searched, in words."""
     if kind == "One":
         return ", ".join(map(str, first))
     if kind == "Whole":

@@ -47,7 +47,6 @@ def main(arguments=None):
 
 
 def chosen(args):
-    """The table with what the command line changes."""
     names = ("seeds", "bits", "data", "rates", "protocols", "methods")
     asked = {name: tuple(value) for name in names if (value := getattr(args, name)) is not None}
     table = replace(TABLES[args.table], **asked)

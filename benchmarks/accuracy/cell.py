@@ -48,9 +48,7 @@ class Bench:
     def __init__(self, places, changes=None):
         self.places = places
         self.changes = dict(changes or {})
-        self._raw = {}
-        self._graphs = {}
-        self._worths = {}
+        self._raw, self._graphs, self._worths = {}, {}, {}
 
     def run(self, cell, extras=(), worths=None):
         """Train and measure; the line, JSON values.
@@ -162,23 +160,22 @@ def _run(*asked):
     return _bench.run(*asked)
 
 
-def run_all(cells, extras, places, *, jobs=1, changes=None, wanted=None, worths=None):
+def run_all(cells, extras, places, *, jobs=1, changes=None, wanted=bool, worths={}.get):
     """Run cells in ``jobs`` processes, and yield each as it is finished; losing one loses one cell.
 
-    Right before a cell starts, ``wanted`` is asked whether it still is, and ``worths`` what is
-    known of the choice that the cell has. All else is as in :class:`Bench`.
+    Right before a cell starts, ``wanted`` is asked whether it still is (each is), and ``worths``
+    what is known of the choice that the cell has (nothing). All else is as in :class:`Bench`.
     """
     waiting = iter(cells)
     busy = {}
 
     def worker():
-        return ProcessPoolExecutor(1, forks(), _prepare, (places, changes or {}))
+        return ProcessPoolExecutor(1, forks(), _prepare, (places, changes))
 
     def give(free):
         for cell in waiting:
-            if wanted is None or wanted(cell):
-                known = None if worths is None else worths(cell)
-                busy[free.submit(_run, cell, extras, known)] = cell, free
+            if wanted(cell):
+                busy[free.submit(_run, cell, extras, worths(cell))] = cell, free
                 return
         free.shutdown()
 

@@ -1,6 +1,5 @@
 """The data of the tables: where they come from, and what they are known by."""
 
-import hashlib
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -13,13 +12,12 @@ import pyg_hash.datasets as datasets
 from benchmarks.coco import ALL_TRAIN, load_coco
 from benchmarks.record import stated
 from pyg_hash.typing import MODALITIES
+from pyg_hash.utils.files import sha256
 
 SPLITS = ("train", "query", "database")
 
 
 class DataSource(NamedTuple):
-    """Features and a split."""
-
     title: str  # in the tables
     option: str | None  # of the command line, says where it lies; None needs no place
     load: Callable[[str], HeteroData]  # place -> data before scaling
@@ -47,16 +45,13 @@ def content(data):
 
 def digest(*of):
     """Hex digest of tensors, dense or sparse."""
-    found = hashlib.sha256()
+    parts = []
     for values in of:
-        found.update(f"{values.dtype} {list(values.shape)}".encode())
-        parts = [values]
-        if values.layout != torch.strided:
-            sparse = values.to_sparse_coo().coalesce()
-            parts = [sparse.indices(), sparse.values()]
-        for part in parts:
-            found.update(memoryview(part.contiguous().numpy()).cast("B"))
-    return found.hexdigest()[:16]
+        parts.append(f"{values.dtype} {list(values.shape)}")
+        sparse = None if values.layout == torch.strided else values.to_sparse_coo().coalesce()
+        kept = [values] if sparse is None else [sparse.indices(), sparse.values()]
+        parts += [memoryview(part.contiguous().numpy()).cast("B") for part in kept]
+    return sha256(*parts)[:16]
 
 
 def _sizes(data):
@@ -80,10 +75,9 @@ def _papers(title, option, about, sizes):
         found = _sizes(data)
         wrong = [f"{of}: {found[of]}, not {n}" for of, n in wanted.items() if found[of] != n]
         if file.about != about:
-            wrong.append(
-                f"about: {file.about!r}, not {about!r}; if that is what made them, say so by "
-                f"write_feature_file(..., about={about!r}) or in the file's attribute 'about'"
-            )
+            say = f"write_feature_file(..., about={about!r}) or in the file's attribute 'about'"
+            why = f"about: {file.about!r}, not {about!r}; if that is what made them, say so by"
+            wrong.append(f"{why} {say}")
         if wrong:
             raise ValueError(f"{path}: these are not the paper's features ({'; '.join(wrong)})")
         return data

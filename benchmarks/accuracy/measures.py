@@ -4,7 +4,7 @@ from itertools import product
 
 import torch
 
-from benchmarks.accuracy.tables import CROSS
+from benchmarks.accuracy.tables import CROSS, WORDS
 from pyg_hash.codes import binarize, quantize
 from pyg_hash.metrics import mean_average_precision, pair_recall, pr_curve, precision_at_n
 from pyg_hash.metrics.evaluation import RECALL_AT
@@ -13,16 +13,7 @@ from pyg_hash.metrics.scored import scored_average_precision, scored_pair_recall
 from pyg_hash.typing import IMAGE, TEXT
 
 CUTS = (50, 500)
-DEFINITION = (
-    "mAP, expected ties. 'all': no cut; 'R D': the first R ranks, the sum of precisions divided by "
-    "D; 'R dcmh': the first min(R, number of relevant) relevant items, at whatever rank "
-    "(denominators of pyg_hash.metrics.mean_average_precision); 'all, T': ties T; "
-    "'all, index by class': the database's rows in the order of their classes; "
-    "'all, among queries': the queries' other side as database, their own pair in it. 'R@k': pair "
-    "recall, how often the own pair is among the first k of the queries' other side, expected "
-    "ties; ', scored': all items by the query's relaxed code times their bits; ', int8': times "
-    "their relaxed codes in int8"
-)
+DEFINITION = WORDS["definition"]  # of the scores, for their lines
 RANKS = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 700, 1000)
 RECALL = "R@10"  # what is shown of pair recall, for texts that ask
 RESCORED = ("scored", "int8")  # "all, int8" is a metric, for one

@@ -49,8 +49,6 @@ def _all_options(kind, options):
 
 @dataclass(frozen=True)
 class Method:
-    """One way to get codes."""
-
     name: str  # of the row; unique
     model: str  # a class of pyg_hash.models
     config: dict[str, Any] = field(default_factory=dict)  # what differs from pyg-hash train's
@@ -125,7 +123,6 @@ FACTORS = (0.01, 0.1, 10.0, 100.0)
 
 
 def varied(weight, factor):
-    """The row of MCGCN with one weight of its loss multiplied."""
     return f"MCGCN, {weight} x {factor:g}"
 
 

@@ -107,7 +107,6 @@ _CUTS = {f"{cut} {name}": f"@{cut} {name}" for cut in CUTS for name in DENOMINAT
 
 
 def _heading(column):
-    """A code length and a label rate."""
     bits, rate = column
     return f"{bits} bits" if rate is None else f"{bits} bits, {rate:.0%}"
 
@@ -195,16 +194,13 @@ def _about(table, lines, stale):
         said("recall" if recalled else "no recall", recall=RECALL),
     ]
     for data in sorted({line["data"] for line in lines}):
-        about, *marks = (
-            _several(line[key] for line in lines if line["data"] == data)
-            for key in ("data_about", "data_sha256", "split_sha256")
-        )
-        facts.append(f"{SOURCES[data].title}: {about} (data {marks[0]}, split {marks[1]})")
+        of, keys = [line for line in lines if line["data"] == data], ("about", "sha256")
+        about, digest = (_several(line[f"data_{key}"] for line in of) for key in keys)
+        split = _several(line["split_sha256"] for line in of)
+        facts.append(f"{SOURCES[data].title}: {about} (data {digest}, split {split})")
     raw = {line["method"] for line in lines if "scaling" in line["settings"]}
     others = f"; as they come for {'; '.join(sorted(raw))}" if raw else ""
-    facts.append(said("features", others=others))
-    if "curves" in table.extras:
-        facts.append(said("curves"))
+    facts += [said("features", others=others), *([said("curves")] * ("curves" in table.extras))]
     facts += _trainings(lines)
     hours = sum(sum(line["seconds"].values()) for line in lines) / 3600
     versions = (", ".join(f"{k} {v}" for k, v in line["versions"].items()) for line in lines)
@@ -240,9 +236,6 @@ def _ranges(numbers):
     return ", ".join(map(str, numbers))
 
 
-_SIGNS = {"ahead": "+", "behind": "-", "no difference": "0", "one seed": "?"}
-
-
 def _claims(table, groups):
     """One line a claim, data set, code length, label rate and pair of protocols."""
     lines = []
@@ -257,13 +250,12 @@ def _claims(table, groups):
             line = [SOURCES[data].title, str(variant.bits), *rows]
             line += [*(v.number for v in found), signs(found), claim.signs]
             lines.append([*line, agreement(signs(found), claim.signs), claim.source])
-    heads = ["data", "bits", "variant", "full", *CROSS, "sign", "claimed", "verdict"]
-    return f"{said('claims')}\n\n{grid([*heads, 'source of the claim'], lines)}"
+    return f"{said('claims')}\n\n{grid(SAID['claim'], lines)}"
 
 
 def signs(found):
     """``+``, ``-``, or ``0`` for what may be chance; ``?`` if nobody can tell."""
-    return " / ".join(_SIGNS[verdict.words] for verdict in found)
+    return " / ".join(SAID["signs"][verdict.words] for verdict in found)
 
 
 def agreement(ours, claimed):
@@ -288,9 +280,7 @@ def _shifts(groups):
             lines.append([SOURCES[data].title, f"{rate:.0%}", *_moved(*of)])
     if not lines:
         return "Not run under today's settings."
-    heads = ["data", "labels", "sd over seeds", "transductive - inductive"]
-    heads += ["ties: highest - lowest", "MAP@50: highest - lowest denominator"]
-    return grid([*heads, "searching the queries' other side"], lines)
+    return grid(SAID["shift"], lines)
 
 
 def _moved(own, wide):

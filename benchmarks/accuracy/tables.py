@@ -89,15 +89,18 @@ class Table:
                 yield name
 
 
+_STATED = stated(__file__)
+WORDS = _STATED["words"]
+
+
 def _read():
-    declared = stated(__file__)
     words = {
-        **declared["words"],
+        **WORDS,
         "weights": ", ".join(f"{name} {value:g}" for name, value in WEIGHTS.items()),
         "varied": "; ".join(starmap(varied, product(WEIGHTS, FACTORS))),
         "stated": "; ".join(n for n in METHODS if f", {PAPER}" in n or f", {CODE}" in n),
     }
-    for name, of in declared["tables"].items():
+    for name, of in _STATED["tables"].items():
         of |= of.pop("cells", {})
         if "claims" in of:  # its rows and protocols are those of the claims
             claims = of["claims"] = [Claim(*claim) for claim in of["claims"]]
