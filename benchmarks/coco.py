@@ -11,10 +11,6 @@ and all but the queries are the database, 880 rows of which are seen in no train
 manifest, which ``python -m benchmarks.accuracy`` takes, has 1,000 queries and trains on all 6,880
 others. Texts are TF-IDF bags of words, fitted on train. The seed of a split is the first under
 which every caption has a word of train: one without has no direction, and no cosine with anything.
-
-Of the two files and a manifest, one file in the layout of ``pyg_hash.datasets.FeatureFile`` is
-made in ``build/coco``, once, and read from then on. Its name has a digest of all that it is made
-of, this code included, so that it is never a stale one; those of the past may be deleted.
 """
 
 import argparse
@@ -144,10 +140,11 @@ def load_coco(folder, manifest=MANIFEST, cache=CACHE):
 
 
 def feature_file(folder, manifest=MANIFEST, cache=CACHE):
-    """The benchmark data as a file; made unless there is one of the same files and code.
+    """The benchmark data as a :class:`FeatureFile`; made unless there is one of the same making.
 
-    Processes that miss it at once each make it: their files are equal, and the last one stays. A
-    missing file is a ``FileNotFoundError``, others than those of the manifest a ``ValueError``.
+    Its name has a digest of all that it is made of, this code included; those of the past may be
+    deleted. Processes that miss it at once each make it: the files are equal, the last one stays.
+    A missing file is a ``FileNotFoundError``, others than those of the manifest a ``ValueError``.
     """
     versions = " ".join(map(version, PACKAGES))
     digest = sha256(*raw_files(folder), manifest, *CODE, versions)[:12]

@@ -83,7 +83,6 @@ def measured(bench, case, setting):
 
 
 def page(lines):
-    """Markdown of all lines: a row for each method, data set, rate and setting."""
     cells, parts = defaultdict(lambda: defaultdict(lambda: defaultdict(list))), []
     for line in lines:
         cells[line["method"]][line["data"], line["labels"]][line["setting"]].append(line)

@@ -21,7 +21,7 @@ import torch
 from benchmarks import training_step
 from benchmarks.measure import gemm_rate, side_by_side
 from benchmarks.record import benchmark
-from benchmarks.training_step import CLASSES, SHORT, Sizes, pairs
+from benchmarks.training_step import CLASSES, SHORT, TRAIN, pairs
 from pyg_hash.knn import knn
 from pyg_hash.models import GCH, SGEH, TaughtHash
 from pyg_hash.models.onnx import export_onnx
@@ -54,7 +54,6 @@ def cases(sizes, new, data, onnx):
 
 
 def onnx_session(model, modality):
-    """What runs the exported encoder of a model, on one thread."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -71,7 +70,7 @@ def onnx_session(model, modality):
 
 @benchmark("New items")
 def main(record, args):
-    sizes, new = (SHORT, 50) if args.short else (Sizes(pairs=2_173), 2_000)
+    sizes, new = (SHORT, 50) if args.short else (TRAIN, 2_000)
     data = pairs(sizes, 0.3)
     onnx = not args.short and all(map(find_spec, ("onnxruntime", "onnx", "onnxscript")))
     many = side_by_side(cases(sizes, new, data, onnx), repeats=5)
@@ -82,8 +81,7 @@ def main(record, args):
         "time, kNN = 1": {n: s / many[f"kNN {n.split()[-1]}"] for n, s in many.items()},
         "one, ms": {name: seconds * 1e3 for name, seconds in one.items()},
     }
-    rate = gemm_rate() / 1e9
-    note = f"A square matrix product reached {rate:.0f} GFLOP/s at the end of the run."
+    note = f"A square matrix product reached {gemm_rate() / 1e9:.0f} GFLOP/s at the end of the run."
     record.columns(f"{new:,} new items at a time, and one", "method", columns, note)
     for name in MODELS:
         slower = min(speed[f"{name} {modality}"] for modality in MODALITIES)

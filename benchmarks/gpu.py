@@ -141,7 +141,7 @@ def tests(run):
 
 def wikipedia(run):
     """MCGCN at Wikipedia's size, 30 % of the labels, default settings"""
-    sizes = training_step.SHORT if run.short else training_step.Sizes(pairs=2_173)
+    sizes = run.size(training_step.TRAIN, training_step.SHORT)
     mcgcn = recipe("mcgcn", label_rate=RATE, **({"k": 5} if run.short else {}))
     data = mcgcn.transforms(training_step.features(sizes, queries=run.size(693, 30)))
     for device in run.devices:
@@ -225,7 +225,7 @@ def hamming_map(run):
 
 def step(run):
     """A training step at Wikipedia's size, all labels, the paper's widths"""
-    sizes = training_step.SHORT if run.short else training_step.Sizes()
+    sizes = run.size(training_step.FULL, training_step.SHORT)
     data = training_step.pairs(sizes, 1.0)
     shapes = training_step.product_shapes("MCGCN", sizes, sizes.pairs)
     flop = training_step.products(shapes, torch.float32)[1]
@@ -259,7 +259,7 @@ def graph_size(run):
 
 def new_items(run):
     """Codes of 2,000 new images, anchors of Wikipedia's size"""
-    sizes = training_step.SHORT if run.short else training_step.Sizes(pairs=2_173)
+    sizes = run.size(training_step.TRAIN, training_step.SHORT)
     data = training_step.pairs(sizes, RATE)
     x = torch.rand(run.size(2_000, 20), sizes.image, generator=torch.Generator().manual_seed(1))
 

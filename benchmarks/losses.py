@@ -80,7 +80,6 @@ def gemm_floor(n):
 
 
 def times(record, n, multi_label=False):
-    """Seconds of all ways at one size, with how far they are from autograd."""
     names = ("autograd", "fused") if multi_label else LOSSES
     cases = {name: step(name, n, multi_label) for name in names}
     exact = cases["autograd"]()

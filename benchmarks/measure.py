@@ -122,12 +122,9 @@ def recall(found, true):
 
 
 def gemm_rate(dtype=torch.float32, size=2048, device="cpu", clock="cpu"):
-    """What the machine reaches in a square matrix product right now, in FLOP/s: the floor.
-
-    Some processors take a minute for a large product in bfloat16: sizes grow until one is slow.
-    """
+    """What the machine reaches in a square matrix product right now, in FLOP/s: the floor."""
     n = min(256, size)
-    while True:
+    while True:  # sizes grow until one is slow, as large products in bfloat16 may be
         a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
         seconds = side_by_side({"mm": partial(torch.mm, a, b)}, clock=clock)["mm"]
         if n == size or seconds > 0.2:

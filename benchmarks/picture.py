@@ -11,7 +11,7 @@ from benchmarks.record import PREDICTED
 from pyg_hash.utils.files import atomic_path
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
-MARKERS = "osD^vPX"
+STYLES = list(zip(COLOURS, "osD^vPX", strict=True))
 
 
 def draw(plots, path):
@@ -44,13 +44,12 @@ def save(figure, path):
 def _lines(axis, plot, order):
     for name, points in plot["series"].items():
         base = name.removesuffix(PREDICTED)
-        style = {"color": COLOURS[order[base] % len(COLOURS)]}
+        colour, marker = STYLES[order[base] % len(STYLES)]
+        style = {"marker": marker, "markersize": 4, "label": name}
         if base != name:
-            style |= {"linestyle": "--", "linewidth": 1, "label": "_predicted"}
-        else:
-            style |= {"marker": MARKERS[order[base] % len(MARKERS)], "label": name}
+            style = {"linestyle": "--", "linewidth": 1, "label": "_predicted"}
         if points:
-            axis.plot(*zip(*points, strict=True), markersize=4, **style)
+            axis.plot(*zip(*points, strict=True), color=colour, **style)
     axis.set(title=plot["title"], xlabel=plot["x"], ylabel=plot["y"])
     axis.grid(alpha=0.3)
     drawn = [point for points in plot["series"].values() for point in points]

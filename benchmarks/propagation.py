@@ -92,7 +92,6 @@ def label_graph(form, n, labeled, edges, device="cpu"):
 
 
 def cliques(operator, width):
-    """A case: a propagation, and the gradient of its input."""
     like = operator.inv_sqrt_degree
     g = torch.Generator().manual_seed(1)
     x, slope = (torch.randn(like.numel(), width, generator=g).to(like.device) for _ in range(2))

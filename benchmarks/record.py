@@ -90,14 +90,11 @@ def benchmark(title, all_threads=False, **choices):
 
 
 class Record:
-    """The results of one run, printed as they come; ``args`` are from :func:`measure.options`.
-
-    That the files ``name.*`` cannot be written is said before anything is measured.
-    """
+    """The results of one run, printed as they come; ``args`` are from :func:`measure.options`."""
 
     def __init__(self, name, title, args):
         self.path = Path(args.out) / name
-        check_writable(self.path.with_suffix(".json"))
+        check_writable(self.path.with_suffix(".json"))  # said before anything is measured
         self.short = bool(args.short)
         command = " ".join(["python -m", f"benchmarks.{name}", *args.flags])
         self.about = {"command": command, **machine()}

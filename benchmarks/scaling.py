@@ -51,7 +51,6 @@ class BlockKNN(IntraKNN):
 
 
 def block_graph(num_nodes, *, width=128, k=10, labeled=0.3, seed=0):
-    """A graph for MCGCN: ``num_nodes`` pairs in blocks of 500, k neighbours, class hubs."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.randint(CLASSES, (num_nodes,), generator=generator)
     blocks = torch.randperm(num_nodes, generator=generator).view(-1, BLOCK)
@@ -79,7 +78,6 @@ TURNOVER = 50_000  # seeds that a measurement passes at least
 
 
 def prepare(kind, num_nodes, turnover):
-    """One kind of training on one graph; the case trains, then encodes all nodes."""
     _train(kind, block_graph(500), 1)  # load what the first step loads
     start = time.process_time()
     data = block_graph(num_nodes)

@@ -111,7 +111,6 @@ async def load(port, ask, visitors, times):
 
 
 def synthetic_run(folder):
-    """A small trained run without raw items."""
     words = ["--dataset=synthetic", "--dataset_options.n=600", f"--root={folder / 'data'}"]
     words += [f"--out={folder / 'run'}", "--epochs=1", "--label_rate=0.5"]
     if pyg_hash(["train", *words]) != 0:

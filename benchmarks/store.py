@@ -88,9 +88,8 @@ def beside_faiss(record, folder, n, queries):
     mapped = getattr(raw, "IO_FLAG_MMAP_IFC", 0)
     load = partial(FaissStore.open, folder / "store")
     load_raw = partial(raw.read_index_binary, str(folder / "ids"), mapped)
-    raw_query = query.numpy()
     find = partial(load().search, query, K)
-    raw_search = partial(flat_index(codes).search, raw_query, K)
+    raw_search = partial(flat_index(codes).search, query.numpy(), K)
     assert np.array_equal(find()[0].numpy(), raw_search()[0]), "the two searches differ"
 
     def one(load, asked):
@@ -105,7 +104,7 @@ def beside_faiss(record, folder, n, queries):
         ("save, with the disk", "wall", saves, raw_save, save),
         ("load, mapped", "cpu", 20, load_raw, load),
         (f"search, {queries} queries", "cpu", 20, raw_search, find),
-        ("load and search one", "cpu", 20, one(load_raw, raw_query), one(load, query)),
+        ("load and search one", "cpu", 20, one(load_raw, query.numpy()), one(load, query)),
     ):
         pair = {"raw": theirs, "store": ours}
         raw_s, s = side_by_side(pair, repeats=repeats, clock=clock).values()

@@ -10,7 +10,7 @@ codes that the equations ask for, forward and backward, into memory that is ther
 nothing else. bf16 is fit(..., precision='bf16'): these products in bfloat16.
 """
 
-from typing import NamedTuple
+from collections import namedtuple
 
 import torch
 import torch_geometric.transforms as T
@@ -24,24 +24,13 @@ from pyg_hash.typing import IMAGE
 
 CLASSES = 10
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-class Sizes(NamedTuple):  # of the data and the models
-    pairs: int = 2_866
-    image: int = 4096
-    text: int = 3000
-    latent: int = 2048
-    hidden: int = 512
-    shared: int = 1024
-    bits: int = 64
-    k: int = 20
-
-
+Sizes = namedtuple("Sizes", "pairs image text latent hidden shared bits k")
+FULL = Sizes(2_866, 4096, 3000, 2048, 512, 1024, 64, 20)
+TRAIN = FULL._replace(pairs=2_173)  # those of Wikipedia's pairs that are trained on
 SHORT = Sizes(120, 40, 30, 20, 16, 12, 8, 5)
 
 
 def features(sizes, queries=1):
-    """Pairs around ten centres to train on, and others that ask."""
     n, widths = sizes.pairs + queries, (sizes.image, sizes.text)
     return SyntheticCrossModal(n, CLASSES, widths, num_queries=queries)[0]
 
@@ -113,7 +102,7 @@ def products(shapes, dtype, device="cpu"):
 
 @benchmark("A training step against its products")
 def main(record, args):
-    sizes = SHORT if args.short else Sizes()
+    sizes = SHORT if args.short else FULL
     shown = ", ".join(f"{p} {gemm_rate(d) / 1e9:,.0f} GFLOP/s" for p, d in DTYPES.items())
     bars, spent = {}, {}
     for rate, names, precisions in ((1.0, MODELS, DTYPES), (0.3, ["MCGCN"], ["fp32"])):

@@ -115,8 +115,7 @@ def main(arguments=None):
     places = given(parser, DATA, args)
     one_thread()
     bench, space = Bench(places), space_of(args.method)
-    seen = cases(args.method, list(places), args.rates, args.seeds)
-    fresh = cases(args.method, list(places), args.rates, args.fresh)
+    seen, fresh = (cases(args.method, places, args.rates, s) for s in (args.seeds, args.fresh))
     contents = {name: content(bench.raw(name)) for name in places}
     about = {
         "method": args.method,
@@ -141,7 +140,6 @@ def main(arguments=None):
 
 
 def command(name, doc, methods):
-    """The command line of a benchmark that compares settings of a method."""
     parser = command_line(prog=f"python -m benchmarks.{name}", description=doc)
     parser.add_argument("method", choices=methods, metavar="METHOD", help="; ".join(methods))
     add_options(parser, DATA)
@@ -181,7 +179,6 @@ def open_study(journal, name, about):
 
 
 def search(study, bench, space, on, trials):
-    """Run trials until there are so many that were finished or ended early."""
     import optuna
 
     def objective(trial):

@@ -143,8 +143,6 @@ _bench = None  # of this process
 
 
 class Done(NamedTuple):
-    """What became of a cell: its line, or why there is none."""
-
     cell: Cell
     line: dict[str, Any] | None
     problem: str = ""

@@ -36,11 +36,9 @@ def content(data):
     store, sizes = data["image"], _sizes(data)
     counts = ", ".join(f"{sizes[part]:,} {part}" for part in SPLITS)
     widths = ", ".join(f"{data[m].x.size(1):,}-d {m}s" for m in MODALITIES)
-    return Content(
-        about=f"{counts}; {widths}; {data.num_classes} classes",
-        data=digest(*(part for m in MODALITIES for part in (data[m].x, data[m].y))),
-        split=digest(*(store[f"{part}_mask"] for part in SPLITS)),
-    )
+    about = f"{counts}; {widths}; {data.num_classes} classes"
+    values = digest(*(part for m in MODALITIES for part in (data[m].x, data[m].y)))
+    return Content(about, values, digest(*(store[f"{part}_mask"] for part in SPLITS)))
 
 
 def digest(*of):
@@ -107,9 +105,8 @@ SOURCES = dict(_read())  # by their names on the command line
 _NEEDS = "coco15k.h5 and coco15k_captions.jsonl.gz, see benchmarks/coco.py"
 _coco = partial(load_coco, manifest=ALL_TRAIN)
 SOURCES["coco"] = DataSource("COCO without person", "coco", _coco, _NEEDS)
-SOURCES["synthetic"] = DataSource(
-    "Synthetic", None, lambda _: datasets.SyntheticCrossModal(400, 5, num_queries=80)[0]
-)
+_synthetic = partial(datasets.SyntheticCrossModal, 400, 5, num_queries=80)
+SOURCES["synthetic"] = DataSource("Synthetic", None, lambda _: _synthetic()[0])
 
 
 def add_options(parser, names):

@@ -32,7 +32,6 @@ def _asked(codes, data, task, among="database"):
 
 
 def scores(codes, data, *, ties=False):
-    """Every metric in every direction; see :data:`DEFINITION`."""
     if bool((data[IMAGE].query_mask & data[IMAGE].database_mask).any()):
         raise ValueError("query_mask: queries are in the database and would find themselves")
     found = {}
@@ -71,10 +70,7 @@ def rescored(relaxed, data):
 
 
 def curves(codes, data):
-    """Precision and recall within every Hamming radius, and precision at some ranks.
-
-    Precision is that of the queries that find something, None where none does.
-    """
+    """Precision (of queries that find something) and recall in every radius, precision at ranks."""
     found = {}
     for task in CROSS:
         asked = _asked(codes, data, task)

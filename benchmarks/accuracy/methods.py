@@ -69,19 +69,16 @@ class Method:
         By name: ``lr``, ``epochs`` or ``k`` as in ``pyg-hash train``, ``model.X`` for the keyword X
         of the model, ``graph.X`` for one of the graph.
         """
-        config = dict(self.config)
+        config = self.config
         for name, value in values.items():
             part, *path = name.split(".")
-            if path:
-                part += "_options"
-                value = _with(config.get(part, {}), path, value)
-            config[part] = value
+            config = _with(config, [f"{part}_options", *path] if path else [part], value)
         return replace(self, config=config, choices=())
 
     def candidates(self):
         """What there is to choose from, by the settings' text; empty for a row without choices."""
-        texts = (", ".join(f"{name}={v}" for name, v in one.items()) for one in self.choices)
         rows = map(self.with_values, self.choices)
+        texts = (", ".join(f"{name}={v}" for name, v in one.items()) for one in self.choices)
         return {text or "defaults": row for text, row in zip(texts, rows, strict=True)}
 
     def under(self, choice):

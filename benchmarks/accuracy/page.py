@@ -12,7 +12,7 @@ from itertools import chain, product
 import numpy as np
 
 from benchmarks.accuracy.data import SOURCES
-from benchmarks.accuracy.measures import CUTS, RECALL, RESCORED
+from benchmarks.accuracy.measures import CUTS, RECALL
 from benchmarks.accuracy.methods import CHOICE_SEEDS, CODE, HELD_OUT, METHODS, ORDER, PAPER
 from benchmarks.accuracy.store import short_commit
 from benchmarks.accuracy.summary import Groups, Place, compare, digits, signed, versus
@@ -30,11 +30,7 @@ def said(sentence, **filled):
 
 
 def page(table, lines, *, stale=0, short=False):
-    """The page of a table's cells.
-
-    ``stale`` is how many more there are, under other settings than today's; ``short`` whether they
-    come from ``--short``.
-    """
+    """The page of a table's cells; ``stale`` is how many more have other settings than today's."""
     groups = Groups(lines)
     parts = [f"# {table.title}", table.about]
     if lines:
@@ -93,16 +89,13 @@ def _section(table, groups, data):
         yield said("paper", source=source, remark=remark, ours=PAPER, code=CODE)
     for champion in table.champions:
         yield from _verdicts(table, champion, groups, data, columns)
-    shown = ("rescored", rescored, _WAYS), ("cut", of, _CUTS)
+    shown = ("rescored", rescored, SAID["ways"]), ("cut", of, _CUTS)
     for (title, cells, metrics), column in product(shown, columns):
         there = {where: found[column] for where, found in cells.items() if found[column]}
         if there:
             yield _table(said(title, column=_heading(column), recall=RECALL), there, metrics)
 
 
-_WAYS = {"all": "Hamming", RECALL: RECALL}
-for _how in RESCORED:
-    _WAYS |= {f"all, {_how}": _how, f"{RECALL}, {_how}": f"{RECALL}, {_how}"}
 _CUTS = {f"{cut} {name}": f"@{cut} {name}" for cut in CUTS for name in DENOMINATORS}
 
 
@@ -159,7 +152,6 @@ def _paper(printed, task, columns):
 
 
 def _verdicts(table, champion, groups, data, columns):
-    """The champion against the best other row, where it has cells."""
     others = [name for name in table.methods if METHODS[name].model != METHODS[champion].model]
     others = others or [name for name in table.methods if name != champion]  # ablations
     among = "the best other row"
@@ -284,15 +276,13 @@ def _shifts(groups):
 
 
 def _moved(own, wide):
-    def apart(metrics):
-        return _pairs(lambda t: np.ptp([own.mean(metric, t) for metric in metrics]), signed)
-
-    def beyond(group, metric):
-        return _pairs(lambda t: group.mean(metric, t) - own.mean("all", t), signed)
-
-    deviation, cuts = _pairs(partial(own.deviation, "all")), [f"50 {d}" for d in DENOMINATORS]
-    moved = deviation, beyond(wide, "all"), apart(SAID["ties"]), apart(cuts)
-    return *moved, beyond(own, "all, among queries")
+    shifts = (
+        lambda t: wide.mean("all", t) - own.mean("all", t),
+        lambda t: np.ptp([own.mean(metric, t) for metric in SAID["ties"]]),
+        lambda t: np.ptp([own.mean(f"50 {name}", t) for name in DENOMINATORS]),
+        lambda t: own.mean("all, among queries", t) - own.mean("all", t),
+    )
+    return _pairs(partial(own.deviation, "all")), *(_pairs(shift, signed) for shift in shifts)
 
 
 def _choices(groups, data):

@@ -15,10 +15,8 @@ from benchmarks.accuracy.tables import CROSS, TABLES
 from benchmarks.measure import ROOT
 from benchmarks.record import grid, write_text
 
-PAGES = {
-    ROOT / "README.md": ("summary",),
-    ROOT / "benchmarks" / "results" / "README.md": ("overview", "protocols"),
-}
+PAGES = {ROOT / "README.md": ("summary",)}
+PAGES[ROOT / "benchmarks/results/README.md"] = ("overview", "protocols")
 NAMES = {"wikipedia": "Wikipedia", "emoji": "Emoji", "coco": "COCO without `person`"}
 SUMMARY = {  # rows of README.md, by share of labels
     0.3: ("TaughtHash", "ClassCodes", "DCMH", "GCH", "SGCH", "MCGCN, chosen"),
@@ -63,7 +61,6 @@ def _cells(table):
 
 
 def _overview(cells, methods):
-    """Methods by data sets, inductive, a line for each share of labels."""
     rows = []
     for rate, listed in methods.items():
         for method in listed:
@@ -75,7 +72,6 @@ def _overview(cells, methods):
 
 
 def _protocols(cells):
-    """What MCGCN reaches under each protocol."""
     rows, table = [], TABLES["choices"]
     methods = ("ClassCodes", "MCGCN", "MCGCN, paper terms")
     for data, rate, method, protocol in product(table.data[::-1], table.rates, methods, ORDER):

@@ -42,7 +42,6 @@ class Store:
         self.path = folder / f"{table}.jsonl"
 
     def read(self):
-        """The cells; the last line of each."""
         return {self.key(line): line for line in _lines(self.path)}
 
     def all_lines(self):

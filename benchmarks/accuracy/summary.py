@@ -60,8 +60,6 @@ class Group:
 
 
 class Groups:
-    """All lines of a table, by their places."""
-
     def __init__(self, lines):
         collected = {}
         for line in lines:

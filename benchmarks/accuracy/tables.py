@@ -50,8 +50,6 @@ class Claim(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """Methods x bits x label rates x seeds x data x protocols."""
-
     name: str  # on the command line
     title: str
     about: str  # what the paper shows there and what this is
