@@ -130,8 +130,7 @@ def main(record, args):
         same = np.equal(*parts).all() and dense.value["components"] == counts
         seconds, size = dense.wall_seconds, dense.extra_bytes
         row = {"pairs": m, "dense seconds": seconds, "times as fast": seconds / spent.wall_seconds}
-        row["dense extra MiB"] = size / 2**20
-        row["times as small"] = size / max(spent.extra_bytes, 1)
+        row |= {"dense extra MiB": size / 2**20, "times as small": size / max(spent.extra_bytes, 1)}
         row["same components"] = "in every turn" if same else "no"
         beside.append(row | {"largest difference of Z": float(np.abs(np.subtract(*graphs)).max())})
     record.table("Searches", rows)

@@ -140,8 +140,8 @@ def main(arguments=None):
                 continue
             line = measured(bench, case, setting)
             store.append(line)
-            shown = (*case._fields, "setting", "mAP", RECALL, "seconds")
-            print(*(line[name] for name in shown), flush=True)
+            more = "setting", "mAP", RECALL, "seconds"
+            print(*case, *(line[name] for name in more), flush=True)
     write_text(store.path.with_suffix(".md"), page(list(store.read().values())))
 
 

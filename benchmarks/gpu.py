@@ -287,7 +287,7 @@ def hamming_search(run):
     yield run.row("distances and topk", find, flop=2.0 * len(query) * n * BITS, moved=moved)
 
 
-PARTS = {
+PARTS = {  # name -> seconds that it is taken to need, and what yields the rows of its table
     "peaks": (5, peaks),
     "tests": (40, tests),
     "wikipedia": (40, wikipedia),
@@ -300,7 +300,6 @@ PARTS = {
     "encode": (20, new_items),
     "search": (15, hamming_search),
 }
-"""Name -> seconds that a part is taken to need, and the part, which yields rows of a table."""
 
 
 @benchmark("CPU and GPU", all_threads=True, picture=False, device="cuda", minutes=8.0)

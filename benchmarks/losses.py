@@ -104,11 +104,10 @@ def main(record, args):
     of_small, of_middle = (times(record, n) for n in (small, middle))
     times(record, middle, multi_label=True)
     rows, extra = [], {}
-    for n, name in (*((large, name) for name in LOSSES), (huge, "fused")):
+    for n, name in (*product([large], LOSSES), (huge, "fused")):
         spent = alone(step, name, n)
-        extra[f"{name}, n = {n:,}"] = megabytes = spent.extra_bytes / 1e6
-        row = {"n": n, "method": name, "extra MB": megabytes}
-        rows.append(row | {"CPU seconds": spent.cpu_seconds})
+        extra[f"{name}, n = {n:,}"] = mb = spent.extra_bytes / 1e6
+        rows.append({"n": n, "method": name, "extra MB": mb, "CPU seconds": spent.cpu_seconds})
     note = f"autograd at n = {huge:,} would hold {5 * 4 * huge**2 / 1e9:,.0f} GB: not run."
     record.table("Extra memory of one step, in a process of its own", rows, note)
 
@@ -116,7 +115,7 @@ def main(record, args):
     record.goal(f"fused against autograd, n = {middle:,}", ratio, at_least=3)
     ratio = extra[f"fused, n = {large:,}"] / extra[f"autograd, n = {large:,}"]
     record.goal(f"memory of fused against autograd, n = {large:,}", ratio, at_most=0.05)
-    record.goal(f"MB at n = {huge:,}", megabytes, at_most=100)
+    record.goal(f"MB at n = {huge:,}", mb, at_most=100)
     series = {name: [(small, s), (middle, of_middle[name])] for name, s in of_small.items()}
     series["fused"].append((huge, spent.cpu_seconds))
     record.plot("Value and gradients, 10 classes", series, x="images and texts", y="CPU seconds")

@@ -133,9 +133,9 @@ def main(record, args):
     )
     record.table("One epoch", rows, note)
     first, *_, last = (row for row in rows if row["method"] == "cells")
-    goal = f"cost of a node, N = {sizes[-1]:,} against {sizes[0]:,} (cells)"
-    record.goal(goal, last["us a node"] / first["us a node"], at_most=1.3)
-    record.goal(f"an epoch at N = {sizes[-1]:,}: peak in GB", last["peak GB"], at_most=LIMIT_GB)
+    most, ratio = f"N = {sizes[-1]:,}", last["us a node"] / first["us a node"]
+    record.goal(f"cost of a node, {most} against {sizes[0]:,} (cells)", ratio, at_most=1.3)
+    record.goal(f"an epoch at {most}: peak in GB", last["peak GB"], at_most=LIMIT_GB)
     for name, label in (("us a node", "CPU us a node and epoch"), ("training GB", "GB")):
         lines = {k: [(r["nodes"], r[name]) for r in rows if r["method"] == k] for k in LARGEST}
         record.plot(f"MCGCN, {label}", lines, x="nodes", y=label)

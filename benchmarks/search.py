@@ -112,8 +112,7 @@ def main(record, args):
         "The query's real-valued code against the items' bits (no byte more), or against int8 "
         f"codes ({BITS} bytes an item). The last row rescores all items.",
     )
-    x, y = "ms a query", "recall@10"
-    names = "bits", "int8 codes"
+    x, y, names = "ms a query", "recall@10", ("bits", "int8 codes")
     curves = {n: [(row[f"{n}: {x}"], row[f"{n}: {y}"]) for row in rows[:-1]] for n in names}
     record.plot("Rescoring", curves, x=x, y=f"{y} of the real-valued order", log="")
     record.bars("Search time", bars, x=f"{FLAT} = 1")

@@ -35,6 +35,7 @@ from pyg_hash.utils.files import save_json
 RESULTS = ROOT / "benchmarks/results/tuning"
 DATA = ("wikipedia", "emoji", "coco")
 NUM_BITS, PROTOCOL = 32, "inductive"
+SHOWN = 10  # trials on a page
 
 
 def _flat(settings, start=""):
@@ -55,10 +56,9 @@ def _space(text):
     return "Between", *map(float, values), kind == "log"  # by equal steps of it or of its logarithm
 
 
-_STATED = stated(__file__)
-_STATED.pop("common")  # what the others refer to
-SPACES = {name: {n: _space(text) for n, text in _flat(of)} for name, of in _STATED.items()}
-"""Method -> what is varied: One of values, Whole numbers from, to and by, or Between two."""
+# method -> what is varied: One of values, Whole numbers from, to and by, or Between two
+SPACES = {m: {n: _space(text) for n, text in _flat(of)} for m, of in stated(__file__).items()}
+SPACES.pop("common")  # what the others refer to
 
 
 def cases(name, data, rates, seeds):
@@ -216,9 +216,6 @@ def confirmed(study, bench, on, best):
     for row, t in zip(rows, trials, strict=True):
         row |= {"values": t.params, "score": t.value, "fresh": fresh.get(t.number)}
     return {"chosen": trials[chosen].params, "chosen_trial": chosen, "trials": rows}
-
-
-SHOWN = 10
 
 
 def page(content):

@@ -21,8 +21,7 @@ from benchmarks.accuracy.measures import RECALL
 from benchmarks.accuracy.methods import METHODS, ORDER
 from benchmarks.accuracy.page import page
 from benchmarks.accuracy.store import RESULTS, Standard, Store, current, stamp
-from benchmarks.accuracy.tables import CROSS, TABLES
-from benchmarks.accuracy.tables import short as shortened
+from benchmarks.accuracy.tables import CROSS, TABLES, short
 from benchmarks.measure import ROOT, command_line
 from benchmarks.record import write_text
 
@@ -50,7 +49,7 @@ def chosen(args):
     names = ("seeds", "bits", "data", "rates", "protocols", "methods")
     asked = {name: tuple(value) for name in names if (value := getattr(args, name)) is not None}
     table = replace(TABLES[args.table], **asked)
-    return shortened(table) if args.short else table
+    return short(table) if args.short else table
 
 
 def run(table, places, contents, store, args):

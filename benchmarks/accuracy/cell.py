@@ -7,10 +7,10 @@ lets a code depend on least, and is the same for all protocols, seeds and code l
 """
 
 import copy
-import statistics
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
@@ -99,9 +99,8 @@ class Bench:
     def worths(self, cell):
         """Mean worth of each candidate of a cell's row, over the seeds of the choice."""
         asked = [same_choice(cell)._replace(seed=seed) for seed in CHOICE_SEEDS]
-        rows = METHODS[cell.method].candidates()
-        means = {n: statistics.fmean(self.worth(c, row) for c in asked) for n, row in rows.items()}
-        return {name: round(mean, 6) for name, mean in means.items()}
+        rows = METHODS[cell.method].candidates().items()
+        return {n: round(fmean(self.worth(c, row) for c in asked), 6) for n, row in rows}
 
     def worth(self, cell, row):
         """Mean of i2t and t2i (mAP@all, expected ties) of held-out items of a cell's training."""

@@ -113,8 +113,8 @@ def add_options(parser, names):
     """Let a command line say where data lie."""
     for option in dict.fromkeys(filter(None, (SOURCES[name].option for name in names))):
         there = ", ".join(name for name in names if SOURCES[name].option == option)
-        about = f"where {there} lies"
-        parser.add_argument(f"--{option}", dest=option, metavar="PLACE", help=about)
+        how = {"metavar": "PLACE", "help": f"where {there} lies"}
+        parser.add_argument(f"--{option}", dest=option, **how)
 
 
 def given(parser, names, args):

@@ -114,8 +114,7 @@ class Method:
 
 LETTERS = {"alpha": "quantization", "beta": "balance", "gamma": "prediction"}
 LETTERS["eta"] = "reconstruction"
-WEIGHTS = {letter: DEFAULTS[term] for letter, term in LETTERS.items()}
-"""The weights of MCGCN's loss that its Fig. 5 varies, and their defaults here."""
+WEIGHTS = {letter: DEFAULTS[term] for letter, term in LETTERS.items()}  # that Fig. 5 varies
 FACTORS = (0.01, 0.1, 10.0, 100.0)
 
 
@@ -141,5 +140,4 @@ def _read():
         yield Method(varied(letter, factor), "MCGCN", {"model_options": weights}, ORDER)
 
 
-METHODS = {row.name: row for row in _read()}
-"""All rows by name: those of ``methods.yaml``, and those of MCGCN's Fig. 5."""
+METHODS = {row.name: row for row in _read()}  # those of MCGCN's Fig. 5 included

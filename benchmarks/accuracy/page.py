@@ -128,9 +128,8 @@ def _chosen(groups, of):
                 worths = ", ".join(f"{digits(v)} for {of}" for of, v in choice["worths"].items())
                 lines.append([name, protocol, f"{rate:.0%}", choice["chosen"], worths])
     if lines:
-        heads = ["method", "protocol", "labels", "chosen", "mAP"]
         about = said("chosen", held_out=HELD_OUT, draws=len(CHOICE_SEEDS))
-        yield f"{about}\n\n{grid(heads, lines)}"
+        yield f"{about}\n\n{grid(SAID['choice'], lines)}"
 
 
 def _paper(printed, task, columns):

@@ -51,7 +51,7 @@ def _cells(table):
     recalled, every, found = groups.having(RECALL).by_place, len(TABLES[table].seeds), {}
     for where, cell in groups.by_place.items():
         parts = [(" / ".join(f"{cell.mean('all', task):.3f}" for task in CROSS), len(cell.lines))]
-        if (of := recalled.get(where)) is not None:
+        if of := recalled.get(where):
             parts.append((f"{RECALL} {of.mean(RECALL, 't2i'):.3f}", len(of.lines)))
         if len({count for _, count in parts}) == 1:  # said once
             parts = [(", ".join(text for text, _ in parts), len(cell.lines))]

@@ -7,10 +7,10 @@ of today, and all that is measured today is in it.
 import json
 import os
 import re
-import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
+from subprocess import DEVNULL, CalledProcessError, check_output
 from typing import Any, NamedTuple
 
 from benchmarks.accuracy.cell import choice, same_choice
@@ -90,13 +90,12 @@ def commit():
     """The git commit, with ``-dirty`` behind it if the code differs from it; results may."""
 
     def git(*words):
-        how = {"capture_output": True, "text": True, "check": True, "timeout": 30}
-        return subprocess.run(["git", *words], cwd=ROOT, **how).stdout
+        return check_output(["git", *words], cwd=ROOT, text=True, stderr=DEVNULL, timeout=30)
 
     try:
         head = git("rev-parse", "HEAD").strip()
         return f"{head}-dirty" if git("status", "--porcelain", "--", *CODE) else head
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, CalledProcessError):
         return "unknown: no git checkout"
 
 
