@@ -204,11 +204,9 @@ class GraphOperator(SparseMap):
 def _transpose(matrix: Tensor) -> Tensor:
     """The transposed matrix; the very same one if it is symmetric."""
     other = transpose(matrix)
-    same = (
-        torch.equal(matrix.crow_indices(), other.crow_indices())  # of another length: False
-        and torch.equal(matrix.col_indices(), other.col_indices())
-        and torch.allclose(matrix.values(), other.values(), rtol=1e-6, atol=0.0)
-    )
+    ours, theirs = ((x.crow_indices(), x.col_indices()) for x in (matrix, other))
+    same = all(map(torch.equal, ours, theirs))  # of another length: False
+    same = same and torch.allclose(matrix.values(), other.values(), rtol=1e-6, atol=0.0)
     return matrix if same else other
 
 
@@ -223,8 +221,8 @@ class Place(ABC):
     def receive(self, layer: int, states: States, project: Project) -> States:
         r"""What the nodes receive in a layer, in parts of rows ``[n, f']`` that are new in memory.
 
-        Of :math:`H`, in parts of rows ``[n, f]`` (of layer 0: the features), which ``project``
-        multiplies by the layer's weights :math:`\Theta`.
+        Of :math:`H`, in parts of rows ``[n, f]`` (of layer 0: the features), of which ``project``,
+        row by row, makes :math:`H \Theta`. Calls come in one order, for one modality as for both.
         """
 
     def gather(self, states: States) -> list[Tensor]:
@@ -251,7 +249,9 @@ class WholeGraph(Place):
             return received if self.view is None else [*received, self.view(sent, *viewed)]
         x = list(states)
         maps = [self.operator] if self.view is None else [self.operator, self.view.first]
-        if self.constant and len(x) == 1 and self._is_worth_keeping(x[0]):
+        # of torch or PyG; anything else may be other than A x W
+        linear = type(project).__name__ == "Linear" and getattr(project, "bias", self) is None
+        if linear and self.constant and len(x) == 1 and self._is_worth_keeping(x[0]):
             return [project(each.of_constant(x[0]).to(x[0])) for each in maps]
         parts = [project(part) for part in x]
         sent = parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -266,7 +266,7 @@ class WholeGraph(Place):
 
 
 class BlockedGraph(Place):
-    r"""All nodes in blocks, no autograd; ``messages`` gets :math:`D^{-1/2} H \Theta` by layer."""
+    r"""All nodes in blocks, no autograd; ``messages`` gets :math:`D^{-1/2} H \Theta` by call."""
 
     def __init__(self, operator: GraphOperator, messages: list[Tensor] | None = None) -> None:
         self.operator, self.messages = operator, messages
@@ -294,8 +294,8 @@ class NewItems(Place):
 
     An item with weights :math:`w` has degree :math:`d = 1 + \sum w`, itself included (``degree``
     replaces it where the edges are a sample). Given what its neighbours send,
-    :math:`m = D^{-1/2} H \Theta`, float ``[known, f]`` (``messages`` of a :class:`BlockedGraph`),
-    and its own :math:`h \Theta`, ``[rows, f]``, it receives
+    :math:`m = D^{-1/2} H \Theta`, float ``[known, f]`` (``messages`` of a :class:`BlockedGraph`, in
+    the order of its calls), and its own :math:`h \Theta`, ``[rows, f]``, it receives
     :math:`d^{-1/2} (\sum_j w_j m_j + d^{-1/2} h \Theta)`: what it would as a node of the graph.
     """
 
@@ -314,11 +314,14 @@ class NewItems(Place):
             degree = edge_weight.new_ones(num_rows).index_add_(0, target, edge_weight)
         self.scale = degree.rsqrt().unsqueeze(1)
         self.map = SparseMap(sorted_csr(target, source, edge_weight, num_rows, num_known))
-        self.messages = messages
+        self.messages, self.received = messages, 0
 
     def receive(self, layer: int, states: States, project: Project) -> list[Tensor]:
         """What the items receive."""
-        return [self(self.messages[layer], project(own)) for own in states]
+        projected = [project(own) for own in states]
+        sent = self.messages[self.received % len(self.messages)]
+        self.received += 1
+        return [self(sent, own) for own in projected]
 
     def __call__(self, messages: Tensor, own: Tensor) -> Tensor:
         """What they receive of ``messages``, float ``[rows, f]``."""
@@ -334,13 +337,10 @@ class View:
         value = matrix.values() * items.scale.squeeze(1)[row] * operator.inv_sqrt_degree[column]
         others = csr_matrix(matrix.crow_indices(), column, value, matrix.size(1))
         self.others, self.own = SparseMap(others), items.scale.square()
-        first = sorted_csr(
-            torch.cat((row, torch.arange(nodes.numel(), device=nodes.device))),
-            torch.cat((column, nodes)),
-            torch.cat((value, self.own.squeeze(1))),
-            *matrix.shape,
-        )
-        self.first = SparseMap(first)
+        loop = torch.arange(nodes.numel(), device=nodes.device)
+        entries = (row, loop), (column, nodes), (value, self.own.squeeze(1))
+        row, column, value = map(torch.cat, entries)
+        self.first = SparseMap(sorted_csr(row, column, value, *matrix.shape))
 
     def __call__(self, projected: Tensor, own: Tensor) -> Tensor:
         """What the rows receive in a later layer, of projected states ``[N, f]`` and their own."""

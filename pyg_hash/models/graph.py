@@ -40,7 +40,7 @@ class AnchorBank(Intake):
     """The anchors of a graph: features to find neighbours by, and what each anchor sends.
 
     Further tensors: ``x.image`` and ``x.text``, scaled features, float ``[n, d]``; ``joint``, bool
-    ``[n]``, anchors in the cross-modal graph; ``messages.CHANNEL.LAYER``, ``[n, channels]``, of
+    ``[n]``, anchors in the cross-modal graph; ``messages.CHANNEL.CALL``, ``[n, channels]``, of
     channel ``image``, ``text`` or ``joint`` (``[2n, channels]``, images first); ``codes.image`` and
     ``codes.text``, relaxed, for anchors that come as new items. ``about['graph']``: settings of
     the kNN graph.
@@ -66,8 +66,8 @@ class AnchorBank(Intake):
         return cls(base.tensors | tensors, {**base.about, "graph": dict(data.graph)})
 
     def messages(self, channel: str) -> list[Tensor]:
-        """What the anchors send in each layer of a channel; empty: the model has none such."""
-        paths = (f"messages.{channel}.{layer}" for layer in count())
+        """What the anchors send at each call of a place's ``receive``; empty: there is none."""
+        paths = (f"messages.{channel}.{call}" for call in count())
         return [self.tensors[path] for path in takewhile(self.tensors.__contains__, paths)]
 
     def prepare(self, x: Tensor, modality: Modality, like: Tensor) -> Tensor:
@@ -88,10 +88,10 @@ class AnchorBank(Intake):
         rows = rows[((x[rows] - near).abs() <= limit).all(1)]
         return z.index_copy(0, rows, self.tensors[f"codes.{modality}"][place[rows]].to(z))
 
-    def places(self, x: Tensor, modality: Modality) -> dict[str, Place]:
+    def places(self, x: Tensor, modality: Modality) -> dict[str, NewItems]:
         """Where scaled new items ``[n, d']`` stand in each channel: at their nearest anchors."""
         n, num_anchors = x.size(0), self.joint.numel()
-        places: dict[str, Place] = {}
+        places: dict[str, NewItems] = {}
         source, target, weight = self._nearest(x, modality, torch.ones_like(self.joint))
         if sent := self.messages(modality):
             edges = torch.stack((source, target))
@@ -150,7 +150,8 @@ class GraphHashModel(HashModel):
         Args:
             x: scaled features in consecutive parts of rows, of both modalities or of one.
             places: where the nodes of ``'image'``, ``'text'`` and ``'joint'`` (those of ``x``
-                after each other) stand, for the channels to take.
+                after each other) stand, for the channels to take: as often for one modality as for
+                both, else codes of new items end in a ``ValueError``.
 
         Returns:
             relaxed codes ``[n, num_bits]`` of each modality in ``x``, and what :meth:`loss` needs
@@ -167,7 +168,7 @@ class GraphHashModel(HashModel):
     ) -> HashOutput:
         """Relaxed codes of all nodes; ``ValueError``: features or edges that do not fit.
 
-        Without gradient, ``messages`` gets what nodes send, for each channel one tensor a layer.
+        Without gradient, ``messages`` gets what nodes send, for each channel one tensor a call.
         """
         check_widths(data, self.num_features, like_of(self))
         graphs = self._graphs(data)
@@ -188,7 +189,14 @@ class GraphHashModel(HashModel):
     def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes of new items; an anchor keeps its own, which may know its label."""
         assert isinstance(self.intake, AnchorBank)
-        z = self.propagate({modality: [x]}, self.intake.places(x, modality))[modality]
+        places = self.intake.places(x, modality)
+        z = self.propagate({modality: [x]}, places)[modality]
+        for name, place in places.items():
+            if place.received not in (0, calls := len(place.messages)):
+                raise ValueError(
+                    f"propagate: places[{name!r}].receive is called {place.received} times for "
+                    f"{modality} alone, but {calls} for both; call it alike, or not at all"
+                )
         return self.intake.known(x, z, modality)
 
     def protocol(self, data: HeteroData) -> str:

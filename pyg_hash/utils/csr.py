@@ -15,13 +15,8 @@ with warnings.catch_warnings():  # torch says once a process that CSR is in beta
 def csr_matrix(start: Tensor, column: Tensor, value: Tensor, num_columns: int) -> Tensor:
     """A ``torch.sparse_csr`` matrix; indices are int32 where these can count the entries."""
     kind = torch.int32 if value.numel() < 2**31 else torch.int64
-    return torch.sparse_csr_tensor(
-        start.to(kind),
-        column.to(kind),
-        value,
-        size=(start.numel() - 1, num_columns),
-        check_invariants=False,
-    )
+    size, start, column = (start.numel() - 1, num_columns), start.to(kind), column.to(kind)
+    return torch.sparse_csr_tensor(start, column, value, size=size, check_invariants=False)
 
 
 def sorted_csr(
@@ -51,10 +46,9 @@ def rows_of(matrix: Tensor) -> Tensor:
 def row_block(matrix: Tensor, start: int, stop: int) -> Tensor:
     """Rows ``start:stop`` of a CSR matrix; indices and values are shared, not copied."""
     begin = matrix.crow_indices()[start : stop + 1]
-    first, last = int(begin[0]), int(begin[-1])
-    entries = slice(first, last)
+    entries = slice(int(begin[0]), int(begin[-1]))
     column, value = matrix.col_indices()[entries], matrix.values()[entries]
-    return csr_matrix(begin - first, column, value, matrix.size(1))
+    return csr_matrix(begin - begin[0], column, value, matrix.size(1))
 
 
 def product(matrix: Tensor, x: Tensor, onto: Tensor | None = None) -> Tensor:

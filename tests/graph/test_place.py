@@ -126,6 +126,17 @@ def test_view_without_labels():
         viewed.sum().backward()
 
 
+@pytest.mark.parametrize("viewed", [False, True])
+def test_what_is_no_plain_product_comes_before_the_edges(viewed):
+    """As in encoding, whether or not the features' propagation would be kept."""
+    operator, receiver, nodes = random_view()
+    place = WholeGraph(operator, View(receiver, operator, nodes) if viewed else None, constant=True)
+    x = torch.randn(9, 2, dtype=torch.float64)
+    for project in (torch.nn.Linear(2, 3).double(), torch.nn.ReLU()):
+        dense = operator.to_dense() @ project(x)
+        torch.testing.assert_close(place.receive(0, [x], project)[0], dense)
+
+
 def test_when_the_product_is_kept():
     """Many wide rows of a view would cost more products than the propagation they spare."""
     operator, receiver, nodes = random_view()

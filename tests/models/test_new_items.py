@@ -5,8 +5,9 @@ import torch
 from small import assert_same_codes, graph_for, model_for
 from toy import toy_data
 
-from pyg_hash.models import MCGCN, SGCH
+from pyg_hash.models import MCGCN, SGCH, GraphHashModel
 from pyg_hash.models.base import Intake
+from pyg_hash.nn import GCNChannel
 from pyg_hash.transforms import ScaleFeatures
 from pyg_hash.utils.files import load_tensors, save_tensors
 
@@ -102,3 +103,45 @@ def test_stored_items_keep_their_codes_as_new_items(kind, protocol, tmp_path):
 def save_and_load(model, folder):
     model.save(folder)
     return type(model).load(folder)
+
+
+class TwoChannels(GraphHashModel):
+    """On one place after each other, beside each other, or of the joint graph one a modality."""
+
+    def __init__(self, num_features, num_bits=6, way="after"):
+        super().__init__(num_bits, num_features, specific=way != "joint", joint=way == "joint")
+        self.way, widths = way, self.num_features
+        kinds = torch.nn.ModuleDict
+        self.latent = kinds({m: torch.nn.Linear(d, num_bits) for m, d in widths.items()})
+        self.first = kinds({m: GCNChannel(num_bits, num_bits, num_bits) for m in widths})
+        self.second = kinds({m: GCNChannel(num_bits, num_bits, num_bits) for m in widths})
+
+    def loss(self, out, data):
+        raise NotImplementedError
+
+    def propagate(self, x, places):
+        h = {m: torch.cat([self.latent[m](part) for part in parts]) for m, parts in x.items()}
+        if self.way == "joint":
+            all_h, place = torch.cat([*h.values()]), places["joint"]
+            return {m: self.first[m](all_h, place)[0].chunk(len(x))[i] for i, m in enumerate(x)}
+        z = {m: self.first[m](h[m], places[m])[0] for m in x}
+        h = z if self.way == "after" else h
+        return {m: z[m] + 2 * self.second[m](h[m], places[m])[0] for m in x}
+
+
+@pytest.mark.parametrize("way", ["after", "beside"])
+def test_two_channels_on_one_place(way):
+    """A query of the inductive protocol is a new item: neither path may differ from training's."""
+    raw, data = toy_data(), graph_for(MCGCN)
+    torch.manual_seed(0)
+    model = TwoChannels(data.num_features, way=way).attach(data)
+    for modality, relax in (("image", model.relax_image), ("text", model.relax_text)):
+        expected = model(data)[modality].detach()
+        torch.testing.assert_close(relax(raw[modality].x), expected, rtol=0, atol=1e-5)
+
+
+def test_channels_of_the_joint_graph_that_one_modality_does_not_pass():
+    data = graph_for(MCGCN)
+    model = TwoChannels(data.num_features, way="joint").attach(data)
+    with pytest.raises(ValueError, match=r"places\['joint'\].receive .* 2 times for text .* 4 for"):
+        model.encode_text(toy_data()["text"].x)
