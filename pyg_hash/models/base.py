@@ -97,6 +97,13 @@ class Objective(NamedTuple):
     part: str = "model"  #: a key of :meth:`HashModel.parts`; other parameters stay as they are
 
 
+def _copied(value: Any) -> Any:
+    """Plain values as they are now, whatever a constructor does to its lists; modules as such."""
+    if isinstance(value, dict):
+        return {name: _copied(each) for name, each in value.items()}
+    return type(value)(map(_copied, value)) if type(value) in (list, tuple) else value
+
+
 def _recorded(init: Callable[..., None]) -> Callable[..., None]:
     """A constructor that keeps its keywords in ``config``."""
     signature = inspect.signature(init)
@@ -115,7 +122,7 @@ def _recorded(init: Callable[..., None]) -> Callable[..., None]:
                         others = [n for n in keywords_of(type(self)) if n not in given]
                         if len(others) >= len(given[name]):
                             given |= dict(zip(others, given.pop(name), strict=False))
-                vars(self)["config"] = dict([*given.items()][1:])
+                vars(self)["config"] = _copied(dict([*given.items()][1:]))
         init(self, *args, **keywords)
 
     return recorded
@@ -172,7 +179,7 @@ class HashModel(nn.Module, ABC):
         check_size(num_bits, "num_bits")
         self.num_bits = num_bits
         check_mapping(config := {} if config is None else config, "config")
-        self.config |= config
+        self.config |= _copied({**config})
         if num_features is _NOT_GIVEN:  # None is, and is wrong
             self.config = {k: v for k, v in self.config.items() if v is not _NOT_GIVEN}
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
 from pyg_hash.models.base import HashModel, Model
@@ -18,6 +19,7 @@ from pyg_hash.utils.files import (
     CorruptFileError,
     as_json,
     check_path,
+    is_storable,
     load_json,
     load_tensors,
     save_json,
@@ -70,13 +72,19 @@ def load(kind: type[Model], path: PathLike, modules: Mapping[str, nn.Module]) ->
         )
     try:
         model = kind(**(config | modules))
-        model.load_state_dict(contents[MODEL][0], assign=True)  # keeps float64 what it was
+        state, kept = contents[MODEL][0], dict[nn.Parameter, nn.Parameter]()
+        for name, p in model.named_parameters(remove_duplicate=False):
+            if name in state:  # what is one parameter of two parts stays one
+                one = kept.setdefault(p, nn.Parameter(state[name], p.requires_grad))
+                state[name] = one if torch.equal(one, state[name]) else state[name]
+        model.load_state_dict(state, assign=True)  # keeps float64 what it was
         if INTAKE in contents:
             model.intake = kind.intake_class(*contents[INTAKE])
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
         raise CorruptFileError(
             f"{path}: settings and parameters do not belong together; if another version of "
-            f"pyg_hash saved it, train again ({error})"
+            "pyg_hash saved it, train again; if the class is your own, its constructor must take "
+            f"lists in place of tuples, which JSON does not have ({error})"
         ) from error
     return model.eval()
 
@@ -115,17 +123,38 @@ def stored_config(config: Mapping[str, Any]) -> dict[str, Any]:
                 f"{name}: no file can hold this keyword of the model, {value!r:.60}; take a number "
                 "or a name, of which the constructor makes what it needs"
             ) from error
+        for key in _keys(value):
+            if not isinstance(key, str):
+                raise TypeError(
+                    f"{name}: a file would give its key {key!r} back as the text {str(key)!r}; "
+                    "take texts as keys, or a list of pairs"
+                )
     return stored
 
 
+def _keys(value: Any) -> Iterator[Any]:
+    """The keys of mappings at any depth of lists and mappings."""
+    if isinstance(value, dict):
+        yield from value
+        value = [*value.values()]
+    for each in value if isinstance(value, list | tuple) else ():
+        yield from _keys(each)
+
+
 def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The state that goes to a file; ``TypeError`` names an extra state that is no tensor."""
+    """The state that goes to a file; ``TypeError`` names what none can hold."""
     state: dict[str, Any] = model.state_dict()
     for name, value in state.items():
         if not isinstance(value, Tensor):
             raise TypeError(
                 f"{name}: get_extra_state gave a {type(value).__name__}, which no file can hold; "
                 "return one tensor"
+            )
+        if not (is_storable(value) or is_lazy(value)):  # the first batch makes the latter
+            raise TypeError(
+                f"{name}: no file can hold a tensor of {value.dtype}, {value.layout} on "
+                f"{value.device.type}; convert it (torch.view_as_real, to_dense), or "
+                "register_buffer(..., persistent=False)"
             )
     return state
 

@@ -261,3 +261,37 @@ def test_the_configuration_of_something_else_is_not_replaced(tmp_path):
     (tmp_path / CONFIG).write_text("")  # cut short by a power failure
     ITQ((4, 3), 4).save(tmp_path)
     ITQ((4, 3), 4).save(tmp_path)
+
+
+class Plain(ITQ):
+    def __init__(self, num_features, num_bits, widths=(), **more):
+        super().__init__(num_features, num_bits)
+        self.a, self.b = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+        self.b.weight = self.a.weight
+        if isinstance(widths, list):
+            widths.append(5)
+
+
+def test_settings_are_those_that_were_given(tmp_path):
+    """Whatever the constructor does to its lists afterwards."""
+    given = [8, 3]
+    model = Plain((4, 3), 4, given)
+    assert given == [8, 3, 5] and model.config["widths"] == [8, 3]
+    model.save(tmp_path)
+    assert Plain.load(tmp_path).config == model.config
+
+
+@pytest.mark.parametrize("value", [{0: 0.5}, [{"a": {True: 1}}]])
+def test_keys_that_a_file_would_change_are_refused(value, tmp_path):
+    with pytest.raises(TypeError, match=r"widths: .* key (0|True) back as the text"):
+        Plain((4, 3), 4, value).save(tmp_path)
+
+
+def test_one_parameter_of_two_parts_stays_one(tmp_path):
+    model = Plain((4, 3), 4)
+    model.save(tmp_path)
+    again = Plain.load(tmp_path)
+    assert again.a.weight is again.b.weight and again.digest() == model.digest()
+    again.b.weight = torch.nn.Parameter(again.a.weight + 1)  # untied since: both are kept
+    again.save(tmp_path)
+    assert_same_state(Plain.load(tmp_path), again)

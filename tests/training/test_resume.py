@@ -472,9 +472,14 @@ def test_what_no_file_can_hold_is_named_before_the_training(file):
             return {"bank": 1}
 
     data = toy_data()
+    phases, sparse = Bank(data.num_features), Bank(data.num_features)
+    phases.register_buffer("phase", torch.ones(2, dtype=torch.complex64))
+    sparse.register_buffer("eye", torch.eye(2).to_sparse())
     for model, message in (
         (Bank(data.num_features, act=torch.relu), "act: no file can hold this keyword"),
         (Extra(data.num_features), "_extra_state: get_extra_state gave a dict"),
+        (phases, "phase: no file can hold a tensor of torch.complex64"),
+        (sparse, "eye: no file can hold a tensor of torch.float32, torch.sparse_coo"),
     ):
         with pytest.raises(TypeError, match=message):
             fit(model, data, adam(model), epochs=1, checkpoint=file, callbacks=[pytest.fail])
