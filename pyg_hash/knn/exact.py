@@ -100,9 +100,7 @@ def nearest(scores: DenseScores, k: int, find: Finder | None = None) -> tuple[Te
     bound = values[:, k - 1] - scores.rounding
     if n == k or not bool((unclear := values[:, k] >= bound).any()):
         return best
-    there = values[:, -1] < bound
-    if index.size(1) == n:
-        there.fill_(True)
+    there = (values[:, -1] < bound) | (index.size(1) == n)
     if bool((one_more := unclear & there).any()):
         rows = one_more.nonzero().squeeze(1)
         score, index = ranked(scores, rows, index[rows], values[rows])
@@ -126,8 +124,7 @@ def ranked(
     ahead, behind = score[:, :-1], score[:, 1:]
     ordered = ahead < behind if scores.l2 else ahead > behind
     if not bool(ordered.all()):
-        # few: those with ties, or mixed up by rounding
-        wrong = (~ordered.all(1)).nonzero().squeeze(1)
+        wrong = (~ordered.all(1)).nonzero().squeeze(1)  # few: ties, or mixed up by rounding
         by_index = index[wrong].argsort(dim=1)
         value = score[wrong].gather(1, by_index)
         value, order = value.sort(dim=1, descending=not scores.l2, stable=True)

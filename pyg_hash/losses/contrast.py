@@ -82,13 +82,10 @@ def check_codes(a: Tensor, b: Tensor, name_a: str = "a", name_b: str = "b") -> l
     """Both, if they are ``[rows, num_bits]`` of one dtype; half precision becomes float32."""
     check_floats(a, name_a)
     check_floats(b, name_b)
-    both = f"{name_a} and {name_b}"
-    dtypes = f"{a.dtype} and {b.dtype}"
+    both, dtypes = f"{name_a} and {name_b}", f"{a.dtype} and {b.dtype}"
     a, b = (x.float() if x.dtype.itemsize == 2 else x for x in (a, b))
     if a.dtype != b.dtype or a.dtype not in (torch.float32, torch.float64):
-        raise TypeError(
-            f"{both}: expected both float32 or both float64, got {dtypes}; convert them"
-        )
+        raise TypeError(f"{both}: expected both float32 or both float64, got {dtypes}; cast them")
     if a.size(1) != b.size(1):
         raise ValueError(f"{both}: {a.size(1)} and {b.size(1)} bits; codes must be equally long")
     return [a, b]

@@ -124,8 +124,7 @@ def comparable(
             return a, b, a_y.to(a.dtype), b_y.to(a.dtype)
         a_y, b_y = a_y.int().argmax(1), b_y.int().argmax(1)
     both = torch.cat([a_y, b_y])
-    # dim=None compares numbers, dim=0 whole rows
-    dim = None if both.dim() == 1 else 0
+    dim = None if both.dim() == 1 else 0  # numbers are compared, or whole rows
     numbers = torch.unique(both if dim is None else both.bool(), dim=dim, return_inverse=True)[1]
     return a, b, numbers[: len(a_y)], numbers[len(a_y) :]
 

@@ -132,9 +132,7 @@ def check_features(x: Tensor, name: str, *, num_features: int | None = None) -> 
         kind = kind_of(x) + " on meta" * (is_tensor and x.is_meta)
         raise TypeError(f"{name}: expected a floating-point tensor [n, d], got {kind}; convert it")
     if x.layout != torch.strided:
-        raise TypeError(
-            f"{name}: expected a dense tensor [n, d], got a sparse one; use .to_dense()"
-        )
+        raise TypeError(f"{name}: expected a dense tensor [n, d], got a sparse one; use to_dense()")
     if x.dim() != 2 or x.size(1) == 0:
         raise ValueError(f"{name}: expected shape [n, d], got {list(x.shape)}")
     if num_features is not None and x.size(1) != num_features:
