@@ -125,10 +125,10 @@ def fit(
     Raises:
         TypeError, ValueError: what does not fit the model, the data or the rest, such as a
             checkpoint of another model or of other data, or a ``loader`` that trains on other
-            rows of data, gives rows that are no pairs, or can be gone through only once; a model
-            that is frozen as a whole; a loss term or an entry of a callback named as a column of
-            the history; with a ``checkpoint`` a buffer whose shape training changes, or state that
-            no file can hold.
+            rows of data (seen after an epoch if it is neither a list nor has ``data``), gives rows
+            that are no pairs, or can be gone through only once; a model that is frozen as a whole;
+            a loss term or an entry of a callback named as a column of the history; with a
+            ``checkpoint`` a buffer whose shape training changes, or state that no file can hold.
         RuntimeError: gradients are off, by ``torch.no_grad`` or ``torch.inference_mode``.
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
@@ -164,7 +164,9 @@ def fit(
     if isinstance(getattr(model, "_orig_mod", model), GraphHashModel):
         check_graph(data)
     rows = data_rows(data)
-    _check_loader(model, rows, loader, accumulate * ranks.size)
+    _check_loader(model, loader, accumulate * ranks.size)
+    known: Any = loader if isinstance(loader, list | tuple) else [getattr(loader, "data", None)]
+    _check_trained(rows, seen := _trained(known))
     if not bool(data[IMAGE].train_mask.any()):
         raise ValueError("train_mask: no training node")
     if resume and checkpoint is None:
@@ -179,6 +181,7 @@ def fit(
     if any(getattr(s, "optimizer", None) not in (None, *optimizers.values()) for s in schedulers):
         raise ValueError("schedulers: one is of another optimizer; make it of one given here")
     steps = Steps(loader, accumulate, ranks, precision)
+    steps.seen = None if seen else []
     if checkpoint is not None:
         stored_config(model.config), stored_tensors(model)  # else the first checkpoint would fail
     saves = checkpoint if ranks.is_main else None
@@ -207,6 +210,8 @@ def fit(
             while state.epoch < epochs and not state.stopped:
                 whole = False
                 row = train_epoch(model, view, optimizers, state.epoch, steps, note)
+                _check_trained(rows, steps.seen or [])
+                steps.seen = None
                 if checkpoint is not None:
                     state.check_shapes()
                 for scheduler in schedulers:
@@ -305,13 +310,8 @@ def _names(kind: type, method: str, wanted: str, seen: set[str]) -> bool:
     return False
 
 
-def _check_loader(
-    model: HashModel,
-    rows: Mapping[str, Tensor],
-    loader: Iterable[HeteroData] | None,
-    batches: int,
-) -> None:
-    """Raise unless a loader gives what is needed, of these rows (:func:`data_rows`) of data."""
+def _check_loader(model: HashModel, loader: Iterable[HeteroData] | None, batches: int) -> None:
+    """Raise unless a loader gives what is needed, as far as is seen before it is gone through."""
     name = type(model).__name__
     if loader is not None and model.makes_batches:
         raise ValueError(
@@ -329,14 +329,23 @@ def _check_loader(
             f"loader: {name} takes all data at once, but a step is to have {batches} batches "
             "(accumulate times ranks); give a loader, such as InstanceLoader"
         )
-    given: Any = loader if isinstance(loader, list | tuple) else [getattr(loader, "data", None)]
-    graphs = [x for x in given if isinstance(x, HeteroData) and "train_mask" in x[IMAGE]]
-    if not graphs or not all(is_mask(x[IMAGE].train_mask) for x in graphs):
+
+
+def _trained(graphs: Iterable[Any]) -> list[dict[str, Tensor]]:
+    """Of each graph that says which rows train: the prints of its rows, and which."""
+    return [
+        {m: row_prints(x[m].x) for m in MODALITIES} | {"train": x[IMAGE].train_mask.bool().cpu()}
+        for x in graphs
+        if isinstance(x, HeteroData) and is_mask(x[IMAGE].get("train_mask"))
+    ]
+
+
+def _check_trained(rows: Mapping[str, Tensor], seen: Sequence[Mapping[str, Tensor]]) -> None:
+    """Raise if what a loader's graphs train on (:func:`_trained`) are no training rows of data."""
+    if not seen:
         return
-    own: dict[str, Tensor] = {
-        m: torch.cat([row_prints(x[m].x) for x in graphs]) for m in MODALITIES
-    }
-    own[f"{IMAGE}.query"] = torch.cat([x[IMAGE].train_mask.bool().cpu() for x in graphs])
+    own = {name: torch.cat([graph[name] for graph in seen]) for name in seen[0]}
+    own[f"{IMAGE}.query"] = own["train"]  # as if these asked
     train = f"{IMAGE}.train"
     ours, others = (trained_queries({**rows, train: x}, own) for x in (rows[train], ~rows[train]))
     if leaks := int((others & ~ours).sum()):
@@ -384,6 +393,7 @@ class Steps:
         precision: Precision = "fp32",
     ) -> None:
         self.ranks, self.precision = ranks, precision
+        self.seen: list[dict[str, Tensor]] | None = None  # what batches train on, if to be noted
         self.count = ranks.size * accumulate
         first = ranks.rank * accumulate
         self.shares = [Share(place, self.count) for place in range(first, first + accumulate)]
@@ -485,21 +495,19 @@ def _streams(
             return [model.objectives(data, epoch)]
         make: Any = model.objectives  # of a model that makes batches
         return [make(data, epoch, replace(share, seed=order)) for share in steps.shares]
-    streams = list[Iterator[Objective]]()
+    streams, device = list[Iterator[Objective]](), steps.ranks.device
     for loader in steps.loaders:
         _seed(order, steps, 0, 0)  # loaders draw the order of their batches, all the same
         generator = getattr(loader, "generator", None)
         if order is not None and generator is not None:
             generator.manual_seed(order)
-        batches = (
-            _paired(batch).to(steps.ranks.device, non_blocking=True) for batch in iter(loader)
-        )
+        batches = (_paired(b, steps.seen).to(device, non_blocking=True) for b in iter(loader))
         streams.append(o for batch in batches for o in model.objectives(batch, epoch))
     return streams
 
 
-def _paired(batch: HeteroData) -> HeteroData:
-    """The same batch; raise if its rows are seen to be no pairs."""
+def _paired(batch: HeteroData, seen: list[dict[str, Tensor]] | None) -> HeteroData:
+    """The same batch, noted among those ``seen``; raise if its rows are seen to be no pairs."""
     try:
         as_pairs(batch)
     except (TypeError, ValueError) as error:
@@ -507,6 +515,8 @@ def _paired(batch: HeteroData) -> HeteroData:
     drawn = [batch[m].get("n_id") for m in MODALITIES]  # by a sampler of PyG's
     if all(isinstance(each, Tensor) for each in drawn) and not torch.equal(*drawn):
         raise ValueError("loader: in a batch, n_id: differ, but row i of both must be a pair")
+    if seen is not None:
+        seen += _trained([batch])
     return batch
 
 
@@ -570,9 +580,11 @@ class _Means:
         counts = self._ranks.sum([*self._counts.values()])
         means = {key: s / n for key, s, n in zip(self._sums, sums, counts, strict=True)}
         several = len({part for part, _ in means}) > 1
-        named = {f"{p}_{name}" if several else name: mean for (p, name), mean in means.items()}
-        if taken := sorted({"epoch", "val_map"} & {*named}):
+        names = [f"{part}_{name}" if several else name for part, name in means]
+        count = Counter(["epoch", "val_map", *names])
+        if taken := sorted(name for name in count if count[name] > 1):
             raise ValueError(f"loss: {taken[0]!r} is a column of the history; rename that term")
+        named = dict(zip(names, means.values(), strict=True))
         losses = [mean for (_, name), mean in means.items() if name == "loss"]
         if not all(map(math.isfinite, losses)):
             raise FloatingPointError(

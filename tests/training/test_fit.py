@@ -549,6 +549,19 @@ def test_columns_of_the_history_are_not_replaced(data, name):
         train(model, data)
 
 
+def test_two_terms_are_no_one_column_of_the_history(data):
+    class Both(Parts):
+        def objectives(self, data, epoch):
+            yield Objective({"loss": self.weight.sum(), "b_loss": self.weight.sum()}, "a")
+            yield Objective({"loss": self.other.sum()}, "a_b")
+
+        def parts(self):
+            return {"a": [self.weight], "a_b": [self.other]}
+
+    with pytest.raises(ValueError, match="loss: 'a_b_loss' is a column"):
+        train(Both(), data)
+
+
 @pytest.mark.parametrize("column", ["epoch", "loss"])
 def test_callbacks_add_columns_and_replace_none(data, column):
     measured = train(Alternating(), data, callbacks=[lambda _, row: row.update(val_map=0.5)])

@@ -1,6 +1,7 @@
 """Training on mini-batches: what a step is made of, and in which precision."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -216,6 +217,16 @@ def test_shares_agree_on_the_order():
 # what is refused
 
 
+class Plain:
+    """Batches of a loader, without its data."""
+
+    def __init__(self, loader):
+        self.loader = loader
+
+    def __iter__(self):
+        return iter(self.loader)
+
+
 def test_what_cannot_be():
     data = small_graph()
     model = small_model(data)
@@ -233,11 +244,14 @@ def test_what_cannot_be():
     for m in MODALITIES:
         swapped[m].update(train_mask=data[m].query_mask, query_mask=data[m].train_mask)
     whole = InstanceLoader(swapped, batch_size=8)
-    for loader in (whole, [*whole]):
+    for loader in (whole, [*whole], Plain(whole)):
         with pytest.raises(ValueError, match="loader: trains on 12 pairs of data that are no trai"):
             train(model, data, loader=loader)
     with pytest.warns(OddDataWarning, match="loader: 48 of 48 pairs that it trains on are none of"):
         train(model, data, loader=InstanceLoader(small_graph(seed=9), batch_size=8), epochs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OddDataWarning)
+        train(model, data, loader=Plain(InstanceLoader(data, batch_size=8)), epochs=1)
     for kind in (GCH, SGEH):
         own = graph_for(kind)
         with pytest.raises(ValueError, match=f"loader: {kind.__name__} makes mini-batches"):
