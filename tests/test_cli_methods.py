@@ -248,6 +248,32 @@ def test_a_data_set_of_ones_own_is_named_each_time(tmp_path, monkeypatch, capsys
     assert "Pairs has no option 'm'; use some of every" in capsys.readouterr().err
 
 
+ODD_GRAPH = """
+import torch
+from pyg_hash.models import LSH
+from torch_geometric.transforms import BaseTransform
+class Last(BaseTransform):
+    def forward(self, data):
+        return data.subgraph({m: torch.arange(9, 40) for m in data.node_types})
+class Late(LSH):
+    @staticmethod
+    def recipe_graph(settings):
+        return [Last()]
+"""
+
+
+def test_a_graph_that_drops_rows_is_refused_before_the_training(tmp_path, monkeypatch, capsys):
+    (tmp_path / "odd_graph.py").write_text(ODD_GRAPH)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    words = ["--model=odd_graph:Late", "--dataset=synthetic", "--dataset_options.n=40"]
+    assert main(["train", *words, "--out=run"]) == 2
+    assert (
+        "recipe_graph: drops or permutes rows; do that in the data set" in capsys.readouterr().err
+    )
+    assert not (tmp_path / "run" / "items.json").exists()
+
+
 def test_defaults_do_not_replace_what_was_said():
     config = build.with_defaults(TrainConfig(k=7, label_rate=0.0))
     assert (config.k, config.label_rate, config.protocol) == (7, 0.0, "inductive")

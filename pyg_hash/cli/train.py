@@ -48,6 +48,7 @@ def train_run(asked: Train) -> None:
 
     Under ``torchrun`` all processes train, and the first one does the rest.
     """
+    from pyg_hash.datasets.base import keeps_rows
     from pyg_hash.metrics import evaluate
     from pyg_hash.training.ranks import Ranks, process_group
 
@@ -71,6 +72,8 @@ def train_run(asked: Train) -> None:
         dataset = ranks.in_turn(lambda: build.build_dataset(config))
         data = dataset[0]
         if ranks.is_main:
+            if hasattr(recipe.kind, "recipe_graph") and not keeps_rows(dataset, data):
+                raise UsageError("recipe_graph: drops or permutes rows; do that in the data set")
             if rows := run.rows() if asked.resume else None:
                 build.check_data(run, dataset, force=False)
             run.keep_rows(rows or build.rows_of(dataset))

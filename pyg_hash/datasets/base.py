@@ -158,7 +158,13 @@ class CrossModalDataset(InMemoryDataset):
 
     @cached_property
     def _items(self) -> Items:
-        return self.read_items()
+        items, rows = self.read_items(), len(self._data[IMAGE].x)
+        for name in ("ids", "image_paths", "texts"):
+            count = len(getattr(items, name))  # transforms may have left rows out
+            if (count or name == "ids") and rows != count != len(self.row_prints()[IMAGE]):
+                told = f"{type(self).__name__}.read_items: {name} has {count:,} entries"
+                raise ValueError(f"{told}, the data have {rows:,} rows; give one a row")
+        return items
 
     @property
     def ids(self) -> list[str]:
@@ -350,6 +356,18 @@ def _changed_otherwise(some: Mapping[str, Tensor], base: HeteroData, data: Any) 
             "is made, or in the model"
         )
     return lines
+
+
+def keeps_rows(dataset: CrossModalDataset, data: HeteroData) -> bool:
+    """Whether ``data``, which transforms made, has the rows of a data set, not seen to be moved."""
+    base = dataset._base()
+    for m in MODALITIES:
+        x = apply_scaling(base[m].x.to(data[m].x), data.get("scaling", {}).get(m))
+        old, new, same = row_prints(x), row_prints(data[m].x), partial(torch.allclose, atol=1e-6)
+        moved = len(old) == len(new) and not same(old, new) and same(old.sort()[0], new.sort()[0])
+        if moved or len(new) != len(dataset.ids):
+            return False
+    return True
 
 
 def _load_cache(path: Path, base: Callable[[], HeteroData] | None = None) -> HeteroData:

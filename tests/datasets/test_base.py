@@ -10,6 +10,7 @@ import torch
 from torch_geometric.transforms import BaseTransform, Compose, NormalizeFeatures
 
 from pyg_hash.datasets import CrossModalDataset, Items, build_hetero
+from pyg_hash.datasets.base import keeps_rows
 from pyg_hash.features import BagOfWords
 from pyg_hash.transforms import IntraKNN, ScaleFeatures
 from pyg_hash.utils import checksums, files
@@ -250,6 +251,45 @@ class Nothing(BaseTransform):
 
     def forward(self, data):
         return data
+
+
+class Moved(BaseTransform):
+    def __init__(self, rows, noise=0.0):
+        self.rows, self.noise = rows, noise
+
+    def forward(self, data):
+        for m in ("image", "text"):
+            for name, value in [*data[m].items()]:
+                data[m][name] = value[self.rows]
+            data[m].x = data[m].x + self.noise
+        return data
+
+
+def test_moved_rows_are_seen(tmp_path):
+    for steps, kept in (
+        ([Moved([3, 2, 1, 0])], False),
+        ([ScaleFeatures(), Moved([0, 2, 1, 3])], False),
+        ([Moved([0, 1, 3])], False),
+        ([ScaleFeatures()], True),
+        ([Moved([0, 1, 2, 3], noise=0.1)], True),
+        ([Moved([0, 0, 2, 3])], True),  # features of another row, as a transform may fill them in
+    ):
+        for _ in range(2):  # the second time from the files
+            dataset = Tiny(tmp_path, pre_transform=Compose(steps))
+            assert keeps_rows(dataset, dataset[0]) == kept, steps
+
+
+def test_items_are_one_a_row(tmp_path):
+    for items, name in (
+        (Items(list("abc"), ["x", "y"]), "ids has 3"),
+        (Items(list("abcd"), ["x", "y"], texts=["t"]), "texts has 1"),
+    ):
+        dataset = Tiny(tmp_path)
+        dataset.read_items = lambda items=items: items
+        with pytest.raises(ValueError, match=f"Tiny.read_items: {name} entries, the data have 4"):
+            _ = dataset.class_names
+    for rows in ([0, 1, 2], [0, 1, 2, 3]):  # left out by a transform
+        assert Tiny(tmp_path, pre_transform=Moved(rows)).ids == list("abcd")
 
 
 def test_items(tmp_path):
