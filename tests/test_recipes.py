@@ -215,6 +215,8 @@ def test_mappings_add_and_a_named_optimiser_replaces():
     assert made.settings["model_options"] == {**stated["model_options"], "weights": weights}
     settings = recipe("sgeh/wikipedia", lr={"codes": 1.0}, optimizer={"nesterov": True}).settings
     assert settings["lr"] == {"codes": 1.0}
+    for name in ("gch", "gch/mirflickr-program"):  # a mapping there
+        assert recipe(name, lr=1e-2).settings["lr"] == 1e-2
     stated = PRESETS["sgeh/wikipedia"].settings["optimizer"]
     assert settings["optimizer"] == {**stated, "nesterov": True}
     changed = recipe("sgeh/wikipedia", optimizer={"name": "Adam"}).settings["optimizer"]
@@ -417,6 +419,14 @@ def test_an_installed_package_brings_a_method(own, monkeypatch):
         entry = EntryPoint("Wide", value, "pyg_hash.models")
         with pytest.raises(SettingError, match=f"model: {value} cannot be imported"):
             recipe("wide")
+    both = [
+        EntryPoint(name, f"{own}:Wider", "pyg_hash.models") for name in ("My_wide", "my-widest")
+    ]
+    monkeypatch.setattr(pyg_hash.recipes, "entry_points", lambda group: both)
+    for name in ("My_Wide", "my-wide", "mywide", "my_widest", "MyWidest"):
+        assert recipe(name).kind.__name__ == "Wider"
+    with pytest.raises(SettingError, match="'my_w' is not known"):
+        recipe("my_w")
 
 
 # --- numbers ------------------------------------------------------------------------------------

@@ -346,7 +346,7 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
             f"{foreign[0]}: {kind.__name__} has no such setting; leave it out{own_too} (it has "
             f"{', '.join(name for name in defaults if name not in EVERY) or 'none of its own'})"
         )
-    for key, value in given.items():
+    for key, value in {**given, "lr": {}}.items():  # one rate stands for all
         if isinstance(defaults.get(key), Mapping) and not isinstance(value, Mapping):
             raise SettingError(f"{key}: expected a mapping of options, got {value!r:.60}")
     given = _with_options(given, options)

@@ -28,16 +28,18 @@ def check_two(value: Any, name: str) -> None:
 
 
 def find(name: str, known: Mapping[str, T], argument: str, more: str = "") -> T:
-    """What is called ``name``, in any case or cut short as long as it is unique.
+    """What is called ``name``, in any case, with ``-`` or ``_`` or without, or cut short if unique.
 
     ``SettingError``: none or several; the message names ``argument``, ``known`` and ``more``.
     """
-    wanted = name.lower().replace("-", "").replace("_", "")
-    starting = [key for key in known if wanted and key.startswith(wanted)]
-    if wanted not in known and len(starting) != 1:
+    bare = {key: re.sub("[-_]", "", key.lower()) for key in (name, *known)}
+    starting = [key for key in known if bare[name] and bare[key].startswith(bare[name])]
+    same = [key for key in starting if bare[key] == bare[name]]
+    found = [key for key in same if key == name.lower()] or same or starting
+    if len(found) != 1:
         listed = f"{', '.join(known)} {more}".strip()
         raise SettingError(f"{argument}: {name!r} is not known; use one of {listed}")
-    return known[wanted if wanted in known else starting[0]]
+    return known[found[0]]
 
 
 def is_own(name: str | None) -> bool:
