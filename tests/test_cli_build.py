@@ -52,6 +52,10 @@ def letters(texts):
     )
 
 
+def same_letters(texts):
+    return letters(texts)
+
+
 OWN = ["--image_encoder=own_encoders:mean_colors", "--text_encoder=own_encoders:letters"]
 
 
@@ -150,7 +154,11 @@ def test_search_finds_in_the_catalogue_and_filters(built, capsys):
     assert main([*asked, "--where=price > 1000"]) == 0
     assert "no answer" in capsys.readouterr().out
     assert main([*asked, "--where=colour = 1"]) == 1
-    assert "where: 'colour' is not known" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "where: 'colour' is not known" in said and "was made with" not in said
+    assert main([*asked, "--text_encoder=own_encoders:same_letters"]) == 0
+    said = "own_encoders:same_letters: the run was made with 'own_encoders:letters', whose"
+    assert f"warning: text_encoder: {said}" in capsys.readouterr().err
 
 
 def test_again_says_that_it_is_done_and_other_settings_or_data_are_refused(built, capsys):

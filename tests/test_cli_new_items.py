@@ -121,6 +121,7 @@ def colors(paths):
 def words(texts):
     return torch.ones(len(texts), 3)
 nothing = 3
+class Words: ...
 """
 
 
@@ -135,7 +136,8 @@ def test_own_encoder(shapes_run, shapes_root, tmp_path, capsys, monkeypatch):
     own = "--text_encoder=my_own_encoders"
     for name, status, message in (
         (":words", 1, "text: got 3 features, the model takes"),
-        (":nothing", 2, "which cannot be called"),
+        (":nothing", 2, "text_encoder: my_own_encoders:nothing is int, which cannot be called"),
+        (":Words", 2, "text_encoder: my_own_encoders:Words is a class; name an instance or a"),
         (":lost", 2, "cannot be imported"),
         ("", 2, "expected MODULE:NAME"),
     ):

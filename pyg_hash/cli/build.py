@@ -25,7 +25,7 @@ from pyg_hash.cli.options import (
     UsageError,
 )
 from pyg_hash.cli.output import say
-from pyg_hash.features.base import Encoded, OwnEncoder, encode_each
+from pyg_hash.features.base import ENCODER_FILE, Encoded, OwnEncoder, encode_each
 from pyg_hash.features.words import split_words
 from pyg_hash.index import CodeStore
 from pyg_hash.models import HashModel
@@ -34,7 +34,7 @@ from pyg_hash.recipes import SETTINGS, Recipe, method, recipe
 from pyg_hash.runs import RECORD, Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import keywords_of
-from pyg_hash.utils.files import CorruptFileError, bad_name, bad_text, check_file
+from pyg_hash.utils.files import CorruptFileError, bad_name, bad_text, check_file, load_json
 from pyg_hash.utils.optional import imported
 from pyg_hash.utils.pictures import PICTURE_SUFFIXES, not_taken
 from pyg_hash.utils.provenance import check_model, data_rows, differences, trained_queries
@@ -416,22 +416,33 @@ class Coder:
             say(f"{place}note: no word of {text!r} is known; the answer rests on pieces of words")
 
 
-def own_encoders(asked: EncoderOptions) -> dict[Modality, Any]:
-    """The user's own encoders."""
+def own_encoder(name: str, argument: str, width: int | None = None) -> OwnEncoder:
+    """The function that a user names as ``MODULE:FUNCTION``."""
+    found = imported(name, argument)
+    if isinstance(found, type) or not callable(found):
+        kind = "a class" if callable(found) else f"{type(found).__name__}, which cannot be called"
+        raise UsageError(f"{argument}: {name} is {kind}; name an instance or a function")
+    return OwnEncoder(found, width, name)
+
+
+def own_encoders(asked: EncoderOptions, run: Run) -> dict[Modality, Any]:
+    """The user's own encoders; says where the run was made with a function of another name."""
     own: dict[Modality, Any] = {}
     for modality, name in ((IMAGE, asked.image_encoder), (TEXT, asked.text_encoder)):
         if name is not None:
-            found = imported(name, "encoder")
-            if not callable(found):
-                kind = type(found).__name__
-                raise UsageError(f"encoder: {name} is {kind}, which cannot be called")
-            own[modality] = OwnEncoder(found, name=name)
+            own[modality] = own_encoder(name, f"{modality}_encoder")
+            file = run.path / "encoders" / modality / ENCODER_FILE
+            stored = load_json(file, dict) if file.is_file() else {}
+            names = {name, OwnEncoder(imported(name, modality)).name}  # or write_feature_file's
+            if stored.get("kind") == "own" and (there := stored.get("name")) not in names:
+                told = f"the run was made with {there!r}, whose features may mean something else"
+                say(f"warning: {modality}_encoder: {name}: {told}")
     return own
 
 
 def coders_of(asked: NewItemsOptions, run: Run, inputs: list[NewItems]) -> list[Coder]:
     """What turns each input into codes; all are found before the first starts to work."""
-    own, model = own_encoders(asked), load_model(run, settings_of(asked, run))
+    own, model = own_encoders(asked, run), load_model(run, settings_of(asked, run))
     if asked.features is None:
         kinds = [items.modality for items in inputs]
         return [Coder(model, kind, own.get(kind) or run.encoder(kind)) for kind in kinds]

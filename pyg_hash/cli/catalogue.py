@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pyg_hash.cli.build import Coder, digest_of_model, load_model, recipe_of
+from pyg_hash.cli.build import Coder, digest_of_model, load_model, own_encoder, recipe_of
 from pyg_hash.cli.options import Build, Serve, Train, TrainConfig, UsageError
 from pyg_hash.cli.train import train_run
 from pyg_hash.features import OwnEncoder, named_encoder, words_and_meaning
@@ -29,7 +29,6 @@ from pyg_hash.runs import ABOUT, BUILD, CATALOG, CHECKPOINT, DATA, PARTS, Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils import files
 from pyg_hash.utils.locks import Lock
-from pyg_hash.utils.optional import imported
 from pyg_hash.utils.pictures import picture_problem
 
 if TYPE_CHECKING:
@@ -100,8 +99,8 @@ def _encoders(asked: Build, source: Source) -> dict[Modality, Any]:
         if name is None:
             found[modality] = source.encoders.get(modality)
         elif ":" in name:
-            function = imported(name, f"{modality}_encoder")
-            found[modality] = OwnEncoder(function, None if ready is None else ready.shape[1])
+            width = None if ready is None else ready.shape[1]
+            found[modality] = own_encoder(name, f"{modality}_encoder", width)
         else:
             found[modality] = named_encoder(name, modality, progress=False)
     return found

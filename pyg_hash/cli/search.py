@@ -185,7 +185,7 @@ def serve(asked: Serve) -> None:
         require(module, module, extra="serve")  # before the work, not after it
     run = _opened(asked)
     with listen(asked.host, asked.port) as listening:
-        own = build.own_encoders(asked)
+        own = build.own_encoders(asked, run)
         config = build.settings_of(asked, run)
         model = build.load_model(run, config)
         source = run.path.resolve() if run.has_catalog else Path(config.dataset)

@@ -21,8 +21,9 @@ def imported(name: str, argument: str) -> Any:
         raise SettingError(f"{argument}: expected MODULE:NAME, got {name!r}")
     try:
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise SettingError(f"{argument}: {name} cannot be imported ({error})") from error
+    except Exception as error:  # the module may raise anything
+        why = f"{type(error).__name__}: {error}"
+        raise SettingError(f"{argument}: {name} cannot be imported ({why})") from error
 
 
 def require(module: str, package: str, *, extra: str = "demo") -> Any:

@@ -2,13 +2,23 @@
 
 import pytest
 
-from pyg_hash.utils.optional import require
+from pyg_hash.utils.optional import imported, require
+from pyg_hash.utils.settings import SettingError
 
 
 def test_a_missing_package_is_named_with_its_extra():
     told = r"this needs the package no-such \(No module named 'no_such'\); install it with: pip"
     with pytest.raises(ImportError, match=told + r" install 'pyg_hash\[some\]'"):
         require("no_such", "no-such", extra="some")
+
+
+def test_a_users_module_that_fails_is_named(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, source in (("odd_syntax", "def f(:"), ("odd_licence", "raise ValueError('none')")):
+        (tmp_path / f"{name}.py").write_text(source)
+        told = rf"model: {name}:f cannot be imported \((SyntaxError: .*|ValueError: none)\)"
+        with pytest.raises(SettingError, match=told):
+            imported(f"{name}:f", "model")
 
 
 @pytest.mark.parametrize(
