@@ -14,7 +14,7 @@ from pyg_hash.cli.options import Train, TrainConfig, UsageError
 from pyg_hash.index import HammingIndex
 from pyg_hash.models import HashModel
 from pyg_hash.models.batches import unshared
-from pyg_hash.models.files import stored_config
+from pyg_hash.models.files import stored_config, stored_tensors
 from pyg_hash.models.signs import has_own
 from pyg_hash.recipes import Recipe
 from pyg_hash.runs import CHECKPOINT, Run, RunItems
@@ -84,7 +84,7 @@ def train_run(asked: Train) -> None:
             model = build.load_model(run, config).to(device)
         else:
             model = recipe.model(data)
-            stored_config(model.config)  # what no file can hold is said before the training
+            stored_config(model.config), stored_tensors(model)  # what no file holds is said now
             of, callbacks = "", list[Any]()
             if ranks.is_main:  # a feature file may have moved
                 settings = {**run.config(), "dataset": Path(config.dataset).name}

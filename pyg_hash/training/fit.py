@@ -152,6 +152,9 @@ def fit(
     ranks = Ranks.of(model)
     _check_loss(model)
     data = as_pairs(data, "train_mask")
+    for m in MODALITIES:  # what trains is the model
+        if data[m].x.requires_grad:
+            data[m].x = data[m].x.detach()
     check_one_graph(data)
     val_mask = None if patience is None else data[IMAGE].get("val_mask")
     if patience is not None and val_mask is None:

@@ -15,6 +15,7 @@ from toy import toy_data
 from pyg_hash.metrics import CollapseWarning, evaluate
 from pyg_hash.models import DCMH, DGCPN, MCGCN, SGCH, HashModel, Objective, TaughtHash
 from pyg_hash.training import fit
+from pyg_hash.transforms import LabelRate
 from pyg_hash.typing import HashOutput
 
 FIT = sys.modules["pyg_hash.training.fit"]  # the module, not the function
@@ -55,6 +56,19 @@ def test_same_seed_same_codes(data):
         codes = [model.encode(data, modality) for _, model in runs]
         assert torch.equal(*codes)
     assert torch.equal(*(model.encode_image(raw["image"].x) for _, model in runs))
+
+
+def test_features_that_ask_for_gradients_get_none():
+    codes = []
+    for asks in (False, True):
+        data = LabelRate(1.0, seed=0)(toy_data())
+        data["text"].x.requires_grad_(asks)
+        torch.manual_seed(0)
+        model = TaughtHash((data["image"].num_features, data["text"].num_features), 4, 8)
+        train(model, data, 2)
+        codes.append(model.encode(data, "text"))
+        assert data["text"].x.requires_grad == asks and data["text"].x.grad is None
+    assert torch.equal(*codes)
 
 
 def test_equals_the_loop_written_out(data):
