@@ -289,8 +289,14 @@ class HammingIndex(CodeStore):
     def lock(self) -> None:
         """Take the right to change the file, which else the first change does, until ``save``.
 
-        ``BusyError``: another process changes the file, or did since it was opened.
+        ``BusyError``: another process changes the file, or did since it was opened, or took the
+        right and then forked this one.
         """
+        if self._lock is not None and self._lock.is_held and self._lock.owner != os.getpid():
+            raise BusyError(
+                f"store: the right to change {self.path} belongs to process {self._lock.owner}, "
+                "which forked; open the store in this process"
+            )
         if self.path is None or self._lock is not None:
             return
         self._lock = _right(self.path)
@@ -349,7 +355,7 @@ class HammingIndex(CodeStore):
         codes are queries like those to come, not items of the store; a few hundred will do.
         """
         check_positive_int(k, "k")
-        query = self._packed_codes(codes)
+        k, query = int(k), self._packed_codes(codes)
         if len(query) == 0 or k > len(self):
             raise ValueError(
                 f"k: {len(query)} queries and k = {k} of {len(self)} items; give "

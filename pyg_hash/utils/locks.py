@@ -38,7 +38,7 @@ class Lock:
     def __init__(self, path: Path, what: str, wait_s: float = 0.0) -> None:
         self._file: TextIO | None = None
         until = time.monotonic() + wait_s
-        self._path, self._owner = path, os.getpid()
+        self._path, self.owner = path, os.getpid()
         while fcntl is not None and self._file is None:
             try:
                 file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
@@ -81,7 +81,7 @@ class Lock:
     def release(self) -> None:
         """Let others change it."""
         if self._file is not None:
-            if self._owner == os.getpid():  # a fork has the file too, not the right
+            if self.owner == os.getpid():  # a fork has the file too, not the right
                 self._path.unlink(missing_ok=True)
             with suppress(OSError):  # what it holds may not be on a full disk
                 self._file.close()

@@ -400,6 +400,22 @@ def test_what_is_no_change_in_the_place_of_the_journal_is_kept(tmp_path: Path) -
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs locks of the system")
+def test_a_fork_has_not_the_right_of_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, own = filled(tmp_path / "a.store"), os.getpid()
+    store.remove(store.ids[:1])  # takes the right
+    with monkeypatch.context() as fork:
+        fork.setattr(os, "getpid", lambda: own + 1)
+        for change in (lambda: grow(store, 400), lambda: store.remove(store.ids[:1]), store.save):
+            with pytest.raises(BusyError, match=f"belongs to process {own}, which forked; open"):
+                change()
+    count = len(store)
+    store.save()
+    assert len(HammingIndex.open(tmp_path / "a.store")) == count
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs locks of the system")
 def test_a_file_that_another_changes_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a.store"
     filled(path).close()

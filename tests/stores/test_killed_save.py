@@ -52,8 +52,6 @@ def test_killed_at_any_call_of_save(tmp_path: Path, more: int) -> None:
     path = tmp_path / "here" / "store"
     new_store(path).close()
     old, log = path.read_bytes(), path.with_name("store.log")
-    grown = FaissStore.open(path)
-    grown.add(CODES[20 : 20 + more], range(20, 20 + more))
 
     def killed_at(step: int) -> bool:
         """In a child: save, and be killed at the given call of a Python or C function."""
@@ -67,6 +65,8 @@ def test_killed_at_any_call_of_save(tmp_path: Path, more: int) -> None:
                 if count == step:
                     os.kill(os.getpid(), signal.SIGKILL)
 
+            grown = FaissStore.open(path)
+            grown.add(CODES[20 : 20 + more], range(20, 20 + more))
             sys.setprofile(profile)
             grown.save()
 
