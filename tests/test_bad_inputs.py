@@ -112,6 +112,7 @@ WRITE = [
     ({"labels": ["cat", 3] * 6}, "labels: row 1 is 3"),
     ({"labels": [{"a": 1}] * N}, "labels: expected numbers or words"),
     ({"labels": ["cat"] * 11}, "labels: has 11 rows"),
+    ({"ids": np.ma.masked_equal(np.arange(N), 3)}, "ids: 1 values are masked; fill them"),
     ({"labels": ["cat"] * N, "class_names": ["dog"]}, "labels: 'cat' is none of class_names"),
     ({"labels": Y + 1, "class_names": list("abc")}, "labels: class indices run to 3.*subtract 1"),
     ({"labels": Y + 7, "class_names": list("abc")}, "outside 0..2"),

@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_features, check_labels, check_same_rows
-from pyg_hash.utils.oddities import has_label
+from pyg_hash.utils.oddities import check_unmasked, has_label
 
 _CHUNK_ELEMENTS = 1 << 22
 
@@ -38,9 +38,7 @@ def as_array(values: Any, name: str) -> np.ndarray[Any, Any]:
             raise TypeError(f"{name}: cannot read a tensor of {kind}; use float32") from error
     if values is None:
         raise TypeError(f"{name}: is missing; give it")
-    if np.ma.is_masked(values):  # what NumPy would read are the values below the mask
-        count = np.ma.getmaskarray(values).sum()
-        raise ValueError(f"{name}: {count:,} values are masked; fill them, or drop their rows")
+    check_unmasked(values, name)
     try:
         return np.asarray(values)
     except ValueError as error:

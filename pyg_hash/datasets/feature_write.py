@@ -35,6 +35,7 @@ from pyg_hash.utils.files import (
 )
 from pyg_hash.utils.hdf5 import new_hdf5
 from pyg_hash.utils.locks import Lock, replace_folder
+from pyg_hash.utils.oddities import check_unmasked
 
 _FILTERS = (None, "gzip", "lzf", *range(10))
 _GROUPS = (list, tuple, set, frozenset)
@@ -281,7 +282,7 @@ def as_matrix(values: Any, name: str) -> Any:
     sparse: bool = sp.issparse(values)  # in a name, as it would narrow the type of values
     matrix: Any = values.tocsr() if sparse else as_array(values, name)
     if matrix.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: expected real numbers, got {matrix.dtype}; convert them")
+        raise TypeError(f"{name}: expected real numbers, got {matrix.dtype}; use .to_numpy(float)")
     if len(matrix.shape) != 2 or min(matrix.shape) < 1:
         raise ValueError(f"{name}: expected a matrix [N, d], got shape {list(matrix.shape)}")
     bad = np.zeros(matrix.shape[0], bool)
@@ -324,7 +325,7 @@ def as_labels(
     array = as_array(labels, "labels")
     remedy = "give each row a class, and leave rows whose class is not known out of labeled"
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"labels: expected numbers or words, got {array.dtype}")
+        raise TypeError(f"labels: expected numbers or words, got {array.dtype}; use a list")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"labels: contain NaN or inf; {remedy}")
     one_class = class_names is not None and len(class_names) == 1
@@ -381,6 +382,7 @@ def as_strings(values: Any, name: str, num_rows: int | None = None) -> list[str]
     """Texts, one a row; ids may be whole numbers; None and NaN where a row may lack it: ``""``."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise TypeError(f"{name}: expected a list of texts, got {values!r:.40}")
+    check_unmasked(values, name)
     found = []
     for row, value in enumerate(values):
         if name in ("texts", "image_paths") and (value is None or value != value):

@@ -29,6 +29,7 @@ from pyg_hash.index.lookup import NOTHING, Bytes, Hits
 from pyg_hash.index.where import Tree, Where, parse
 from pyg_hash.typing import PathLike
 from pyg_hash.utils.checks import check_mapping, check_positive_int
+from pyg_hash.utils.oddities import check_unmasked
 from pyg_hash.utils.provenance import MIXED, check_model
 
 Codes = Tensor | NDArray[Any]
@@ -115,7 +116,8 @@ class CodeStore(ABC):
                 raise ValueError(
                     f"fields: {name} has type {kind!r}; use str, int, float, bool or list (of str)"
                 )
-        self.num_bits, self.id_type, self.fields, self.model = num_bits, ids, dict(fields), model
+        self.num_bits, self.id_type = int(num_bits), ids  # a file does not take NumPy's
+        self.fields, self.model = dict(fields), model
         self._id_dtype = np.int64 if ids is int else np.object_
 
     @abstractmethod
@@ -217,7 +219,7 @@ class CodeStore(ABC):
                     f"relaxed: {type(self).__name__} keeps codes alone; leave it out, or use a "
                     "HammingIndex"
                 )
-            real = _tensor(relaxed)
+            real = _tensor(relaxed, "relaxed")
             check_relaxed(real, "relaxed", (len(packed), self.num_bits))
             signs = unpack_bits(torch.from_numpy(packed), self.num_bits)
             steps = quantize(real.cpu(), signs).numpy()
@@ -336,7 +338,7 @@ class CodeStore(ABC):
                 distances[start + query[some], column[some]] = far[some]
                 ids[start + query[some], column[some]] = self._ids_of(names[some])
             return torch.from_numpy(distances), self._public(ids)
-        real = _tensor(rescore)
+        real = _tensor(rescore, "rescore")
         check_relaxed(real, "rescore", (len(packed), self.num_bits))
         check_signs(real.cpu(), unpack_bits(torch.from_numpy(packed), self.num_bits), "rescore")
         asked = exact_queries(real.cpu()).numpy()
@@ -543,7 +545,7 @@ class CodeStore(ABC):
             if force is not None:
                 otherwise = "replace() them with force=True"
             check_model(self.model, known, self._kind, force=bool(force), otherwise=otherwise)
-        given = _tensor(codes)
+        given = _tensor(codes, "codes")
         if isinstance(given, Tensor) and given.dtype == torch.uint8:
             check_packed(given, self.num_bits, "codes")
         else:
@@ -553,6 +555,7 @@ class CodeStore(ABC):
     def _id_array(self, ids: Any) -> NDArray[Any]:
         """Ids as int64 ``[n]``, or as an object array of ``str``."""
         _check_in_order(ids, "ids")
+        check_unmasked(ids, "ids")
         if self.id_type is int:
             try:
                 numbers = np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids)
@@ -563,7 +566,7 @@ class CodeStore(ABC):
             if numbers.dtype.kind not in "iu" or int(numbers.max()) > np.iinfo(np.int64).max:
                 raise TypeError(
                     f"ids: expected integers, got {numbers.dtype}; this {self._kind} has integer "
-                    "ids that fit int64"
+                    "ids that fit int64, in a list or array"
                 )
             if numbers.ndim != 1:
                 raise ValueError(f"ids: expected shape [n], got {list(numbers.shape)}")
@@ -621,8 +624,9 @@ def _whole(value: Any, name: str) -> int:
     return int(value)
 
 
-def _tensor(codes: Any) -> Any:
+def _tensor(codes: Any, name: str) -> Any:
     """An array of numbers of NumPy as a tensor; others as they are, for the checks to refuse."""
+    check_unmasked(codes, name)
     if not isinstance(codes, np.ndarray) or codes.dtype.char not in "?bBhHiIlLqQefd":
         return codes  # torch has no longdouble
     return torch.from_numpy(np.require(codes, codes.dtype.newbyteorder("="), ["C", "W"]))

@@ -52,6 +52,7 @@ class FaissIndex:
         for name, value in vars(self).items():
             if name != "nlist" or value is not None:
                 check_positive_int(value, name)
+                object.__setattr__(self, name, int(value))  # FAISS does not take NumPy's
 
 
 @dataclass(frozen=True)

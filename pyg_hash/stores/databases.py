@@ -173,7 +173,7 @@ class LanceStore(DatabaseStore):
         store = cls(num_bits, ids, fields, model)
         kinds: dict[type, Any] = {int: arrow.int64(), str: arrow.string()}
         kinds |= {float: arrow.float64(), bool: arrow.bool_(), list: arrow.list_(arrow.string())}
-        code = arrow.list_(arrow.uint8(), num_bytes(num_bits))
+        code = arrow.list_(arrow.uint8(), num_bytes(store.num_bits))
         columns = [arrow.field("id", kinds[ids]), arrow.field("code", code)]
         columns += [arrow.field(key, kinds[kind]) for key, kind in store.fields.items()]
         schema = arrow.schema(columns, metadata={_SETTINGS: json.dumps(store._described())})
@@ -355,7 +355,7 @@ class MilvusStore(DatabaseStore):
             description=json.dumps({"pyg_hash": store._described()}),
         )
         schema.add_field("id", is_primary=True, **kinds[ids])
-        schema.add_field("code", kind.BINARY_VECTOR, dim=8 * num_bytes(num_bits))
+        schema.add_field("code", kind.BINARY_VECTOR, dim=8 * num_bytes(store.num_bits))
         for key, value in store.fields.items():
             schema.add_field(key, nullable=not lite, **kinds[value])
         params = milvus.MilvusClient.prepare_index_params()

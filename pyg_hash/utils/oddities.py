@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -146,6 +147,13 @@ def say_odd_data(data: Any) -> None:
             "unlike all others and their own other side; take them out of it"
         )
     say_odd(lines)
+
+
+def check_unmasked(values: Any, name: str) -> None:
+    """Raise ``ValueError`` for masked values of NumPy: those below the mask would be read."""
+    if np.ma.is_masked(values):
+        count = np.ma.getmaskarray(values).sum()
+        raise ValueError(f"{name}: {count:,} values are masked; fill them, or drop their rows")
 
 
 def has_label(y: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from store_cases import random_codes
 from torch import Tensor
 
-from pyg_hash.index import HammingIndex, lookup
+from pyg_hash.index import HNSW, IVF, Flat, HammingIndex, lookup
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.files import CorruptFileError, save_tensors
 
@@ -105,6 +105,29 @@ def test_integers_of_numpy_and_beyond_the_size(backend: Any) -> None:
         assert all(torch.equal(got, wanted) for got, wanted in pairs)
     every = index.search(codes, 5, rescore=codes.float(), oversample=10**30)
     assert torch.equal(every.scores, index.search(codes, 5, rescore=codes.float(), oversample=4)[2])
+
+
+@pytest.mark.parametrize("way", [Flat(), IVF(np.int64(1), nprobe=np.int32(1)), HNSW(np.uint8(4))])
+def test_integers_of_numpy_are_kept_in_a_file(way: Any, tmp_path: Any) -> None:
+    pytest.importorskip("faiss")
+    index = HammingIndex.create(tmp_path / "a.store", np.int64(24), index=way)
+    index.add(random_codes(60, 24))
+    assert index.measure_recall(random_codes(5, 24), np.int64(2)) > 0
+    index.save()
+    again = HammingIndex.open(tmp_path / "a.store")
+    assert again.num_bits == 24 and again.index == way and again.recall == index.recall
+
+
+def test_masked_values_are_not_read(backend: Any) -> None:
+    codes, ids = random_codes(3, 16).numpy(), np.ma.masked_equal([1, 2, 3], 2)
+    index = HammingIndex(16, backend=backend)
+    index.add(np.ma.array(codes), np.ma.array([1, 2, 3]))  # which hides nothing
+    for call in (index.remove, index.contains, index.metadata, index.codes):
+        with pytest.raises(ValueError, match="ids: 1 values are masked; fill them"):
+            call(ids)
+    with pytest.raises(ValueError, match="codes: 16 values are masked"):
+        index.search(np.ma.array(codes, mask=[[True] * 16, [False] * 16, [False] * 16]), 1)
+    assert len(index) == 3
 
 
 def test_remove_and_default_ids(backend: Any) -> None:
