@@ -126,6 +126,8 @@ class TaughtHash(TwoEncoders):
     def training_view(self, data: HeteroData) -> HeteroData:
         """``data`` with what the teacher says of its training pairs, in ``data['image']``.
 
+        Whether it has labels decides what relaxed codes the model gives from now on.
+
         Raises:
             ValueError: features or labels that do not fit; less than two training pairs; weights,
                 or no labels and no teacher, by which nothing ties the two sides.
@@ -133,7 +135,9 @@ class TaughtHash(TwoEncoders):
         self._check_items(data)
         view = copy.copy(data)
         view[IMAGE][POSTERIOR] = self.posterior(data)
-        taught = self.weights["pairwise"] and bool(self._taught(view)[1].any())
+        _, used, kind = self._taught(view)
+        self.beta = torch.full_like(self.beta, kind != DIRECTIONS)
+        taught = self.weights["pairwise"] and bool(used.any())
         if not taught and not self.weights["contrast"]:
             raise ValueError(
                 "weights: nothing ties the two sides; give contrast more than 0, or pairwise, "
@@ -211,6 +215,7 @@ class TaughtHash(TwoEncoders):
 
         Terms, unweighted: ``pairwise``, ``contrast``, ``quantization``, ``balance``; and their
         weighted sum. What a batch is contrasted with is constant, as in :meth:`objectives`.
+        ``out`` is what the model gives after :meth:`training_view` of this data.
         """
         rows = training_rows(data)
         codes = {m: out[m][rows] for m in MODALITIES}

@@ -97,6 +97,7 @@ def test_loss_is_the_dense_formula(multi_label, teacher, rate):
     data = double(graph_for(TaughtHash, rate=rate, multi_label=multi_label))
     weights = {"contrast": 0.7, "quantization": 0.3, "balance": 0.2}
     model = made(data, teacher=teacher, weights=weights, temperature=0.4).double().eval()
+    view = model.training_view(data)
     out, rows = model(data), data["image"].train_mask.nonzero().flatten()
     told, own = model.posterior(data), torch.arange(len(rows))
     used = ~unlabelled(data) if teacher == "none" else torch.ones(len(rows), dtype=torch.bool)
@@ -106,8 +107,12 @@ def test_loss_is_the_dense_formula(multi_label, teacher, rate):
         for m in MODALITIES
     ]
     expected = {name: 0.5 * (halves[0][name] + halves[1][name]) for name in TERMS}
+    if rate == 0:  # codes of length 1, taken as long as signs
+        both = [model.num_bits**0.5 * out[m][rows] for m in MODALITIES]
+        expected["quantization"] = 0.5 * sum((y.sign() - y).square().mean() for y in both)
+        expected["balance"] = 0.5 * sum(y.mean(0).square().mean() for y in both)
     expected["loss"] = total(expected, {"pairwise": 1.0, **weights})
-    for given in (data, model.training_view(data)):
+    for given in (data, view):
         terms = model.loss(out, given)
         assert set(terms) == {*TERMS, "loss"}
         for name, value in expected.items():
@@ -401,6 +406,19 @@ def test_without_labels_cosines_alone_count_and_codes_are_turned_to_their_signs(
     both = [out[m][data["image"].train_mask] for m in MODALITIES]
     torch.testing.assert_close(model.loss(out, data)["quantization"], 0.5 * sum(map(off, both)))
     torch.testing.assert_close(codes, torch.nn.functional.normalize(after[: len(codes)]))
+
+
+def test_a_loop_around_the_loss_trains_what_is_finished():
+    data = graph_for(TaughtHash, rate=0.0)
+    model = made(data)
+    view = model.training_view(data)
+    assert bool((model(view).image.norm(dim=1) - 1).abs().max() < 1e-5)
+    model.loss(model(view), view)["loss"].backward()
+    before = copy.deepcopy(model.state_dict())
+    model.finish(view)
+    assert not torch.equal(model.encoders["text"].lin2.weight, before["encoders.text.lin2.weight"])
+    model.training_view(graph_for(TaughtHash))
+    assert model.beta == 1
 
 
 def test_encoders_of_ones_own_and_coarse_numbers_can_be_finished():
