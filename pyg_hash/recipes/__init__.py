@@ -117,7 +117,8 @@ class Recipe:
         """A new model for the widths and classes of ``data``, and there.
 
         The seed draws its weights, and all that :func:`~pyg_hash.training.fit` then draws for it,
-        whatever you draw or seed meanwhile: the model holds these numbers, and so do its copies.
+        whatever you draw or seed in between: the model holds these numbers, and so do its copies.
+        Generators are the process's: of threads at once, seeds decide nothing (a warning says so).
         Trained twice it goes on with them; for the same ones again make it anew. Your generators
         (``random``, NumPy, torch) are left as they were, but for GPUs that ``data`` is not on; a
         loop of your own draws from them.

@@ -71,7 +71,8 @@ def fit(
     """Train a model on a data set, then attach it, so that it encodes new items.
 
     It is then in evaluation mode, in which threads may share it; a loop of your own that goes on
-    with it calls ``model.train()`` first.
+    with it calls ``model.train()`` first. Threads that train at once draw from the same generators,
+    so that seeds decide nothing (``RuntimeWarning``): train in processes.
 
     An epoch takes one optimiser's step on each loss that ``model.objectives(...)`` gives: one for
     a full-batch method, many for mini-batches and alternating schedules. A step changes the

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import os
 import random
+import threading
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +35,11 @@ from pyg_hash.utils.files import (
 from pyg_hash.utils.oddities import say_odd
 from pyg_hash.utils.provenance import differences
 
+_drawing: list[tuple[int, int]] = []  # processes and threads that are in a block of own_draws
+_MIXED = (
+    "threads that train or make models at once draw from the same generators, so that no seed "
+    "decides what comes out; use processes, or one after the other"
+)
 _PLAIN = (bool, int, float, str, list, type(None))
 
 
@@ -60,15 +67,21 @@ def own_draws(kept: dict[str, Any] | None, device: torch.device) -> Iterator[Non
     """A block with random numbers of its own: yours go on after it as if nothing was drawn.
 
     Generators, that of ``device`` too, start as ``kept`` has them, which then is where they got to;
-    None: the block draws from yours. They are the process's: threads at once mix them up.
+    None: the block draws from yours. They are the process's: ``RuntimeWarning`` where another
+    thread is in such a block. It does not wait: that thread may wait for this one.
     """
+    me = os.getpid(), threading.get_ident()
+    if any(process == me[0] and thread != me[1] for process, thread in [*_drawing]):
+        warnings.warn(_MIXED, RuntimeWarning, stacklevel=1)  # one place: Python shows it once
     kept, now = ({}, {}) if kept is None else (kept, _generators(device))
     before = {name: get() for name, (get, _) in now.items()}
+    _drawing.append(me)
     try:
         for name in kept.keys() & now.keys():
             now[name][1](kept[name])
         yield
     finally:
+        _drawing.remove(me)
         for name, (get, put) in now.items():
             kept[name] = get()
             put(before[name])

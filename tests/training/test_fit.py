@@ -3,6 +3,7 @@
 import copy
 import math
 import sys
+import threading
 import warnings
 
 import pytest
@@ -122,6 +123,21 @@ def test_callbacks_see_each_epoch_and_add_numbers(data):
     assert seen == [1, 2, 3]
     assert [row["twice"] for row in history] == [2, 4, 6]
     assert all(type(row["tensor"]) is float and type(row["norm"]) is float for row in history)
+
+
+def test_threads_that_train_at_once_are_told_and_wait_for_nobody(data):
+    def another(*_):
+        train(small_model(data), data, 1)
+
+    def elsewhere(*_):
+        thread = threading.Thread(target=another)
+        thread.start()
+        thread.join(120)
+        assert not thread.is_alive()
+
+    train(small_model(data), data, 1, callbacks=[another])  # of which nothing is told
+    with pytest.warns(RuntimeWarning, match="no seed decides"):
+        train(small_model(data), data, 1, callbacks=[elsewhere])
 
 
 def test_stop_iteration_ends_the_training_tidily(data, tmp_path):
