@@ -217,7 +217,9 @@ class Work:
     async def small(self, path: str) -> bytes:
         """A small picture of the database."""
         if path not in self._small:
-            self._small[path] = await self.pictures.run(self.pictures.small, path, 192)
+            with self.pictures.folder() as folder:
+                content = await self.pictures.run(self.pictures.small, path, folder, 192)
+            self._small[path] = content
             if len(self._small) > self.limits.pictures:
                 self._small.popitem(last=False)
         return self._small[path]
@@ -291,7 +293,9 @@ def _add_pages(app: "FastAPI", work: Work, metrics: guard.Metrics, token: str | 
 
     @app.post("/api/session", summary="Keep the token in this browser", status_code=204)
     async def session(response: Response, token: Annotated[str, Body(embed=True)]) -> None:
-        response.set_cookie(guard.COOKIE, quote(token), httponly=True, samesite="strict")
+        root = guard.VISIT.get().root
+        name, path = guard.COOKIE + root.replace("/", "."), root or "/"
+        response.set_cookie(name, quote(token), path=path, httponly=True, samesite="strict")
 
 
 def _add_searches(app: "FastAPI", work: Work) -> None:
@@ -520,7 +524,7 @@ def _add_items(app: "FastAPI", work: Work) -> None:
 
 
 def _address(row: Any) -> str:
-    return f"/api/item/{quote(str(row), safe='')}"
+    return f"{guard.VISIT.get().root}/api/item/{quote(str(row), safe='')}"
 
 
 def _addressed(item: dict[str, Any]) -> dict[str, Any]:

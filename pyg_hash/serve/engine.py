@@ -340,8 +340,8 @@ class SearchEngine:
             raise QueryError(f"item: its id {problem}", 422)
         if self.indexes[IMAGE].id_type is str:
             return text
-        number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text, re.ASCII) else -1
-        if str(number) != text:
+        number = int(text) if re.fullmatch(r"-?[0-9]{1,19}", text, re.ASCII) else -1
+        if str(number) != text or not -(2**63) <= number < 2**63:
             raise QueryError(f"item: expected a number that fits int64, got {text[:20]!r}", 404)
         return number
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import errno
 import hmac
 import ipaddress
@@ -10,6 +11,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -53,7 +55,7 @@ HEADERS = {  # of every response: no inline script, no frame, nothing from elsew
     "X-Frame-Options": "DENY",
 }
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})  # names of this machine to itself
-COOKIE = "pyg_hash_token"  # in which the page keeps the token, where all of the API wants it
+COOKIE = "pyg_hash_token"  # in which the page keeps the token, and then where it is mounted
 _ITEM = "/api/item/"
 _OPEN = ("/healthz", "/readyz", "/", "/page.css", "/page.js", "/api/session")
 _UNWRITTEN = dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), 503)  # statuses by errno
@@ -127,6 +129,7 @@ class Visit:
     """
 
     client: str = ""
+    root: str = ""  # where this application is mounted, as in addresses
     gone: asyncio.Future[None] = field(default_factory=asyncio.Future)
 
     async def watch(self, receive: Receive) -> None:
@@ -168,7 +171,8 @@ class Guard:
         from starlette.requests import Request
 
         start, request = time.perf_counter(), Request(scope, receive)
-        visit, content = Visit(_client(scope)), cast(Any, bytearray())
+        root = quote(scope.get("root_path", "").rstrip("/"))
+        visit, content = Visit(_client(scope), root), cast(Any, bytearray())
         name = request.headers.get("x-request-id", "")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
             name = uuid.uuid4().hex
@@ -189,7 +193,7 @@ class Guard:
 
         self.metrics.running += 1
         try:
-            self._admit(request, visit.client)
+            self._admit(request, visit)
             if scope["method"] != "GET":
                 await self._read(request, visit.client, content)
             content = bytes(content)  # and no second copy
@@ -230,7 +234,7 @@ class Guard:
             }
             access_log.info(json.dumps(line))
 
-    def _admit(self, request: Request, client: str) -> None:
+    def _admit(self, request: Request, visit: Visit) -> None:
         """Raise ``QueryError`` unless the request may be answered."""
         method, path = request.method, _route(request.scope)[1]
         given = request.headers.getlist("host")
@@ -238,10 +242,10 @@ class Guard:
         named = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:[0-9]*)?", host)
         if self.hosts is not None and (named is None or named[1] not in map(str.lower, self.hosts)):
             raise QueryError(
-                "host: this server does not answer to that name; --hosts adds names", 421
+                "host: this server does not answer to that name; --hosts (hosts=) adds names", 421
             )
         if self.limits.rate and path not in ("/healthz", "/readyz"):
-            self._count(client)
+            self._count(visit.client)
         changes = method not in ("GET", "HEAD") and path.startswith("/api/item")
         if not changes and (not self.private or path in _OPEN):
             return
@@ -252,7 +256,7 @@ class Guard:
         kind, _, value = request.headers.get("authorization", "").partition(" ")
         token = value.encode("latin-1")  # the bytes that were sent
         if kind.lower() != "bearer":
-            token = unquote_to_bytes(request.cookies.get(COOKIE, ""))
+            token = unquote_to_bytes(request.cookies.get(COOKIE + visit.root.replace("/", "."), ""))
         if not hmac.compare_digest(token.strip(), self.token.encode()):
             raise QueryError(
                 "token: is missing or wrong; send the header Authorization: Bearer TOKEN",
@@ -471,7 +475,7 @@ class Worker:
         more: Callable[[], bool] = bool,
     ) -> None:
         self.limits, self.threads, self.pending = limits, threads or limits.threads, 0
-        self.pool = ThreadPoolExecutor(self.threads, thread_name_prefix="pyg_hash-search")
+        self.pool = ThreadPoolExecutor(self.threads, "pyg_hash-search")
         self._call, self._most, self._more = call, most, more
         self._waiting: dict[str, dict[asyncio.Future[Any], Any]] = {}  # by client, oldest first
         self._used: dict[str, float] = {}  # seconds, by client
@@ -479,8 +483,9 @@ class Worker:
         self._tasks: set[asyncio.Task[None] | None] = set()  # one for each thread at work
 
     def close(self) -> None:
-        """Drop what waits; what runs goes on to its end."""
+        """Drop what waits; what runs goes on to its end. A later call starts anew."""
         self.pool.shutdown(wait=False, cancel_futures=True)
+        self.pool = ThreadPoolExecutor(self.threads, "pyg_hash-search")
 
     @property
     def full(self) -> bool:
@@ -594,7 +599,8 @@ class Pictures(Worker):
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
-        self._folder = tempfile.TemporaryDirectory(prefix="pyg_hash-serve-")
+        self._folder, self._owner = "", 0
+        atexit.register(self._remove)
         memory = limits.decode_memory
         code = f"from pyg_hash.utils.pictures import watch; answer_all(watch({memory}))"
         self.helpers = [Guarded(code, "image: decoding it") for _ in range(limits.threads)]
@@ -608,11 +614,18 @@ class Pictures(Worker):
         super().close()
         for helper in self.helpers:
             helper.stop()
-        self._folder.cleanup()
+        self._remove()
+        self._owner = 0
+
+    def _remove(self) -> None:
+        if self._owner == os.getpid():
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def folder(self) -> tempfile.TemporaryDirectory[str]:
-        """A folder for one request, which ends with it."""
-        return tempfile.TemporaryDirectory(dir=self._folder.name, ignore_cleanup_errors=True)
+        """A folder for one request, which ends with it; not for several threads at once."""
+        if self._owner != os.getpid():  # each process that is forked has its own
+            self._folder, self._owner = tempfile.mkdtemp(prefix="pyg_hash-serve-"), os.getpid()
+        return tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True)
 
     def decode(self, content: bytes, folder: str) -> Path:
         """A picture as a file of plain pixels; for :meth:`run`; ``UnreadableImageError``."""
@@ -620,10 +633,9 @@ class Pictures(Worker):
         source.write_bytes(content)
         return self._ask(source, Path(folder, "query.ppm"), *self._how)
 
-    def small(self, path: str, size: int) -> bytes:
+    def small(self, path: str, folder: str, size: int) -> bytes:
         """A picture of the database as a small JPEG; for :meth:`run`; ``UnreadableImageError``."""
-        with self.folder() as folder:
-            return self._ask(Path(path).absolute(), Path(folder, "small.jpg"), size).read_bytes()
+        return self._ask(Path(path).absolute(), Path(folder, "small.jpg"), size).read_bytes()
 
     def _ask(self, source: Path, target: Path, *how: Any) -> Path:
         helper = self._free.get()

@@ -13,6 +13,9 @@ function make(name, properties = {}, ...children) {
   return element;
 }
 
+// An address in an answer, from this page, whatever prefix a proxy takes away.
+function here(address) { return address.slice(address.lastIndexOf("/api/item/") + 1); }
+
 function button(text, onclick, title = "") { return make("button", { type: "button", title, onclick }, text); }
 
 function show(id, visible) { byId(id).hidden = !visible; }
@@ -68,7 +71,7 @@ async function fetchJson(address, options = {}) {
 function address(query) {
   const values = new URLSearchParams();
   if (query.kind === "text") values.set("text", query.text);
-  if (query.kind === "item") { values.set("item", query.item); if (query.by) values.set("by", query.by); }
+  if (query.kind === "item") { values.set("item", `/${here(query.item)}`); if (query.by) values.set("by", query.by); }
   if (byId("modality").value) values.set("modality", byId("modality").value);
   if (byId("where").value.trim()) values.set("where", byId("where").value.trim());
   values.set("k", byId("k").value);
@@ -118,7 +121,7 @@ async function ask(query, offset) {
   let path = "api/search";
   if (offset) values.set("offset", offset);
   if (query.kind === "item") {
-    path = `${query.item.slice(1)}/similar`;
+    path = `${here(query.item)}/similar`;
     values.delete("item");
   } else if (query.kind === "image") {
     Object.assign(options, { method: "POST", body: query.body });
@@ -172,10 +175,10 @@ function showQuery(query) {
     const whose = query.by ? `the ${query.by === "image" ? "picture" : "text"} of ` : "";
     const what = make("p", {}, `Items similar to ${whose}an item`);
     parts.push(what);
-    fetchJson(query.item.slice(1)).then((item) => {
+    fetchJson(here(query.item)).then((item) => {
       if (asked !== query) return;
       what.textContent = `Items similar to ${whose}“${name(item)}”`;
-      if (item.picture) byId("query").prepend(make("img", { src: item.picture.slice(1), alt: "" }));
+      if (item.picture) byId("query").prepend(make("img", { src: here(item.picture), alt: "" }));
     }, () => {});
   }
   byId("query").replaceChildren(...parts);
@@ -206,7 +209,7 @@ function addAnswers(found) {
 function card(answer, found) {
   const words = name(answer);
   const picture = answer.picture
-    ? make("img", { src: answer.picture.slice(1), alt: `picture ${answer.id}`, width: 192, height: 192, loading: "lazy" })
+    ? make("img", { src: here(answer.picture), alt: `picture ${answer.id}`, width: 192, height: 192, loading: "lazy" })
     : make("div", { className: "none" }, answer.id);
   if (answer.picture) {
     picture.onerror = () => picture.replaceWith(make("div", { className: "none" }, `${answer.id}: picture not readable`));

@@ -404,6 +404,10 @@ def test_own_faults_are_logged_and_not_told(monkeypatch):
 
 
 def test_engine_errors(engine):
+    assert [engine.key(str(row)) for row in (-(2**63), 2**63 - 1)] == [-(2**63), 2**63 - 1]
+    for beyond in (-(2**63) - 1, 2**63, "01"):
+        with pytest.raises(QueryError, match="expected a number that fits int64"):
+            engine.key(str(beyond))
     with pytest.raises(QueryError, match="60 is not in the database"):
         engine.describe(60)
     with pytest.raises(QueryError):

@@ -24,7 +24,7 @@ image_module = pytest.importorskip("PIL.Image")
 from serve_cases import Client, make_engine, png, request, running  # noqa: E402
 
 from pyg_hash.serve import Limits  # noqa: E402
-from pyg_hash.serve.guard import VISIT, Guard, Metrics, _client  # noqa: E402
+from pyg_hash.serve.guard import VISIT, Guard, Metrics, Pictures, _client  # noqa: E402
 from pyg_hash.utils import pictures  # noqa: E402
 
 HEAD = b"POST /api/search HTTP/1.1\r\nHost: localhost\r\n"
@@ -313,6 +313,22 @@ def test_pictures_are_the_same_in_less_memory(tmp_path):
         layers.alpha_composite(picture.convert("RGBA"))
         picture.format = None
         assert pictures.on_white(picture).tobytes() == layers.convert("RGB").tobytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fork_leaves_the_folder_of_pictures_to_its_parent(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    work = Pictures(Limits())
+    assert os.listdir(tmp_path) == []
+    with work.folder() as folder:
+        if not (child := os.fork()):
+            with work.folder() as own:
+                shared = os.path.dirname(own) == os.path.dirname(folder)
+            work.close()
+            os._exit(shared)
+        assert os.waitpid(child, 0)[1] == 0 and os.path.isdir(folder)
+    work.close()
+    assert os.listdir(tmp_path) == []
 
 
 def test_nothing_is_left_in_the_temporary_folder(engine, tmp_path, monkeypatch):

@@ -549,9 +549,28 @@ def test_tokens_below_a_prefix(tmp_path):
     inner, outer = Client(engine, token=TOKEN), Client(engine)
     outer.app = type(inner.app)()
     outer.app.mount("/search", inner.app)
-    assert outer.get("/search/api/item/set%2F29").json == inner.get("/api/item/set%2F29").json
+    known = inner.get("/api/item/set%2F29").json
+    below = outer.get("/search/api/item/set%2F29").json
+    assert below == known | {name: f"/search{known[name]}" for name in ("item", "picture")}
+    for answer in outer.get("/search/api/search?text=red").json["answers"]:
+        assert outer.get(answer["item"]).json["id"] == answer["id"]
+        assert answer["picture"] is None or outer.get(answer["picture"]).status == 200
+    assert outer.get(outer.get("/search/api/run").json["first"]).status == 200
     assert outer.send("DELETE", "/search/api/item/set%2F29").status == 401
     assert outer.send("DELETE", "/search/api/item/set%2F29", headers=BEARER).status == 200
+
+
+def test_private_applications_of_one_host_have_their_own_cookies(engine):
+    host, kept, kind = Client(engine), [], [("content-type", "application/json")]
+    host.app = type(host.app)()
+    for at in ("/a/b", "/a"):
+        host.app.mount(at, Client(engine, token=TOKEN + at, private=True).app)
+        token = json.dumps({"token": TOKEN + at}).encode()
+        cookie = host.post(f"{at}/api/session", token, kind).headers["set-cookie"]
+        assert f"Path={at};" in cookie
+        kept.append(cookie.partition(";")[0])
+    assert host.get("/a/b/api/run", cookie="; ".join(kept)).status == 200  # as browsers send both
+    assert host.get("/a/b/api/run", cookie=kept[1]).status == 401
 
 
 def test_tokens(engine, tmp_path):

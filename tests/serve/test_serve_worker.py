@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from serve_cases import make_engine
+from serve_cases import Client, make_engine, png, request
 from small import relaxed_of_new
 
 from pyg_hash.serve import Limits
@@ -43,6 +43,18 @@ def test_what_comes_during_a_call_goes_into_the_next_one():
 
     assert asyncio.run(ask()) == [0, 10, 20, 30, 40, 50]
     assert calls == [[0], [1, 2, 3], [4, 5], [7]]
+
+
+def test_an_application_can_be_started_again(tmp_path):
+    client = Client(make_engine(tmp_path))
+
+    async def live():
+        async with client.app.router.lifespan_context(client.app):
+            asked = (("GET", "search?text=red", b""), ("POST", "search", png()))
+            asked += (("GET", "item/1/picture", b""),)
+            return [(await request(client.app, m, f"/api/{a}", b)).status for m, a, b in asked]
+
+    assert [asyncio.run(live()) for _ in range(2)] == [[200] * 3] * 2
 
 
 @pytest.mark.parametrize(("still", "sizes"), [(4, [4]), (0, [1, 3]), (10**9, [4])])
