@@ -20,12 +20,12 @@ import yaml
 from PIL import Image
 
 from pyg_hash.cli import catalogue, main
-from pyg_hash.cli.build import load_model
+from pyg_hash.cli.build import load_model, own_function
 from pyg_hash.cli.command import parse
 from pyg_hash.cli.options import Build, Serve
 from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.datasets.sources import Source
-from pyg_hash.features import load_image
+from pyg_hash.features import OwnEncoder, load_image
 from pyg_hash.index import HammingIndex
 from pyg_hash.runs import Run
 from pyg_hash.serve import SearchEngine
@@ -54,6 +54,9 @@ def letters(texts):
 
 def same_letters(texts):
     return letters(texts)
+
+
+noisy = torch.nn.Sequential(torch.nn.Dropout())
 
 
 OWN = ["--image_encoder=own_encoders:mean_colors", "--text_encoder=own_encoders:letters"]
@@ -157,8 +160,19 @@ def test_search_finds_in_the_catalogue_and_filters(built, capsys):
     said = capsys.readouterr().err
     assert "where: 'colour' is not known" in said and "was made with" not in said
     assert main([*asked, "--text_encoder=own_encoders:same_letters"]) == 0
-    said = "own_encoders:same_letters: the run was made with 'own_encoders:letters', whose"
+    said = "own_encoders:same_letters: the run was made with 'letters', whose"
     assert f"warning: text_encoder: {said}" in capsys.readouterr().err
+    not_needed = run / "encoders/text/encoder.json"
+    assert load_json(not_needed)["name"] == OwnEncoder(letters, 23).name
+    kept = not_needed.read_bytes()
+    not_needed.write_text("{")
+    assert main(asked) == 0 and "was made with" not in capsys.readouterr().err
+    not_needed.write_bytes(kept)
+
+
+def test_a_module_of_ones_own_encodes_in_evaluation_mode(built):
+    own_function("own_encoders:noisy", "text_encoder")
+    assert not noisy[0].training
 
 
 def test_again_says_that_it_is_done_and_other_settings_or_data_are_refused(built, capsys):

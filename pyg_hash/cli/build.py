@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyg_hash.cli.options import (
     DataOptions,
@@ -416,13 +417,16 @@ class Coder:
             say(f"{place}note: no word of {text!r} is known; the answer rests on pieces of words")
 
 
-def own_encoder(name: str, argument: str, width: int | None = None) -> OwnEncoder:
-    """The function that a user names as ``MODULE:FUNCTION``."""
+def own_function(name: str, argument: str) -> Any:
+    """What a user names as ``MODULE:FUNCTION``, a module of torch in evaluation mode."""
     found = imported(name, argument)
     if isinstance(found, type) or not callable(found):
         kind = "a class" if callable(found) else f"{type(found).__name__}, which cannot be called"
         raise UsageError(f"{argument}: {name} is {kind}; name an instance or a function")
-    return OwnEncoder(found, width, name)
+    with suppress(AttributeError):  # some have no parts, or an eval() that refuses
+        for part in found.modules() if isinstance(found, nn.Module) else ():
+            part.training = False
+    return found
 
 
 def own_encoders(asked: EncoderOptions, run: Run) -> dict[Modality, Any]:
@@ -430,11 +434,13 @@ def own_encoders(asked: EncoderOptions, run: Run) -> dict[Modality, Any]:
     own: dict[Modality, Any] = {}
     for modality, name in ((IMAGE, asked.image_encoder), (TEXT, asked.text_encoder)):
         if name is not None:
-            own[modality] = own_encoder(name, f"{modality}_encoder")
-            file = run.path / "encoders" / modality / ENCODER_FILE
-            stored = load_json(file, dict) if file.is_file() else {}
-            names = {name, OwnEncoder(imported(name, modality)).name}  # or write_feature_file's
-            if stored.get("kind") == "own" and (there := stored.get("name")) not in names:
+            function, there = own_function(name, f"{modality}_encoder"), ""
+            own[modality] = OwnEncoder(function, name=name)
+            with suppress(OSError, CorruptFileError):  # it may be damaged, and is not needed
+                stored = load_json(run.path / "encoders" / modality / ENCODER_FILE, dict)
+                there = str(stored.get("name", "")) if stored.get("kind") == "own" else ""
+            # a name in words is its author's
+            if there not in ("", name, OwnEncoder(function).name) and " " not in there:
                 told = f"the run was made with {there!r}, whose features may mean something else"
                 say(f"warning: {modality}_encoder: {name}: {told}")
     return own

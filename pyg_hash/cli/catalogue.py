@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from pyg_hash.cli.build import Coder, digest_of_model, load_model, own_encoder, recipe_of
+from pyg_hash.cli.build import Coder, digest_of_model, load_model, own_function, recipe_of
 from pyg_hash.cli.options import Build, Serve, Train, TrainConfig, UsageError
 from pyg_hash.cli.train import train_run
 from pyg_hash.features import OwnEncoder, named_encoder, words_and_meaning
@@ -100,7 +100,7 @@ def _encoders(asked: Build, source: Source) -> dict[Modality, Any]:
             found[modality] = source.encoders.get(modality)
         elif ":" in name:
             width = None if ready is None else ready.shape[1]
-            found[modality] = own_encoder(name, f"{modality}_encoder", width)
+            found[modality] = OwnEncoder(own_function(name, f"{modality}_encoder"), width)
         else:
             found[modality] = named_encoder(name, modality, progress=False)
     return found

@@ -73,7 +73,10 @@ def train_run(asked: Train) -> None:
         data = dataset[0]
         if ranks.is_main:
             if hasattr(recipe.kind, "recipe_graph") and not keeps_rows(dataset, data):
-                raise UsageError("recipe_graph: drops or permutes rows; do that in the data set")
+                raise UsageError(
+                    "recipe_graph: drops or permutes rows, or a transform of the data set does "
+                    "after build(); do that in build()"
+                )
             if rows := run.rows() if asked.resume else None:
                 build.check_data(run, dataset, force=False)
             run.keep_rows(rows or build.rows_of(dataset))

@@ -160,7 +160,9 @@ class CrossModalDataset(InMemoryDataset):
     def _items(self) -> Items:
         items, rows = self.read_items(), len(self._data[IMAGE].x)
         for name in ("ids", "image_paths", "texts"):
-            count = len(getattr(items, name))  # transforms may have left rows out
+            listed = getattr(items, name)
+            count = len(listed) if hasattr(listed, "__len__") else rows
+            # transforms may have left rows out
             if (count or name == "ids") and rows != count != len(self.row_prints()[IMAGE]):
                 told = f"{type(self).__name__}.read_items: {name} has {count:,} entries"
                 raise ValueError(f"{told}, the data have {rows:,} rows; give one a row")

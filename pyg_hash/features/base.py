@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +11,12 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from pyg_hash.typing import PathLike
 from pyg_hash.utils.checks import check_collection, check_positive, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, check_path, load_json, save_json, sha256
-from pyg_hash.utils.modes import eval_mode
 from pyg_hash.utils.pictures import load_square
 
 ENCODER_FILE = "encoder.json"
@@ -195,7 +193,8 @@ class OwnEncoder(StoredEncoder):
 
     Args:
         function: a list of picture files or of texts -> n rows of numbers: a tensor, an array, or
-            a list of them; a module is in evaluation mode. ``ValueError``, ``OSError``: a bad item.
+            a list of them. ``ValueError`` or ``OSError`` means that an item is bad. A module is
+            called as it is: put it into evaluation mode (``pyg-hash`` does).
         num_features: width of a row; None: that of what it gives first.
         name: the function's own if None; where that of a run is another, ``pyg-hash`` warns.
     """
@@ -233,9 +232,7 @@ class OwnEncoder(StoredEncoder):
                 f"encoder {self.name!r} is a function of yours, which is not stored; give it "
                 "again: encoder.use(function), or --image_encoder / --text_encoder MODULE:FUNCTION"
             )
-        own = self._function  # a network would drop features, and learn from those of a batch
-        with eval_mode(own, autocast=True) if isinstance(own, nn.Module) else nullcontext():
-            values = own(list(items))
+        values = self._function(list(items))
         try:
             if isinstance(values, list | tuple) and values:
                 is_numpy = all(isinstance(row, np.ndarray) for row in values)

@@ -27,16 +27,6 @@ def test_a_function_is_an_encoder():
     assert not OwnEncoder(lambda texts: weight, 2)(["a", "b"]).requires_grad
 
 
-class Noisy(torch.nn.Dropout):
-    def forward(self, texts):
-        return super().forward(torch.ones(len(texts), 64))
-
-
-def test_a_module_encodes_in_evaluation_mode():
-    module = Noisy()
-    assert OwnEncoder(module)(["a"]).unique().tolist() == [1] and module.training
-
-
 def test_loaded_it_waits_for_its_function(tmp_path):
     OwnEncoder(lengths, 2, "word lengths").save(tmp_path)
     loaded = load_encoder(tmp_path)
