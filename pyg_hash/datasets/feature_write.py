@@ -282,7 +282,7 @@ def as_matrix(values: Any, name: str) -> Any:
     sparse: bool = sp.issparse(values)  # in a name, as it would narrow the type of values
     matrix: Any = values.tocsr() if sparse else as_array(values, name)
     if matrix.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: expected real numbers, got {matrix.dtype}; use .to_numpy(float)")
+        raise TypeError(f"{name}: expected real numbers, got {matrix.dtype}; convert them")
     if len(matrix.shape) != 2 or min(matrix.shape) < 1:
         raise ValueError(f"{name}: expected a matrix [N, d], got shape {list(matrix.shape)}")
     bad = np.zeros(matrix.shape[0], bool)
@@ -325,7 +325,7 @@ def as_labels(
     array = as_array(labels, "labels")
     remedy = "give each row a class, and leave rows whose class is not known out of labeled"
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"labels: expected numbers or words, got {array.dtype}; use a list")
+        raise TypeError(f"labels: expected numbers or words, got {array.dtype}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"labels: contain NaN or inf; {remedy}")
     one_class = class_names is not None and len(class_names) == 1

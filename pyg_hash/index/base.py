@@ -566,7 +566,7 @@ class CodeStore(ABC):
             if numbers.dtype.kind not in "iu" or int(numbers.max()) > np.iinfo(np.int64).max:
                 raise TypeError(
                     f"ids: expected integers, got {numbers.dtype}; this {self._kind} has integer "
-                    "ids that fit int64, in a list or array"
+                    "ids that fit int64, and takes them in a list or array"
                 )
             if numbers.ndim != 1:
                 raise ValueError(f"ids: expected shape [n], got {list(numbers.shape)}")

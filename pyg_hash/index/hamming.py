@@ -295,7 +295,7 @@ class HammingIndex(CodeStore):
         if self._lock is not None and self._lock.is_held and self._lock.owner != os.getpid():
             raise BusyError(
                 f"store: the right to change {self.path} belongs to process {self._lock.owner}, "
-                "which forked; open the store in this process"
+                "which forked; open the store in this process, or unlock() it if that one ended"
             )
         if self.path is None or self._lock is not None:
             return

@@ -136,13 +136,14 @@ class TaughtHash(TwoEncoders):
         view = copy.copy(data)
         view[IMAGE][POSTERIOR] = self.posterior(data)
         _, used, kind = self._taught(view)
-        self.beta = torch.full_like(self.beta, kind != DIRECTIONS)
         taught = self.weights["pairwise"] and bool(used.any())
         if not taught and not self.weights["contrast"]:
             raise ValueError(
                 "weights: nothing ties the two sides; give contrast more than 0, or pairwise, "
                 "which counts with labels or a teacher alone"
             )
+        with torch.inference_mode(False):
+            self.beta = torch.full_like(self.beta, kind != DIRECTIONS)
         return view
 
     def posterior(self, data: HeteroData) -> Tensor:

@@ -293,9 +293,8 @@ def _add_pages(app: "FastAPI", work: Work, metrics: guard.Metrics, token: str | 
 
     @app.post("/api/session", summary="Keep the token in this browser", status_code=204)
     async def session(response: Response, token: Annotated[str, Body(embed=True)]) -> None:
-        root = guard.VISIT.get().root
-        name, path = guard.COOKIE + root.replace("/", "."), root or "/"
-        response.set_cookie(name, quote(token), path=path, httponly=True, samesite="strict")
+        name = guard.cookie(guard.VISIT.get().root)
+        response.set_cookie(name, quote(token), httponly=True, samesite="strict")
 
 
 def _add_searches(app: "FastAPI", work: Work) -> None:

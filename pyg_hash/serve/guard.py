@@ -171,7 +171,8 @@ class Guard:
         from starlette.requests import Request
 
         start, request = time.perf_counter(), Request(scope, receive)
-        root = quote(scope.get("root_path", "").rstrip("/"))
+        root = scope.get("root_path", "").strip("/")
+        root = quote(f"/{root}") if root else ""
         visit, content = Visit(_client(scope), root), cast(Any, bytearray())
         name = request.headers.get("x-request-id", "")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
@@ -256,7 +257,7 @@ class Guard:
         kind, _, value = request.headers.get("authorization", "").partition(" ")
         token = value.encode("latin-1")  # the bytes that were sent
         if kind.lower() != "bearer":
-            token = unquote_to_bytes(request.cookies.get(COOKIE + visit.root.replace("/", "."), ""))
+            token = unquote_to_bytes(request.cookies.get(cookie(visit.root), ""))
         if not hmac.compare_digest(token.strip(), self.token.encode()):
             raise QueryError(
                 "token: is missing or wrong; send the header Authorization: Bearer TOKEN",
@@ -323,6 +324,14 @@ def _with_quoted_key(scope: Scope) -> str:
     if last in ("similar", "picture") and key.endswith(f"/{last}"):
         key, part = key.removesuffix(f"/{last}"), f"/{last}"
     return root + _ITEM + quote(key, safe="") + part
+
+
+def cookie(root: str) -> str:
+    """The name of the token's cookie, of each mounted application its own.
+
+    Its path is ``/``, as a proxy may show the application elsewhere than where it is mounted.
+    """
+    return COOKIE + root.replace("/", ".")
 
 
 def _route(scope: Scope) -> tuple[str, str]:
@@ -600,6 +609,7 @@ class Pictures(Worker):
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self._folder, self._owner = "", 0
+        tempfile.gettempdir()  # raises where there is none, at once
         atexit.register(self._remove)
         memory = limits.decode_memory
         code = f"from pyg_hash.utils.pictures import watch; answer_all(watch({memory}))"

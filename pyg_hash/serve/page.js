@@ -284,7 +284,7 @@ function fromAddress() {
   byId("filter").open = byId("where").value !== "";
   const item = values.get("item"), text = values.get("text");
   // addresses of earlier versions name an item by its row alone
-  if (item) search({ kind: "item", item: item.startsWith("/api/item/") ? item : `/api/item/${encodeURIComponent(item)}`, by: values.get("by") }, { remember: false });
+  if (item) search({ kind: "item", item: item.includes("/api/item/") ? item : `/api/item/${encodeURIComponent(item)}`, by: values.get("by") }, { remember: false });
   else if (text) search({ kind: "text", text }, { remember: false });
   else if (!run.queries.length && run.first && run.similar) search({ kind: "item", item: run.first, by: null }, { remember: false });
   else begin();

@@ -582,3 +582,15 @@ def test_bad_data():
     model = made(data)
     with pytest.raises(ValueError, match="train_mask: selects 1 nodes, which make no two pairs"):
         model.training_view(data)
+
+
+def test_a_view_that_is_refused_changes_nothing():
+    data = graph_for(TaughtHash)
+    model = model_for(TaughtHash, data, weights={"contrast": 0.0}, teacher="none")
+    model.training_view(data)
+    before = model.digest()
+    with pytest.raises(ValueError, match="nothing ties"):
+        model.training_view(LabelRate(0.0)(data))
+    assert model.digest() == before
+    with torch.inference_mode():
+        TaughtHash((12, 9), 0, 8).training_view(LabelRate(0.0)(graph_for(TaughtHash)))
