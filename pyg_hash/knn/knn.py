@@ -341,7 +341,7 @@ def _by_faiss(query: PreparedRows, database: PreparedRows, k: int, way: str) -> 
 class _Heaps(Largest):
     """The same in FAISS's heaps: a score that is too small costs one comparison."""
 
-    mirrored_from = 1
+    mirrored_from = 128
 
     def __init__(self, rows: int, k: int, like: Tensor) -> None:
         super().__init__(rows, k, like)
@@ -363,10 +363,11 @@ class _Heaps(Largest):
 
 def faiss_candidates(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
     """:func:`pyg_hash.knn.exact.candidates`, all that there are, kept by FAISS's heaps."""
-    scores.rows = min(scores.shape[0], 256 if scores.symmetric else 512)
+    d, wide = scores.query.size(1), Largest.mirrored_from
+    scores.rows = min(scores.shape[0], 256 if scores.symmetric and d >= wide else 512)
     scores.columns = max(1 << 12, ELEMENTS // scores.rows)
-    if scores.symmetric and scores.query.size(1) < Largest.mirrored_from:
-        scores.rows = scores.columns = 384  # what is turned over stays in the cache
+    if scores.symmetric and _Heaps.mirrored_from <= d < wide:
+        scores.columns = 512  # what is turned over stays in the cache
     return candidates(scores, k, _Heaps)
 
 

@@ -214,7 +214,7 @@ def test_integer_ties_in_mirrored_tiles(metric: str, monkeypatch: pytest.MonkeyP
     assert torch.equal(got[0], want[0]) and torch.equal(got[1], want[1])
 
 
-@pytest.mark.parametrize(("kind", "d"), [(exact.Largest, 1024), (_Heaps, 8)])
+@pytest.mark.parametrize(("kind", "d"), [(exact.Largest, 1024), (_Heaps, 128)])
 def test_a_symmetric_search_computes_each_tile_once(
     kind: type[exact.Largest], d: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
