@@ -214,6 +214,14 @@ def test_integer_ties_in_mirrored_tiles(metric: str, monkeypatch: pytest.MonkeyP
     assert torch.equal(got[0], want[0]) and torch.equal(got[1], want[1])
 
 
+def test_tiles_that_faiss_turns_over_find_the_same() -> None:
+    pytest.importorskip("faiss")
+    torch.manual_seed(2)
+    x = torch.cat([torch.randn(1000, 128), torch.randn(50, 128).repeat(4, 1)])  # 3 x 3 tiles
+    want = knn(x, x, 20, exclude_self=True, backend="torch")
+    assert_same_neighbours(knn(x, x, 20, exclude_self=True, backend="faiss"), want)
+
+
 @pytest.mark.parametrize(("kind", "d"), [(exact.Largest, 1024), (_Heaps, 128)])
 def test_a_symmetric_search_computes_each_tile_once(
     kind: type[exact.Largest], d: int, monkeypatch: pytest.MonkeyPatch
