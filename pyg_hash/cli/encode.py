@@ -114,27 +114,24 @@ def _store(asked: Encode, model: HashModel, items: build.NewItems) -> CodeStore:
     if asked.index is not None:
         known = {name.lower(): cls for name, cls in KINDS.items()}
         about["index"] = find(asked.index, known, "index")()
-    while True:
+    try:
+        store = build.open_store(asked.out, model, asked.force)
+    except FileNotFoundError:
         try:
-            store = build.open_store(asked.out, model, asked.force)
-            if asked.index is not None:
-                raise UsageError(f"index: {asked.out} is there already and keeps its own")
-            if store.id_type is not str:
-                raise ValueError(
-                    f"store: {asked.out} has {store.id_type.__name__} ids; the command line "
-                    "adds codes under string ids alone: choose another store, or add them "
-                    "from Python"
-                )
-            break
-        except FileNotFoundError:
-            try:
-                store = kind.create(asked.out, model.num_bits, **about)
-                break
-            except FileExistsError as error:
-                # a file of ours was made since
-                if kind is not HammingIndex or not Path(asked.out).is_file():
-                    told = f"out: {asked.out} is there, but no store; choose another name"
-                    raise FileExistsError(told) from error
+            store = kind.create(asked.out, model.num_bits, **about)
+        except FileExistsError as error:
+            if kind is HammingIndex and Path(asked.out).is_file():  # one of ours, made since
+                return _store(asked, model, items)
+            told = f"out: {asked.out} is there, but no store; choose another name"
+            raise FileExistsError(told) from error
+    else:
+        if asked.index is not None:
+            raise UsageError(f"index: {asked.out} is there already and keeps its own")
+        if store.id_type is not str:
+            raise ValueError(
+                f"store: {asked.out} has {store.id_type.__name__} ids; the command line adds codes "
+                "under string ids alone: choose another store, or add them from Python"
+            )
     if asked.relaxed and not store.has_relaxed and (len(store) or kind is not HammingIndex):
         raise UsageError(
             f"relaxed: {asked.out} keeps codes alone; use a new NAME.store or leave out"

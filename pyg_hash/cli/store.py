@@ -32,8 +32,14 @@ def list_items(asked: ListItems) -> None:
     """Print items, and how many there are."""
     if asked.start < 0 or asked.limit < 0:
         raise UsageError("start, limit: expected 0 or more")
+    if (run := run_at(asked.store)) is None:
+        stores = {"": build.opened(asked.store)}
+    else:
+        Run.open(run.path, need=("config",))
+        stores = {f" ({modality})": run.catalog(modality) for modality in MODALITIES}
     with ExitStack() as opened:
-        stores = {kind: opened.enter_context(each) for kind, each in at(asked.store).items()}
+        for store in stores.values():
+            opened.enter_context(store)
         where, end = (asked.where or "").strip() or None, asked.start + asked.limit
         # of what only the second has, so many are among its first
         found = chain(*(store.list(where, 0, end).tolist() for store in stores.values()))
@@ -63,7 +69,8 @@ def delete_items(asked: DeleteItems) -> None:
             names = [*chain(*(store.list(asked.where, limit=None).tolist() for store in stores))]
         else:
             lines = enumerate(lines_of(asked.ids), 1)
-            names = [id_of(stores[0], line, f"ids: {asked.ids}:{n}") for n, line in lines]
+            id_type = stores[0].id_type
+            names = [read_as(id_type, line, f"ids: {asked.ids}:{n}") for n, line in lines]
         names, kinds = [*dict.fromkeys(names)], [""]
         # counted first: meanwhile others may add to a run
         counts = [(sum(store.contains(names)), len(store)) for store in stores]
@@ -109,14 +116,6 @@ def run_around(store: str) -> Run | None:
     """The built run whose catalogue has the store at an address."""
     folder = Path(store).resolve().parent
     return run_at(str(folder)) if folder.name == CATALOG else None
-
-
-def at(address: str) -> dict[str, CodeStore]:
-    """The store at an address; or a run's two, by what they are called."""
-    if (run := run_at(address)) is None:
-        return {"": build.opened(address)}
-    Run.open(run.path, need=("config",))
-    return {f" ({modality})": run.catalog(modality) for modality in MODALITIES}
 
 
 @contextmanager
@@ -168,16 +167,6 @@ def lines_of(path: str) -> list[str]:
         raise ValueError(told) from error
 
 
-def id_of(store: CodeStore, text: str, place: str) -> Any:
-    """An id of a text file."""
-    if store.id_type is str:
-        return text
-    try:
-        return int(text)
-    except ValueError as error:
-        raise ValueError(f"{place}: expected an integer, got {text!r}") from error
-
-
 def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
     """Rows of a table of fields: ``id`` first, then fields of the store in their types."""
     from pyg_hash.datasets.sources import delimiter
@@ -213,7 +202,7 @@ def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
                     raise ValueError(f"{unknown[0]!r} is not known; the store keeps {known}")
                 name, found = row.pop("id"), row
                 if ending == ".csv":
-                    name = id_of(store, name, "id")
+                    name = read_as(store.id_type, name, "id")
                     found = {key: parsed(key, text, store.fields[key]) for key, text in row.items()}
                 yield {"id": name, **found}
         except UnicodeDecodeError as error:
@@ -238,7 +227,7 @@ def _lines(file: TextIO) -> Iterator[str]:
 
 
 def parsed(name: str, text: str | None, kind: type) -> Any:
-    """A cell of CSV as a value of a field; ``ValueError``, with its name, for none."""
+    """A cell of CSV as a value of a field; ``ValueError`` for none."""
     if not (text and text.strip()):
         return None
     if kind is list:
@@ -246,6 +235,11 @@ def parsed(name: str, text: str | None, kind: type) -> Any:
             return field_value(json.loads(text), list, name)  # as export writes it
         except (TypeError, ValueError, RecursionError):
             return [part.strip() for part in text.split(";")]
+    return read_as(kind, text, name)
+
+
+def read_as(kind: type, text: str, name: str) -> Any:
+    """A text as a value of a kind; ``ValueError``, with its name, for none."""
     try:
         return _BOOLS[text.lower()] if kind is bool else kind(text)
     except (KeyError, ValueError) as error:
