@@ -16,6 +16,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import cache
 from itertools import dropwhile
 from pathlib import Path
@@ -65,8 +66,7 @@ def _without_aliases(text: str) -> Any:
     return _load_yaml(text)
 
 
-_MAPPINGS = {"model_options", "graph_options", "dataset_options", "loader_options"}
-_MAPPINGS |= {"scaling", "optimizer", "lr"}
+_MAPPINGS = {f.name for f in fields(options.TrainConfig) if "dict" in str(f.type)}
 
 
 def build_parser(command: str, of: str) -> tuple[ArgumentParser, ArgumentParser | None]:
@@ -160,22 +160,18 @@ def _apart(argv: Sequence[str]) -> tuple[list[str], list[tuple[list[str], Any]]]
     while words and words[0] != "--":
         option, equal, value = words.pop(0).partition("=")
         names = option.removeprefix("--").split(".")
-        is_of_mapping = option.startswith("--") and names[0] in _MAPPINGS
-        if option != "--config" and not is_of_mapping:
-            found.append(option + equal + value)
-            continue
-        if not equal and words and not words[0].startswith("--"):
+        is_file, is_of_mapping = option == "--config", option[:2] == "--" and names[0] in _MAPPINGS
+        if (is_file or is_of_mapping) and not equal and words and words[0][:2] != "--":
             equal, value = "=", words.pop(0)
-        if option == "--config":
-            files.append(option + equal + value)
+        if not is_of_mapping:
+            (files if is_file else found).append(option + equal + value)
             continue
-        made: Any = value
         try:
             made = _without_aliases(value) if value else value
         except (YAMLError, LookupError, ValueError) as error:
-            # a text, but not if it meant to be a mapping
             if str(error).endswith(" twice"):
                 raise UsageError(f"{option}: {error}") from error
+            made = value  # a text, which did not mean to be a mapping
         if len(names) > 1 and equal:
             dotted.append((names, made))
         else:
