@@ -51,10 +51,12 @@ def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
     """The data set class that the settings name, its options checked."""
     from pyg_hash import datasets
 
-    base = datasets.CrossModalDataset
+    def is_set(found: Any) -> bool:
+        base = datasets.CrossModalDataset
+        return isinstance(found, type) and issubclass(found, base) and found is not base
+
     public = {name.lower(): getattr(datasets, name) for name in datasets.__all__}
-    sets = {name: cls for name, cls in public.items() if isinstance(cls, type)}
-    known = {name: cls for name, cls in sets.items() if issubclass(cls, base) and cls is not base}
+    known = {name: found for name, found in public.items() if is_set(found)}
     of_files = known.pop("featurefile")  # is named by the file
     taken, more = {"root", "transform", "pre_transform", "force_reload"}, "the path of an .h5 file"
     cls: type[CrossModalDataset]
@@ -62,7 +64,7 @@ def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
         cls, taken = of_files, {*taken, "path"}
     elif is_own(config.dataset):
         cls = imported(config.dataset, "dataset")
-        if not (isinstance(cls, type) and issubclass(cls, base) and cls is not base):
+        if not is_set(cls):
             raise UsageError(
                 f"dataset: {config.dataset} is no class of data sets, which derives from "
                 "CrossModalDataset"
@@ -167,11 +169,9 @@ def check_data(run: Run, dataset: CrossModalDataset, *, force: bool) -> list[str
     ``ValueError``: they differ, and ``force`` is False.
     """
     stored, now = run.rows(), rows_of(dataset)
-    found = differences(stored, now) if stored else []
-    if not stored or not found:
+    if not stored or not (found := differences(stored, now)):
         return []
-    listed = "; ".join(found)
-    seen = int(trained_queries(stored, now).sum())
+    listed, seen = "; ".join(found), int(trained_queries(stored, now).sum())
     leak = [f"training rows among the queries: {seen:,} of them"] if seen else []
     if not force:
         raise ValueError(

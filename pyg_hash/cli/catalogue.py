@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from pyg_hash.datasets.sources import Source
 
 Array = np.ndarray[Any, Any]
-Bad = tuple[int, Modality | None, str]  # a row, what of it is bad (None: all), and why
 WORK = ".build.tmp"  # what is encoded, until all of it is done
 FEWEST, FEW_QUERIES, MOST_QUERIES = 10, 20, 2000
 SHARD = {IMAGE: 256, TEXT: 4096}  # items that are encoded between two files of what is done
@@ -136,25 +135,25 @@ def _is_done(run: Run, about: dict[str, Any], source: Source) -> bool:
         )
     if (run.path / DATA).is_file():  # before that, all that is there goes by its content
         changed = [n for n, v in about["arguments"].items() if there["arguments"].get(n) != v]
-        same = not changed and there.get("source") == about["source"]
-        if same:
+        what = ", ".join(changed)
+        if not changed and there.get("source") == about["source"]:
             about |= {"data": there.get("data"), "files": states_of(source, there["files"])}
-        now, then = (digests_of(of["files"]) for of in (about if same else there, there))
-        if not same or now != then:
-            what = "the source has changed, or this version reads it otherwise"
-            if same and len(read_files(source)) == len(then):
-                each = zip(read_files(source), now, then, strict=True)
-                other = [path for path, own, old in each if own != old]
+            # size and digest of each: when it was written does not count
+            now, then = ([state.split()[::2] for state in of["files"]] for of in (about, there))
+            each = zip_longest(read_files(source), now, then)
+            if other := [path for path, own, old in each if own != old]:
                 what = f"{len(other)} of the files changed, first {other[0]}"
+        elif not changed:
+            what = "the source has changed, or this version reads it otherwise"
+        if what:
             later = (
                 f". Rows that came later: pyg-hash encode {run.path} --images DIR (or --texts, "
                 f"--features FILE) --ids FILE --out {run.catalog_file(IMAGE)} (or text.store), "
                 "their fields: pyg-hash store update; or POST /api/items of pyg-hash serve"
             )
             raise ValueError(
-                f"out: {run.path} was begun with other settings or data "
-                f"({', '.join(changed) or what}); choose another folder, or "
-                f"delete it{later if run.has_catalog and not changed else ''}"
+                f"out: {run.path} was begun with other settings or data ({what}); choose another "
+                f"folder, or delete it{later if run.has_catalog and not changed else ''}"
             )
         if not run.has_catalog:
             with open_feature_file(run.path / DATA) as file:
@@ -388,13 +387,8 @@ def states_of(source: Source, kept: Sequence[str] = ()) -> list[str]:
     return found
 
 
-def digests_of(states: Sequence[str]) -> list[list[str]]:
-    """Size and digest of each file: when it was written does not count."""
-    return [state.split()[::2] for state in states]
-
-
-def bad_rows(source: Source) -> Iterator[Bad]:
-    """All that cannot be indexed, in turn: ids, pictures, texts, features."""
+def bad_rows(source: Source) -> Iterator[tuple[int, Modality | None, str]]:
+    """All that cannot be indexed: a row, what of it is bad (None: all), and why."""
     first: dict[str, int] = {}
     for row, name in enumerate(source.ids):
         if not name:
