@@ -51,10 +51,7 @@ def say_once(kind: str, message: str) -> None:
 
 
 def form_of(path: Path, name: str | None = None, file: BinaryIO | None = None) -> str:
-    """The ending, in small letters, of the form that a file is in; empty: none of ours.
-
-    ``name`` is what it is to be called. A name that says nothing leaves it to the first bytes.
-    """
+    """The ending of a file's form, by the ``name`` it is to have or its first bytes; or ""."""
     ending = Path(name or path).suffix.lower()
     if ending not in (".safetensors", ".store", ".json", *ENDINGS):
         head, size = b"", 0
@@ -76,11 +73,10 @@ def seal(path: Path, name: str) -> None:
 
 def _line(file: BinaryIO, size: int, ending: str) -> bytes:
     """The checksum of the first ``size`` bytes of a file, as it is appended to them."""
-    total, left = xxh3_64(), size
+    total = xxh3_64()
     file.seek(0)
-    while left > 0 and (block := file.read(min(left, BLOCK))):
-        total.update(block)
-        left -= len(block)
+    for start in range(0, size, BLOCK):
+        total.update(file.read(min(BLOCK, size - start)))
     if ending == ".json":
         bits = f"{total.intdigest():064b}\n"
         return bits.translate({ord("0"): " ", ord("1"): "\t"}).encode()
@@ -98,10 +94,7 @@ def sum_of(path: str) -> str:
 
 
 def verify(path: str | os.PathLike[str], file: Any = None) -> bool:
-    """Compare a file's checksum, else ``CorruptFileError``; False: it has none, said once.
-
-    ``file`` is it, open: a second opening could meet another file.
-    """
+    """Compare the checksum of a file (``file``: open), else ``CorruptFileError``; False: none."""
     if file is None:
         with open(path, "rb") as file:
             return verify(path, file)

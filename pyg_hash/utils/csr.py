@@ -44,7 +44,7 @@ def rows_of(matrix: Tensor) -> Tensor:
 
 
 def row_block(matrix: Tensor, start: int, stop: int) -> Tensor:
-    """Rows ``start:stop`` of a CSR matrix; indices and values are shared, not copied."""
+    """Rows ``[start:stop]`` of a CSR matrix; indices and values are shared, not copied."""
     begin = matrix.crow_indices()[start : stop + 1]
     entries = slice(int(begin[0]), int(begin[-1]))
     column, value = matrix.col_indices()[entries], matrix.values()[entries]

@@ -53,7 +53,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     :mod:`pyg_hash.utils.checksums` for the checksum.
     """
     target = _target(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target.parent)
     # a name has 255 bytes at most, and a letter four
     name = f".{target.name[:45]}.{_HOST}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
@@ -81,12 +80,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
-    """The file behind links; ``OSError`` if there is something else that must not be replaced."""
+    """The file behind links, its folder made; ``OSError``: it is there, and is no file."""
     target = Path(os.path.realpath(path))
     if target.is_dir():
         raise IsADirectoryError(f"{path}: is a folder; give the path of a file")
     if target.exists() and not target.is_file():
         raise OSError(f"{path}: is a device, pipe or socket; give the path of a file")
+    target.parent.mkdir(parents=True, exist_ok=True)
     return target
 
 
@@ -124,10 +124,7 @@ def _sweep(folder: Path) -> None:
 
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise ``OSError`` if the file ``path`` cannot be written; makes its folder, nothing else."""
-    target = _target(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=target.parent):
-        pass
+    tempfile.TemporaryFile(dir=_target(path).parent).close()
 
 
 def check_file(

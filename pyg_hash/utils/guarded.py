@@ -20,8 +20,7 @@ _START_S = 60.0
 class Guarded:
     """A process, started when first needed, that answers questions; both are JSON.
 
-    ``code``, without torch if it is to start fast, calls :func:`answer_all`; ``what`` it does is
-    for messages.
+    ``code``, without torch to start fast, calls :func:`answer_all`; messages name ``what`` it does.
     """
 
     def __init__(self, code: str, what: str) -> None:
@@ -33,9 +32,9 @@ class Guarded:
         atexit.register(self.stop)
 
     def ask(self, question: Any, limit_s: float) -> Any:
-        """Its answer; ``ValueError`` says what came in its way.
+        """Its answer; ``ValueError``: what kept it from one.
 
-        ``ChildProcessError``: no answer in so many seconds, or it ended; it is gone.
+        ``ChildProcessError``: none in so many seconds, or it ended; it is gone.
         """
         with self._lock:
             is_new = self._process is None or self._owner != os.getpid()  # or this one was forked

@@ -68,10 +68,7 @@ def new_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
 
 
 def foreign(file: Any, *, thorough: bool = False) -> str:
-    """What in an open file leads out of it, named; empty if nothing does.
-
-    ``thorough`` reads too what a damaged file can hang in: attributes, chunks, strings.
-    """
+    """What leads out of an open file, or ""; ``thorough`` reads too what damage can hang in."""
     if thorough:
         _read_attributes(file)
     for name, kind in _links(file):

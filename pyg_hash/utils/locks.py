@@ -102,10 +102,7 @@ def set_aside(target: Path) -> Path:
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Put a finished folder in the place of another one, if there is one.
-
-    A process that is killed between the two steps leaves the old one under :func:`set_aside`.
-    """
+    """Put a finished folder in another's place; a kill leaves that under :func:`set_aside`."""
     old = set_aside(target)
     shutil.rmtree(old, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)

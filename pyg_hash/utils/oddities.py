@@ -53,28 +53,21 @@ def odd_rows(lengths: Tensor, name: str) -> list[str]:
             f"{name}: {int(far.sum()):,} of {len(lengths):,} rows are over {OUTLYING:g} times as "
             f"long as the median row (first: row {first}, {times:.3g} times); check or drop them"
         )
-    if wrong := unusable(lengths, name):
-        lines.append(wrong)
-    return lines
+    return [*lines, *filter(None, [unusable(lengths, name)])]
 
 
 def zero_rows(lengths: Tensor, name: str) -> list[str]:
     """What rows without direction mean."""
-    zero = (lengths == 0).nonzero().flatten()
-    if len(zero) == 0:
-        return []
-    return [
-        f"{name}: {len(zero)} zero rows have no cosine (first: row {int(zero[0])}); drop them or "
-        "use metric='l2'"
-    ]
+    zero = (lengths == 0).nonzero().flatten().tolist()
+    what = f"{len(zero)} zero rows have no cosine (first: row {min(zero, default=0)})"
+    return [f"{name}: {what}; drop them or use metric='l2'"] if zero else []
 
 
 def unusable(lengths: Tensor, name: str) -> str:
     """What is wrong with rows that nothing can be computed of; empty if nothing is."""
-    positive = lengths[lengths > 0]
-    if positive.numel() == 0:
+    if not (lengths > 0).any():
         return f"{name}: all rows are zero vectors; check how the features were made"
-    if _SMALLEST < (middle := float(positive.median())) < _LARGEST:
+    if _SMALLEST < (middle := float(lengths[lengths > 0].median())) < _LARGEST:
         return ""
     return (
         f"{name}: rows have lengths of about {middle:.1g}, whose squares are beyond float32; "
@@ -108,8 +101,8 @@ def odd_features(x: Tensor, name: str, *, centred: bool = False) -> list[str]:
     low = torch.stack([block.amin(dim=0) for block in blocks]).amin(dim=0)
     high = torch.stack([block.amax(dim=0) for block in blocks]).amax(dim=0)
     lengths = torch.cat([row_lengths(block) for block in blocks])
-    lines = odd_rows(lengths, name) + odd_columns(low, high, name, centred=centred)
-    return lines + zero_rows(lengths, name)
+    columns = odd_columns(low, high, name, centred=centred)
+    return [*odd_rows(lengths, name), *columns, *zero_rows(lengths, name)]
 
 
 def say_odd(lines: Iterable[str]) -> None:
@@ -119,10 +112,7 @@ def say_odd(lines: Iterable[str]) -> None:
 
 
 def say_odd_data(data: Any) -> None:
-    """Warn of what is odd about the features and labels of a graph that a model is to learn from.
-
-    Of scaled features that is what ``ScaleFeatures`` found before it scaled them.
-    """
+    """Warn of what is odd about features, before their scaling, and labels to learn from."""
     lines = [*data.oddities] if "oddities" in data else []
     for m in MODALITIES:
         x, norm = data[m].get("x"), data.get("scaling", {}).get(m, {}).get("norm")

@@ -12,10 +12,7 @@ from pyg_hash.utils.settings import SettingError
 
 
 def imported(name: str, argument: str) -> Any:
-    """What a user, never a file, names as ``module:name``.
-
-    ``SettingError``: it is no such name, or cannot be imported; the message names ``argument``.
-    """
+    """What a user, never a file, names as ``module:name``; ``SettingError``: there is none."""
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise SettingError(f"{argument}: expected MODULE:NAME, got {name!r}")
@@ -27,10 +24,7 @@ def imported(name: str, argument: str) -> Any:
 
 
 def require(module: str, package: str, *, extra: str = "demo") -> Any:
-    """Import ``module``; ``ImportError`` names its ``package`` on PyPI and our ``extra``.
-
-    It is raised too where the package is installed, but fails while it is imported.
-    """
+    """Import ``module``; ``ImportError``, if broken too, names ``package`` and our ``extra``."""
     try:
         return importlib.import_module(module)
     except Exception as error:

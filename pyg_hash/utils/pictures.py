@@ -95,10 +95,7 @@ def _opened(module: Any, file: Any, formats: list[str], most: str) -> Any:
 
 
 def on_white(file: Any) -> Any:
-    """An open picture as RGB on white, turned as its EXIF says, which is what a viewer shows.
-
-    ``ValueError``: one channel of numbers whose range is not 0..1, 0..255 or 0..65535.
-    """
+    """An open picture as RGB on white, turned by its EXIF; ``ValueError``: its range is unknown."""
     new = require("PIL.Image", "pillow").new
     require("PIL.ImageOps", "pillow").exif_transpose(file, in_place=True)
     picture = file  # no copy: a large picture would be in memory several times
@@ -202,10 +199,9 @@ def decode(source: Any, formats: Sequence[str] = FORMATS, **limits: int) -> Any:
 
 
 def watch(memory: int) -> Callable[[Any], None]:
-    """What answers ``[source, target, formats, limits]`` and ``[source, target, size]``.
+    """What answers ``[source, target, formats, limits]``, and ``[source, target, size]``: a square.
 
-    The first writes a picture as RGB on white, the second a small square. The process gets
-    ``memory`` bytes where systems have limits.
+    The process gets ``memory`` bytes where systems have limits.
     """
     require("PIL.Image", "pillow").init()
     with suppress(ImportError, ValueError, OSError):

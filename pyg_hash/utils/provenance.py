@@ -77,10 +77,7 @@ def trained_queries(stored: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> 
 
 
 def _spread(prints: Tensor) -> tuple[Tensor, Tensor]:
-    """Middle and spread of prints, whatever a column far from 0 or an outlying row does to them.
-
-    Prints that are all equal have the middle's size for a spread: rounding is a part of that.
-    """
+    """Middle and spread of prints, whatever outlying ones do; of equal ones it is their size."""
     middle = prints.median()
     far = (prints - middle).abs()
     spread = next((s for s in (far.median(), far.mean()) if bool(s > 0)), middle.abs())

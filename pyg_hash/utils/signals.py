@@ -24,10 +24,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let signals raise :class:`Stopped`, so that all that is open is put in order.
-
-    It is so at the end, too, if the code that it met dropped it, or made another error of it.
-    """
+    """Let signals raise :class:`Stopped`, at the end if the code made something else of it."""
     told: list[int] = []
 
     def stop(number: int, frame: Any) -> None:
@@ -47,10 +44,7 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def stop_after(what: str) -> Iterator[Callable[[], None]]:
-    """Let the first signal wait: it raises :class:`Stopped` where the yielded function is called.
-
-    A second one does so at once. ``what`` is finished first, for the message.
-    """
+    """Let the first signal wait until the yielded function is called; a second one does not."""
     noted: list[int] = []
 
     def note(number: int, frame: Any) -> None:
