@@ -96,10 +96,7 @@ class StoredEncoder:
 
     @classmethod
     def load(cls, folder: PathLike, **run: Any) -> Self:
-        """Read what :meth:`save` wrote; ``run``: batch_size, device and progress of its networks.
-
-        Errors are those of :func:`pyg_hash.features.load_encoder`.
-        """
+        """As :func:`pyg_hash.features.load_encoder`; ``run``: as of :class:`NetworkEncoder`."""
         check_path(folder, "folder")
         path = Path(folder) / ENCODER_FILE
         settings = load_json(path, dict)
@@ -131,8 +128,7 @@ def as_list(items: Sequence[Any]) -> list[Any]:
     """The pictures or texts as a list; ``TypeError``: they are one string."""
     if isinstance(items, str):
         raise TypeError(f"items: expected a list, got one string; pass [{items!r}]")
-    own: Any = items
-    return [*(own.to_pylist() if hasattr(own, "to_pylist") else own)]  # Arrow's
+    return [*(items.to_pylist() if hasattr(items, "to_pylist") else items)]  # Arrow's
 
 
 def as_texts(texts: Sequence[str]) -> list[str]:

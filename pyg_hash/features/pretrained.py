@@ -21,13 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from pyg_hash.features.base import (
-    ENCODER_FILE,
-    NetworkEncoder,
-    StoredEncoder,
-    checked,
-    load_image,
-)
+from pyg_hash.features.base import ENCODER_FILE, NetworkEncoder, StoredEncoder, checked, load_image
 from pyg_hash.features.words import StaticWords, named
 from pyg_hash.typing import IMAGE, TEXT, Modality, PathLike
 from pyg_hash.utils.checks import check_choice, check_positive_int
@@ -116,10 +110,7 @@ class EfficientNetLite0(NetworkEncoder):
 
 
 class Pretrained(NetworkEncoder):
-    """An encoder that is stored as its settings, and path and digest of its weights.
-
-    To ship an encoder, put the weights into its folder: there they are looked for first.
-    """
+    """An encoder stored with a digest of its weights; in its folder they are looked for first."""
 
     _blank: Any  # a batch of one that says nothing
 
@@ -186,11 +177,7 @@ class PictureNetwork(Pretrained):
 
 
 class TextNetwork(Pretrained):
-    """A :class:`Pretrained` encoder of texts.
-
-    A text that is longer than the network takes is cut there, and nobody is told; one that is
-    empty, or of which the tokenizer knows no part, is a ``ValueError``.
-    """
+    """A :class:`Pretrained` encoder of texts; see :class:`TransformersTextEncoder`."""
 
     batch_size = 64
     _blank = ["a"]
@@ -420,21 +407,18 @@ def named_encoder(name: str, modality: Modality, **run: Any) -> Any:
     ``SettingError``: there is no such encoder or folder; other errors are the encoder's.
     """
     check_path(name, "name")
-    known: dict[str, Callable[[], Any]] = {"static_words": StaticWords}
-    if modality == IMAGE:
-        known = {EfficientNetLite0.kind: lambda: EfficientNetLite0(**run)}
-    if os.fspath(name).lower() in known:
-        return known[os.fspath(name).lower()]()
-    folder = Path(name)
+    folder, known = Path(name), (EfficientNetLite0 if modality == IMAGE else StaticWords).kind
+    if os.fspath(name).lower() == known:
+        return EfficientNetLite0(**run) if modality == IMAGE else StaticWords()
     if (folder / ENCODER_FILE).is_file():
         return StoredEncoder.load(folder, **run)
     if modality == TEXT and (folder / "modules.json").is_file():
         return SentenceEncoder(folder, **run)
     if (folder / "config.json").is_file():
-        of_texts = modality == TEXT
-        return (TransformersTextEncoder if of_texts else TransformersImageEncoder)(folder, **run)
+        kind = TransformersImageEncoder if modality == IMAGE else TransformersTextEncoder
+        return kind(folder, **run)
     raise SettingError(
-        f"{modality}_encoder: {name!r} is neither {' nor '.join(known)}, nor a folder of "
+        f"{modality}_encoder: {name!r} is neither {known}, nor a folder of "
         "sentence-transformers or transformers, nor MODULE:FUNCTION"
     )
 
@@ -477,10 +461,7 @@ def _offline() -> Iterator[None]:
 
 
 def _check_modules(folder: Path) -> None:
-    """Raise ``CorruptFileError`` if a folder of sentence-transformers names other code than ours.
-
-    The package imports by name what these files name.
-    """
+    """Raise ``CorruptFileError`` if a folder names other code, which the package would import."""
     path = folder / "modules.json"
     if not path.is_file():  # it would invent a pooling
         raise CorruptFileError(f"{folder}: no modules.json; not of sentence-transformers")

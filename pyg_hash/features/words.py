@@ -19,12 +19,7 @@ from torch import Tensor
 
 from pyg_hash.features.base import Concatenated, StoredEncoder, as_texts, checked
 from pyg_hash.typing import PathLike
-from pyg_hash.utils.checks import (
-    check_choice,
-    check_mapping,
-    check_positive_int,
-    check_seed,
-)
+from pyg_hash.utils.checks import check_choice, check_mapping, check_positive_int, check_seed
 from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors, sha256
 from pyg_hash.utils.optional import package_folder, require
 from pyg_hash.utils.settings import check_two
