@@ -93,12 +93,10 @@ class SparseMap:
     def blocks(self, x: Tensor, size: int) -> Iterator[Tensor]:
         """:meth:`apply` in consecutive blocks of ``size`` rows; only one of them is alive."""
         totals = self._totals(x, self._middle)
-        num_rows = self.matrix.size(0)
-        for start in range(0, num_rows, size):
-            stop = min(start + size, num_rows)
-            out = product(row_block(self.matrix, start, stop), x)
+        for start in range(0, self.matrix.size(0), size):
+            out = product(row_block(self.matrix, start, start + size), x)
             if self._scatter is not None:
-                product(row_block(self._scatter, start, stop), totals, onto=out)
+                product(row_block(self._scatter, start, start + size), totals, onto=out)
             yield out
 
     def of_constant(self, x: Tensor) -> Tensor:

@@ -46,10 +46,9 @@ from pyg_hash.utils.oddities import has_label
 ANCHORS = ("train", "all")
 
 
-def anchor_mask(store: NodeStorage, anchors: str) -> Tensor:
+def anchor_mask(store: NodeStorage, anchors: str) -> Any:
     """Nodes that may be a neighbour of others: bool ``[N]``."""
-    mask: Tensor = store.train_mask if anchors == "train" else store.train_mask | True
-    return mask
+    return store.train_mask if anchors == "train" else store.train_mask | True
 
 
 @dataclass(eq=False)
@@ -127,12 +126,11 @@ class IntraKNN(BaseTransform):
             if self.metric == "cosine":
                 check_nonzero_rows(store.x, name)
             try:
-                source, target, weight, found[modality] = self._nearest(store.x, sources)
+                index, weight, found[modality] = self._nearest(store.x, sources)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-            index = torch.stack((source, target))
             data[NEAREST[modality]].update({"edge_index": index, "edge_weight": weight})
-            back = mask[target]  # between anchors both directions: the "or" of the equation
+            back = mask[index[1]]  # between anchors both directions: the "or" of the equation
             both = torch.cat((index, index[:, back].flip(0)), 1)
             merge_edges(data[INTRA[modality]], both, torch.cat((weight, weight[back])), mask, "max")
             store.anchor_mask = mask
@@ -142,7 +140,7 @@ class IntraKNN(BaseTransform):
             data.graph |= {"approximate": self.approximate, "recall": found}
         return data
 
-    def _nearest(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+    def _nearest(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, float]:
         """Edges to each node from its k nearest sources, and the part of the true ones found."""
         sources, rest = mask.nonzero().flatten(), (~mask).nonzero().flatten()
         database = x[sources]
@@ -157,10 +155,9 @@ class IntraKNN(BaseTransform):
                 found += recall(near[-1][1], query, database, **what) * rows.numel() / x.size(0)
         scores, index = (torch.cat(parts) for parts in zip(*near, strict=True))
         target = torch.cat((sources, rest)).repeat_interleave(self.k)
-        source = sources[index.flatten()]
         weight = self.neighbor_weight * edge_weights(scores, str(self.weight)).flatten()
         keep = weight > 0
-        return source[keep], target[keep], weight[keep], found
+        return torch.stack((sources[index.flatten()], target))[:, keep], weight[keep], found
 
 
 def merge_edges(
@@ -217,11 +214,12 @@ class InterKNN(BaseTransform):
         for edge_type in {*JOINT.values(), *JOINT_NEAREST.values()}.intersection(data.edge_types):
             del data[edge_type]  # of an earlier application
         if anchors != intra:  # edges of their own inside the modalities
-            own, approximate = ("x", "train_mask"), data.graph.get("approximate")
+            own = ("x", "train_mask")
             bare = HeteroData({m: {name: data[m][name] for name in own} for m in MODALITIES})
-            same = {key: data.graph[key] for key in ("k", "metric", "weight", "neighbor_weight")}
-            bare = IntraKNN(anchors=anchors, approximate=approximate, **same)(bare)
-            if approximate is not None:
+            kept = ("k", "metric", "weight", "neighbor_weight", "approximate")
+            same = {key: data.graph[key] for key in kept if key in data.graph}
+            bare = IntraKNN(anchors=anchors, **same)(bare)
+            if "recall" in bare.graph:
                 data.graph = data.graph | {"joint_recall": bare.graph["recall"]}
             for modality in MODALITIES:
                 for ours, theirs in ((JOINT, INTRA), (JOINT_NEAREST, NEAREST)):
@@ -398,8 +396,7 @@ class SGCHGraph(BaseTransform):
         neighbor_weight: :math:`\omega`, above 0.
         backend, approximate: see :class:`IntraKNN`.
 
-    Raises:
-        ValueError: as :class:`IntraKNN` and :class:`LabelHub`.
+    ``ValueError``: as of :class:`IntraKNN` and :class:`LabelHub`.
     """
 
     k: int = 20
@@ -447,10 +444,7 @@ class SGCHGraph(BaseTransform):
 
 
 def check_graph(data: HeteroData) -> None:
-    """Raise ``ValueError`` unless a graph's edges go with the masks as they are now.
-
-    Else labels or rows of queries would take part, unsaid.
-    """
+    """Raise ``ValueError`` unless a graph's edges go with the masks: else labels would leak."""
     graph, again = data.get("graph", {}), "; set masks first, and make the graph anew"
     if SAMPLED in graph:  # a batch of InstanceLoader, of a graph that was looked at
         return
@@ -482,8 +476,7 @@ def check_graph(data: HeteroData) -> None:
                 continue
             train = store.get("train_mask", store[name])
             if graph.get(of) == "train" and not torch.equal(store[name], train):
-                what = f"data[{m!r}].train_mask: is not that of the graph, {name}"
-                raise ValueError(what + again)
+                raise ValueError(f"data[{m!r}].train_mask: is not that of the graph, {name}{again}")
             for edge_type in {kind[m] for kind in kinds}.intersection(data.edge_types):
                 source, target = data[edge_type].edge_index
                 inner = edge_type != INTER[m]  # where a node's loop tells nobody anything
@@ -493,9 +486,8 @@ def check_graph(data: HeteroData) -> None:
         if has_hubs(data):
             member, labeled = torch.zeros_like(store.labeled_mask), store.labeled_mask
             member[data[IN_CLASS[m]].edge_index[0]] = True
-            y = data[IMAGE].get("y")
-            if y is not None:  # rows without a label are in no hub, or in one of their own
-                labeled = torch.where(has_label(y), labeled, labeled & member)
+            if "y" in data[IMAGE]:  # rows without a label are in no hub, or in one of their own
+                labeled = torch.where(has_label(data[IMAGE].y), labeled, labeled & member)
             if not torch.equal(member, labeled):
                 what = f"data[{m!r}].labeled_mask: is not that of the graph's label hubs"
                 raise ValueError(what + again)

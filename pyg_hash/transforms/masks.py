@@ -12,12 +12,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.typing import IMAGE, MODALITIES, kind_of
-from pyg_hash.utils.checks import (
-    check_fraction,
-    check_positive_int,
-    check_same_rows,
-    check_seed,
-)
+from pyg_hash.utils.checks import check_fraction, check_positive_int, check_same_rows, check_seed
 
 PAIR_MASKS = ("train_mask", "labeled_mask", "val_mask")  # both sides have the same
 

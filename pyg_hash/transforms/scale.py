@@ -113,7 +113,7 @@ class ScaleFeatures(BaseTransform):
             store = data[modality]
             if not bool(store.train_mask.any()):
                 raise ValueError("train_mask: no training node to fit the scaling on")
-            x = store.x if store.x.dtype == torch.float32 else store.x.float()
+            x = store.x.float()
             usual = _usual(x[store.train_mask].detach(), modality)
             odd += odd_features(x, modality, centred=modality in self.center)
             scaling = fitted[modality] = {}
@@ -121,7 +121,6 @@ class ScaleFeatures(BaseTransform):
                 scaling["mean"] = usual.mean(dim=0)
             count = self.text_components if modality == TEXT else None
             if count is not None and x.size(1) > count:
-                count = min(count, len(usual))
                 scaling["components"] = principal_directions(apply_scaling(usual, scaling), count)
             if self.norm is not None:
                 scaling["norm"] = math.sqrt(self.norm)
