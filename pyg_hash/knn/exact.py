@@ -91,8 +91,7 @@ def nearest(scores: DenseScores, k: int, find: Finder | None = None) -> tuple[Te
 
     What ``find``, or :func:`candidates`, finds is scored again, each pair alone, so that equal rows
     score equally. Where rounding may have kept a row out, all rows that are as good up to rounding
-    are scored alone: mostly one more, which was found too, else all are looked at again. Memory:
-    two tiles and the result, float32 and int64 ``[q, k]``.
+    are scored alone: mostly one more, which was found too, else all are looked at again.
     """
     q, n = scores.shape
     values, index = (find or candidates)(scores, min(n, k + 2))

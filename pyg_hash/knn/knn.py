@@ -148,8 +148,7 @@ def prepare(x: Tensor, metric: str = "cosine") -> PreparedRows:
         metric: ``'cosine'``, ``'ip'`` or ``'l2'``, whose distances are then measured around a point
             near the data, of CSR rows around 0, their most common value.
 
-    Raises:
-        TypeError, ValueError: as :func:`knn`.
+    Errors are those of :func:`knn`.
     """
     check_rows(x, "database")
     return (ready_csr if is_csr(x) else ready)(x, metric, name="database")
@@ -287,11 +286,7 @@ def _equal(a: object, b: object) -> bool:
 def approximate_neighbours(
     query: PreparedRows, database: PreparedRows, k: int, way: str
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`pyg_hash.knn.exact.nearest` on dense rows, but not the best for certain.
-
-    ``way`` is ``approximate`` of :func:`knn`; rows of at most 128 features are
-    searched exactly in place of ``'pca'``.
-    """
+    """As :func:`pyg_hash.knn.exact.nearest`, of dense rows, by a ``way`` of ``approximate``."""
     scores = DenseScores(query, database)
     if way == "pca" and database.shape[1] <= _PCA_WIDTH:
         return nearest(scores, k)
@@ -383,17 +378,9 @@ def recall(
 ) -> float:
     """The part, 0 to 1, of the true nearest neighbours that ``index`` holds, on sampled queries.
 
-    Args:
-        index: what was found, int64 ``[q, k]``.
-        query: dense float ``[q, d]``.
-        database: dense float ``[n, d]``; ``query`` itself with ``exclude_self``.
-        metric: of :func:`knn`.
-        exclude_self: whether row i must not be its own neighbour, as in :func:`knn`.
-        sample: number of queries, drawn without replacement.
-        seed: of the draw.
-
-    Raises:
-        ValueError: ``index`` and ``query`` do not match, and as :func:`knn`.
+    ``index``, int64 ``[q, k]``, was found for dense ``query``, ``database``, ``metric`` and
+    ``exclude_self`` of :func:`knn`; ``sample`` queries are drawn, by ``seed``, without replacement.
+    ``ValueError``: ``index`` and ``query`` do not match. Other errors are those of :func:`knn`.
     """
     check_positive_int(sample, "sample")
     if index.dim() != 2 or index.size(0) != query.size(0):

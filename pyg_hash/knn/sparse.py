@@ -151,5 +151,4 @@ def squared_norms(x: Tensor) -> Tensor:
 
 def row_sums(value: Tensor, count: Tensor) -> Tensor:
     """Sums of consecutive runs of entries, each added up in its own order."""
-    sums: Tensor = torch.segment_reduce(value, "sum", lengths=count.long(), initial=0)
-    return sums
+    return torch.segment_reduce(value, "sum", lengths=count.long(), initial=0)

@@ -135,10 +135,8 @@ def precision_at_n(
 ) -> Tensor:
     """Share of relevant items among the first n of the ranking (P@N), expected under ties.
 
-    Codes, labels and errors are those of :func:`mean_average_precision`.
-
-    Returns:
-        float64 ``[len(topn)]``, one number for each n, an integer from 1 to m, in ``topn``.
+    float64 ``[len(topn)]``, a number for each n of ``topn``, an integer from 1 to the database's
+    size. Codes, labels and errors are those of :func:`mean_average_precision`.
     """
     ranking = Ranking(query, database, query_y, database_y)
     for n in topn:
@@ -259,10 +257,7 @@ def normalised_gain(counts: Tensor, topk: int | None) -> Tensor:
 
 
 def tied_at(items: Tensor, k: int) -> Tensor:
-    """Items as far from each query as its answer number k, or its last one if there are fewer.
-
-    ``[q]`` of the items at each distance, ``[q, num_bits + 1]``; 1 means that it is alone.
-    """
+    """Items ``[q]`` as far from each query as its answer k, of those at each distance."""
     reached = items.cumsum(1)
     bucket = (reached < reached[:, -1:].clamp_max(k)).sum(1, keepdim=True)
     return items.gather(1, bucket).squeeze(1)

@@ -404,10 +404,7 @@ def _is_scaled_alike(model: Any, data: HeteroData) -> bool:
 def _labels(
     data: HeteroData, relevance: str
 ) -> tuple[dict[Modality, Tensor], dict[Modality, Tensor]]:
-    """By modality: labels of which relevant items share one, and those whose number is the gain.
-
-    Both are empty for data without ``y``, unless another relevance is asked for.
-    """
+    """By modality: labels that relevant items share, and those whose number is the gain."""
     found: dict[str, dict[Modality, Tensor]] = {}
     for name in dict.fromkeys(("y", relevance)):
         if name == "y" and not any(name in data[m] for m in MODALITIES):

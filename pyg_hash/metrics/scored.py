@@ -28,14 +28,9 @@ def pair_recall(query: Tensor, database: Tensor, k: int) -> float:
     nearer ones, is found with probability ``clamp((k - a) / b, 0, 1)``, the exact mean over all
     orders. Chance is ``k / n``. Memory is O(n).
 
-    Args:
-        query: int8 ±1 ``[n, num_bits]``, at least one row.
-        database: int8 ±1 ``[n, num_bits]``, on the same device.
-        k: rank cut, at least 1; more than n means all.
-
-    Raises:
-        TypeError: codes that are not int8, or ``k``.
-        ValueError: unequal numbers of rows or bits, no rows, values other than ±1, ``k`` below 1.
+    Codes are int8 ±1 ``[n, num_bits]`` on one device; a ``k`` of more than n means all.
+    ``TypeError``: codes that are not int8, or ``k``; ``ValueError``: unequal numbers of rows or
+    bits, no rows, values other than ±1, ``k`` below 1.
     """
     check_positive_int(k, "k")
     check_codes(query, "query")
@@ -61,15 +56,9 @@ def scored_average_precision(
     Definition as :func:`mean_average_precision` with ``topk=None``; items of equal score come in
     no order, and the result is the exact mean over all orders.
 
-    Args:
-        query: relaxed codes, float ``[q, num_bits]``.
-        database: int8 ``[n, num_bits]``, ±1 or of :func:`pyg_hash.codes.quantize`; or relaxed
-            codes, float ``[n, num_bits]``.
-        query_y: class index, integer ``[q]``, or multi-hot ``[q, C]``.
-        database_y: class index ``[n]`` or multi-hot ``[n, C]``, as ``query_y``.
-
-    Raises:
-        TypeError, ValueError: wrong types, shapes or values, no rows, labels of two kinds.
+    Queries are relaxed codes, float ``[q, num_bits]``; the database is int8 ``[n, num_bits]``, ±1
+    or of :func:`pyg_hash.codes.quantize`, or relaxed codes. Labels are as there. ``TypeError`` or
+    ``ValueError``: wrong types, shapes or values, no rows, labels of two kinds.
     """
     _check_scored(query, database)
     signs = torch.where(database < 0, -1, 1).to(torch.int8)
@@ -111,10 +100,7 @@ def score_tiles(query: Tensor, database: Tensor) -> Iterator[tuple[int, Tensor]]
 
 
 def pair_places(query: Tensor, database: Tensor) -> tuple[Tensor, Tensor]:
-    """How many items are nearer than a query's own pair, and as near (itself included).
-
-    Two of int64 ``[n]``, on the CPU; ``ValueError``: unequal numbers of rows, none, two devices.
-    """
+    """Items nearer than a query's own pair, and as near (it included): int64 ``[n]``, CPU."""
     check_same_rows(query, database, "query", "database")
     check_sides(query=query, database=database)
     own = torch.arange(len(query), device=query.device)
@@ -127,10 +113,7 @@ def pair_places(query: Tensor, database: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def places_of(scores: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:
-    """Items that score above a query's own pair, column ``pair``, and as it (itself included).
-
-    Scores are real ``[q, n]``, without NaN; the others int64 ``[q]``.
-    """
+    """:func:`pair_places` by scores ``[q, n]``, without NaN, of pairs in columns ``pair``."""
     own = scores.gather(1, pair.unsqueeze(1))
     # sums of floats are three times as fast as of bools, and exact up to 2^24
     holds = torch.empty_like(scores, dtype=torch.float32)
