@@ -233,7 +233,9 @@ def _write_data(asked: Build, path: Path, source: Source, plan: Plan, mark: str)
             found[m] = plan.rows, source.rows(m, plan.rows)
             continue
         rows, encoder = plan.rows.tolist(), source.encoders[m]
-        parts = list(in_shards(path.parent / WORK, m, source, rows, encoder, encoder))
+        is_own = isinstance(encoder, OwnEncoder)
+        of = encoder.name if is_own else json.dumps(encoder.settings(), default=str)
+        parts = list(in_shards(path.parent / WORK, m, source, rows, encoder, of))
         lost = [one for part in parts for one in part.problems.items()]
         bad += [f"{m} {source.items(m)[row]!r:.80}: {text}" for row, text in lost]
         if len(lost) == len(rows):
@@ -422,22 +424,19 @@ def in_shards(
     source: Source,
     rows: Sequence[int],
     encode: Callable[[Any], Any],
-    of: Any,
+    of: str,
 ) -> Iterator[Encoded]:
     """What rows come to, some at a time, by their numbers; in files, so never made twice.
 
-    ``of`` is the encoder, or what else tells one way of encoding from another.
+    ``of`` tells one way of encoding from another.
     """
-    told = of
-    if hasattr(of, "settings"):
-        told = of.name if isinstance(of, OwnEncoder) else json.dumps(of.settings(), default=str)
     title = "pictures encoded" if name == IMAGE else "texts encoded"
     with tqdm(total=len(rows), desc=title, unit="", delay=1) as bar:
         for start in range(0, len(rows), SHARD[name]):
             some = rows[start : start + SHARD[name]]
             part = [source.items(name)[row] for row in some]
             digests = [source.states[row].split()[-1:] for row in some] if name == IMAGE else []
-            which = files.sha256(told, json.dumps(part), *chain(*digests))
+            which = files.sha256(of, json.dumps(part), *chain(*digests))
             path = folder / f"{name}-{which[:20]}.safetensors"
             try:
                 tensors, about = files.load_tensors(path)
