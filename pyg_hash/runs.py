@@ -311,12 +311,11 @@ class Run:
         self.check("items", files.sha256(self.file("items")), f"items: {self.file('items')}")
         try:
             root = value.pop("images_root", None)
-            if images_root is not None:
-                root = os.path.abspath(images_root)
+            root = root if images_root is None else os.path.abspath(images_root)
             if root is not None:
                 value["image_paths"] = [p and os.path.join(root, p) for p in value["image_paths"]]
             return RunItems(**value)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{self.file('items')}: not written by this version") from error
 
     def keep_history(self, history: Any) -> None:
@@ -405,10 +404,8 @@ class Run:
 
     def why_no_encoder(self, modality: Modality) -> tuple[str, str]:
         """Why there is no encoder of a modality, as a clause, and what to do."""
-        if (
-            self.has_catalog
-            and files.load_json(self.path / CATALOG / ABOUT, dict).get(modality) == 0
-        ):
+        about = self.path / CATALOG / ABOUT
+        if about.is_file() and files.load_json(about, dict).get(modality) == 0:
             names = {"image": "pictures", "text": "texts"}
             why = f"it was built of {names[other(modality)]} alone, without {names[modality]}"
             return why, "build it again with these too to search by them"

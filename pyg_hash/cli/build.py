@@ -267,10 +267,8 @@ def pictures(where: str) -> NewItems:
 def _once(paths: list[str]) -> tuple[list[str], list[str]]:
     """Files without those in folders that are there by another path too, and these."""
     real = {folder: os.path.realpath(folder) for folder in map(os.path.dirname, paths)}
-    names = dict[str, str]()
-    for folder in sorted(real, key=lambda name: (os.path.abspath(name) != real[name], name)):
-        names.setdefault(real[folder], folder)
-    first = {*names.values()}
+    ranked = sorted(real, key=lambda name: (os.path.abspath(name) != real[name], name))
+    first = {*{real[folder]: folder for folder in reversed(ranked)}.values()}
     kept = [path for path in paths if os.path.dirname(path) in first]
     return kept, [path for path in paths if os.path.dirname(path) not in first]
 

@@ -88,16 +88,15 @@ def train_run(asked: Train) -> None:
         else:
             model = recipe.model(data)
             stored_config(model.config), stored_tensors(model)  # what no file holds is said now
-            of, callbacks = "", list[Any]()
+            of = ""
             if ranks.is_main:  # a feature file may have moved
                 settings = {**run.config(), "dataset": Path(config.dataset).name}
                 of = sha256(run.record()["data"], json.dumps(settings))
+            callbacks: list[Any] = [OfRun(of)]
             with ExitStack() as stops:
-                if recipe.epochs is not None:
-                    callbacks.append(OfRun(of))
-                    if ranks.size == 1:  # else all stop at once
-                        check = stops.enter_context(stop_after("epoch"))
-                        callbacks.append(lambda *row: check())
+                if recipe.epochs is not None and ranks.size == 1:  # else all stop at once
+                    check = stops.enter_context(stop_after("epoch"))
+                    callbacks.append(lambda *row: check())
                 history = recipe.fit(
                     model,
                     data,

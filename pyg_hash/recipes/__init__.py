@@ -240,12 +240,11 @@ class Recipe:
                 cast(ClosedFormModel, model).solve(data)
             return History()
         optimizer = options.pop("optimizer", None)
-        own: dict[str, Any]
-        own = {"epochs": self.epochs, "patience": self.settings.get("patience")}
         if optimizer is None:
             optimizer = self.optimizers(model)
         else:
             check_optimizers(model, optimizer)
+        own: dict[str, Any] = {name: self.settings.get(name) for name in ("epochs", "patience")}
         own["schedulers"] = self.schedulers(optimizer)
         with draws:  # its training view may draw
             own["loader"] = self.loader(model, data)
