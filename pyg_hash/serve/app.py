@@ -166,17 +166,13 @@ class Work:
         self.worker, self.pictures = guard.Worker(limits), guard.Pictures(limits)
         # one at a time, and no search waits with one that waits for another process
         self.changes = guard.Worker(limits, threads=1)
-        self.batches = {m: self._together(partial(engine.answers, m)) for m in MODALITIES}
+        more = {"most": _TOGETHER, "more": lambda: self.worker.pending > limits.threads}
+        # what waits is coded in one call, with what is on its way from the threads
+        self.batches = {
+            m: guard.Worker(limits, 1, call=partial(engine.answers, m), **more) for m in MODALITIES
+        }
         self.server: Any = None  # uvicorn's, which knows whether it stops
         self._small: OrderedDict[str, bytes] = OrderedDict()
-
-    def _together(self, call: Callable[[list[Question]], list[Any]]) -> guard.Worker:
-        """A pool that codes what waits in one call, and what is on its way from the threads."""
-
-        def crowded() -> bool:
-            return self.worker.pending > self.limits.threads
-
-        return guard.Worker(self.limits, 1, call=call, most=_TOGETHER, more=crowded)
 
     def close(self) -> None:
         """End all threads and processes."""
@@ -218,7 +214,7 @@ class Work:
         """A small picture of the database."""
         if path not in self._small:
             with self.pictures.folder() as folder:
-                content = await self.pictures.run(self.pictures.small, path, folder, 192)
+                content = await self.pictures.run(self.pictures.small, path, folder)
             self._small[path] = content
             if len(self._small) > self.limits.pictures:
                 self._small.popitem(last=False)

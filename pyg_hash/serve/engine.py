@@ -9,7 +9,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
@@ -230,7 +230,8 @@ class SearchEngine:
     def answers(self, source: Modality, asked: Sequence[Question]) -> list[Answers | Exception]:
         """Answers to questions about one kind of new items, coded together, or their exceptions."""
         try:
-            relaxed = self._relax(source, torch.cat([question.features for question in asked]))
+            features = torch.cat([question.features for question in asked])
+            relaxed = signed_new(self.model, features, source)
         except Exception as error:  # whose fault it is shows when each is asked alone
             if len(asked) > 1:
                 return [answer for question in asked for answer in self.answers(source, [question])]
@@ -277,17 +278,16 @@ class SearchEngine:
     def nearest(self, relaxed: Tensor, wanted: Wanted, *, ties: bool = True) -> list[Answers]:
         """The answers for real-valued codes ``[q, num_bits]``, with ``ties`` counted or not."""
         target, k, offset, where = wanted
-        codes = binarize(relaxed)
-        filtered: dict[str, Any] = {"where": where} if where and where.strip() else {}
+        codes, where = binarize(relaxed), where if where and where.strip() else None
         with self._turns.reading():
             index = self.indexes[target]  # a change may open another
             try:
-                found = self._ranked(index, codes, relaxed, k, offset, filtered)
+                found = self._ranked(index, codes, relaxed, k, offset, where)
                 pages = [list(near.items())[offset : offset + k] for near in found]
                 tied = [0] * len(pages)
                 if ties and any(pages):
                     last = torch.tensor([page[-1][1][0] if page else 0 for page in pages])
-                    tied = index.count_at(codes, last, **filtered).tolist()
+                    tied = index.count_at(codes, last, where=where).tolist()
             except (TypeError, ValueError) as error:
                 raise QueryError(str(error)) from error
             return [
@@ -303,7 +303,7 @@ class SearchEngine:
             ]
 
     def _ranked(
-        self, index: Any, codes: Tensor, relaxed: Tensor, k: int, offset: int, filtered: Any
+        self, index: Any, codes: Tensor, relaxed: Tensor, k: int, offset: int, where: str | None
     ) -> list[dict[Any, tuple[int, float]]]:
         """Distance and score of at least the first ``offset + k`` ids for each code, in order.
 
@@ -316,15 +316,14 @@ class SearchEngine:
         size, end = max(1, len(index)), offset + k
         if self.oversample or not exact:
             end = max(k, _STRETCH)
-        if self.oversample:
-            filtered = {**filtered, "rescore": relaxed, "oversample": self.oversample}
+        more = {"rescore": relaxed, "oversample": self.oversample} if self.oversample else {}
         ranked: list[dict[Any, tuple[int, float]]] = [{} for _ in range(len(codes))]
         while True:
-            distances, ids, *scores = index.search(codes, min(end, size), **filtered)
-            for row, found in enumerate(ranked):
-                far = distances[row].tolist()
-                own = scores[0][row].tolist() if scores else [0.0] * len(far)
-                for name, distance, score in zip(ids[row].tolist(), far, own, strict=True):
+            near = index.search(codes, min(end, size), where=where, **more)
+            distances, ids, *rest = (column.tolist() for column in near)
+            scores = rest[0] if rest else distances  # in whose place nobody reads these
+            for found, *columns in zip(ranked, ids, distances, scores, strict=True):
+                for name, distance, score in zip(*columns, strict=True):
                     if distance >= 0 and len(found) < end:
                         found.setdefault(name, (distance, score))
             if end >= min(offset + k, size):
@@ -430,14 +429,14 @@ class SearchEngine:
                     f"{kind}s of a run, which are found and replaced by their ids; serve the whole "
                     f"run, or the store of its {lone}s"
                 )
-        with self._changing(names, new) as (keys, values):
-            key_of = dict(zip(names, keys, strict=True))
+        with self._changing(names, new) as values:
+            key_of = dict(zip(names, values, strict=True))
             known: dict[Any, dict[str, Any]] = {}
             for index in self._each():
-                known = _values(index, _present(index, keys)) | known
+                known = _values(index, _present(index, values)) | known
             if known and not replace:
                 raise QueryError(f"items: {str(min(known))!r} is there already; say replace", 409)
-            for key, item in zip(keys, new, strict=True):
+            for key, item in zip(values, new, strict=True):
                 if not item.features and (key not in known or "text" in item.values):
                     raise QueryError(
                         f"items: {item.id!r} has neither words, nor picture, nor vector"
@@ -447,14 +446,13 @@ class SearchEngine:
             for modality, some in of.items():
                 index, ids = self.indexes[modality], [key_of[item.id] for item in some]
                 done = {key_of[item.id] for item in new if item.features} if self.is_one else ids
-                rest = _present(index, [key for key in keys if key not in done])
+                rest = _present(index, [key for key in values if key not in done])
                 if ids:
-                    codes = [self._relax(modality, item.features[modality]) for item in some]
-                    relaxed = torch.cat(codes)
-                    more: Any = {}
-                    if isinstance(index, HammingIndex):
-                        fit = not len(index) and bool((relaxed.abs() <= 1).all())
-                        more = {"relaxed": relaxed} if index.has_relaxed or fit else {}
+                    x = [signed_new(self.model, item.features[modality], modality) for item in some]
+                    relaxed = torch.cat(x)
+                    fit = not len(index) and bool((relaxed.abs() <= 1).all())
+                    keeps = isinstance(index, HammingIndex) and (index.has_relaxed or fit)
+                    more: Any = {"relaxed": relaxed if keeps else None}
                     more |= {"model": self._digest, "force": self.force}
                     index.replace(binarize(relaxed), ids, _columns(index, ids, values), **more)
                 if rest and not (self.is_one and modality == TEXT):  # else done for images
@@ -463,23 +461,23 @@ class SearchEngine:
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove items, and save; how many. ``QueryError``: some are not there; none is removed."""
-        with self._changing(list(dict.fromkeys(ids))) as (keys, _):
-            for index, some in self._all_of(keys).items():
+        with self._changing(ids) as found:
+            for index, some in self._all_of(found).items():
                 index.remove(some)
-        return len(keys)
+        return len(found)
 
     def update(self, rows: Mapping[str, Mapping[str, Any]]) -> None:
         """Change fields of items, by id, and save; codes and fields that are not named stay.
 
         ``QueryError``: an id is not there, or a value is not kept; nothing is changed.
         """
-        with self._changing([*rows]) as (keys, _):
-            new, names = dict(zip(keys, rows.values(), strict=True)), {*chain(*rows.values())}
-            for index, some in self._all_of(keys).items():
+        with self._changing([*rows]) as found:
+            new, names = dict(zip(found, rows.values(), strict=True)), {*chain(*rows.values())}
+            for index, some in self._all_of(found).items():
                 values = {key: {**own, **new[key]} for key, own in _values(index, some).items()}
                 index.update(some, {n: [values[key].get(n) for key in some] for n in names})
 
-    def _all_of(self, keys: list[Any]) -> dict[Any, list[Any]]:
+    def _all_of(self, keys: Collection[Any]) -> dict[Any, list[Any]]:
         """Which of some items each store has; ``QueryError``: one is in none."""
         there = {index: _present(index, keys) for index in self._each()}
         if gone := set(keys).difference(*there.values()):
@@ -489,8 +487,8 @@ class SearchEngine:
     @contextmanager
     def _changing(
         self, names: Sequence[str], new: Sequence[NewItem] = ()
-    ) -> Iterator[tuple[list[Any], dict[Any, dict[str, Any]]]]:
-        """Change items, all or nothing, and save; yields the ids named, and values of new items."""
+    ) -> Iterator[dict[Any, dict[str, Any]]]:
+        """Change items, all or nothing, and save; yields values of new items by the ids named."""
         if not self.is_writable:
             raise QueryError(
                 "items: this run has no catalogue to change; make one with pyg-hash build, or "
@@ -501,11 +499,10 @@ class SearchEngine:
         with self._alone():
             try:
                 self._take_back()
-                keys = [self.key(name) for name in names]
-                before = self._before and _before(self.indexes, keys)
-                values = dict[Any, dict[str, Any]]()
-                for key, item in zip(keys, new, strict=False):
-                    values[key] = {**item.values}
+                values: dict[Any, dict[str, Any]] = {self.key(name): {} for name in names}
+                before = self._before and _before(self.indexes, [*values])
+                for key, item in zip(values, new, strict=False):
+                    values[key] |= item.values
                     if item.picture is not None and self.added and "image" in self.fields:
                         digest = hashlib.sha256(item.picture).hexdigest()[:32]
                         path = (self.added / f"{digest}.jpg").absolute()
@@ -514,7 +511,7 @@ class SearchEngine:
                             pictures.append(path)
                             path.write_bytes(item.picture)
                         values[key]["image"] = f"added/{path.name}"  # wherever it moves
-                yield keys, values
+                yield values
                 if self._before and before:  # not sooner: a refused change writes nothing
                     save_tensors(self._before, *before)
                 for index in self._each():
@@ -696,12 +693,9 @@ class SearchEngine:
             )
         return self.encoders[modality]
 
-    def _relax(self, source: Modality, features: Tensor) -> Tensor:
-        return signed_new(self.model, features, source)
 
-
-def _present(index: CodeStore, keys: Sequence[Any]) -> list[Any]:
-    return [key for key, there in zip(keys, index.contains(keys), strict=True) if there]
+def _present(index: CodeStore, keys: Collection[Any]) -> list[Any]:
+    return [key for key, there in zip(keys, index.contains([*keys]), strict=True) if there]
 
 
 def _values(index: CodeStore, keys: Sequence[Any]) -> dict[Any, dict[str, Any]]:

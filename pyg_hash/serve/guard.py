@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -146,9 +146,8 @@ VISIT: ContextVar[Visit] = ContextVar("VISIT")
 class Guard:
     """Middleware: answers known host names only (against DNS rebinding), within the limits.
 
-    Each response has :data:`HEADERS` and the request's id, and is noted in ``metrics`` and in the
-    log ``pyg_hash.access``, as one line of JSON. A body is read whole before the application sees
-    it, within limits of size and time. Arguments are those of ``create_app``.
+    A body is read whole before the application sees it. Each answer is noted in ``metrics`` and,
+    as a line of JSON, in the log ``pyg_hash.access``. Arguments are those of ``create_app``.
     """
 
     app: ASGIApp
@@ -157,10 +156,8 @@ class Guard:
     token: str | None
     private: bool
     metrics: Metrics
-
-    def __post_init__(self) -> None:
-        self._uploading: Counter[str] = Counter()  # bytes, by client
-        self._rates: OrderedDict[str, tuple[float, float]] = OrderedDict()
+    _uploading: Counter[str] = field(default_factory=Counter, init=False)  # bytes, by client
+    _rates: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -272,7 +269,7 @@ class Guard:
         left = min(self.limits.burst, left + (now - then) * rate)
         self._rates[client] = (max(0.0, left - 1), now)
         if len(self._rates) > _CLIENTS:
-            self._rates.popitem(last=False)
+            del self._rates[next(iter(self._rates))]
         if left < 1:
             wait = {"Retry-After": str(max(1, round((1 - left) / rate)))}
             raise QueryError(f"rate: more than {rate:g} requests a second; slow down", 429, wait)
@@ -417,11 +414,8 @@ def log_access(where: str) -> None:
     def say() -> None:
         _log.error("access log: cannot be written, lines are dropped: %s", sys.exc_info()[1])
 
-    handler: Any = logging.StreamHandler(sys.stderr)
-    if where != "-":
-        handler = File(where, encoding="utf-8")
+    handler: Any = logging.StreamHandler() if where == "-" else File(where, encoding="utf-8")
     handler.handleError = lambda record: say()
-    handler.setFormatter(logging.Formatter("%(message)s"))
     access_log.addHandler(handler)
     access_log.setLevel(logging.INFO)
     access_log.propagate = False
@@ -457,11 +451,6 @@ def _client(scope: Scope) -> str:
     return host
 
 
-def _each(calls: list[Callable[[], T]]) -> list[T]:
-    """What each call gives: the work of a pool whose questions are calls, one at a time."""
-    return [call() for call in calls]
-
-
 class Worker:
     """Calls in threads, for clients in turns; what one gave up in time never begins.
 
@@ -479,7 +468,7 @@ class Worker:
         limits: Limits,
         threads: int | None = None,
         *,
-        call: Callable[[list[Any]], list[Any]] = _each,
+        call: Callable[[list[Any]], list[Any]] = lambda calls: [each() for each in calls],
         most: int = 1,
         more: Callable[[], bool] = bool,
     ) -> None:
@@ -643,9 +632,9 @@ class Pictures(Worker):
         source.write_bytes(content)
         return self._ask(source, Path(folder, "query.ppm"), *self._how)
 
-    def small(self, path: str, folder: str, size: int) -> bytes:
+    def small(self, path: str, folder: str) -> bytes:
         """A picture of the database as a small JPEG; for :meth:`run`; ``UnreadableImageError``."""
-        return self._ask(Path(path).absolute(), Path(folder, "small.jpg"), size).read_bytes()
+        return self._ask(Path(path).absolute(), Path(folder, "small.jpg"), 192).read_bytes()
 
     def _ask(self, source: Path, target: Path, *how: Any) -> Path:
         helper = self._free.get()
