@@ -78,14 +78,21 @@ function address(query) {
   return values;
 }
 
+// Without a query the page is as it began: nothing is asked.
 async function search(query, { remember = true } = {}) {
   asked = query;
   tell("");
   show("more", false);
   list("notes", run.notes);
-  showQuery(query);
+  showQuery(query || {});
+  document.body.classList.toggle("busy", query !== null);
+  if (!query) {
+    if (running) running.abort();
+    running = null;
+    fail("");
+    return;
+  }
   byId("status").textContent = "Searching …";
-  document.body.classList.add("busy");
   if (remember) history.pushState(null, "", query.kind === "image" ? location.pathname : `?${address(query)}`);
   try {
     if (query.kind === "image") query.body = await fitting(query.file);
@@ -100,17 +107,6 @@ async function search(query, { remember = true } = {}) {
   } finally {
     if (asked === query) document.body.classList.remove("busy");
   }
-}
-
-// The page as it began: nothing is asked.
-function begin() {
-  if (running) running.abort();
-  asked = running = null;
-  fail("");
-  show("more", false);
-  list("notes", run.notes);
-  showQuery({});
-  document.body.classList.remove("busy");
 }
 
 // One page of answers; undefined if something else was asked meanwhile.
@@ -287,7 +283,7 @@ function fromAddress() {
   if (item) search({ kind: "item", item: item.includes("/api/item/") ? item : `/api/item/${encodeURIComponent(item)}`, by: values.get("by") }, { remember: false });
   else if (text) search({ kind: "text", text }, { remember: false });
   else if (!run.queries.length && run.first && run.similar) search({ kind: "item", item: run.first, by: null }, { remember: false });
-  else begin();
+  else search(null);
 }
 
 const kinds = { str: "words", int: "whole number", float: "number", bool: "true or false", list: "list of words" };
@@ -303,8 +299,7 @@ function example() {
 function showRun() {
   document.title = `Search: ${run.title}`;
   byId("title").textContent = `Search: ${run.title}`;
-  const stored = Math.max(run.database.image, run.database.text);
-  byId("about").textContent = `${plural(stored, "item")} under codes of ${run.num_bits} bits; a distance counts the bits that differ, a score compares real-valued codes.`;
+  byId("about").textContent = `${plural(run.items, "item")} under codes of ${run.num_bits} bits; a distance counts the bits that differ, a score compares real-valued codes.`;
   list("notes", run.notes);
   show("form", true);
   show("words", run.queries.includes("text"));
