@@ -39,10 +39,8 @@ GREY = "#78818a"  # what has no class, or none of its own
 # contrast of 3 to the page, light or dark
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#c2649a")
 DASHES = ("-", "--", "-.", ":")  # line styles: colour is never the only difference
-CLASSES = (  # a number at each class tells them apart without colour
-    *("#0072b2", "#d55e00", "#009e73", "#c2649a", "#8c6d1f"),
-    *("#7a6ee0", "#d6455d", "#5b8c2a", "#1693a5", "#8a6a55"),
-)
+# a number at each class tells them apart without colour
+CLASSES = (*SERIES, "#8c6d1f", "#7a6ee0", "#d6455d", "#5b8c2a", "#1693a5", "#8a6a55")
 # squares are pictures and triangles are texts, as in Fig. 4 of the MCGCN paper
 MARKERS: dict[Modality, str] = {IMAGE: "s", TEXT: "^"}
 MODALITY_COLORS: dict[Modality, str] = {IMAGE: SERIES[0], TEXT: SERIES[1]}

@@ -179,7 +179,7 @@ def gallery(
     source: Modality,
     target: Modality,
     queries: Tensor,
-    notes: Sequence[str] | None = None,
+    notes: Sequence[str] = (),
     *,
     k: int = 8,
 ) -> list[Asked]:
@@ -191,14 +191,13 @@ def gallery(
     index.add(results.codes[target][database], ids=database, relaxed=kept)
     own = results.relaxed[source][queries]
     found = index.search(results.codes[source][queries], min(k, len(index)), rescore=own)
-    asked = []
-    for place, query in enumerate(queries.tolist()):
-        near = zip(*(column[place].tolist() for column in found), strict=True)
+    asked, columns = [], (queries.tolist(), notes or [""] * len(queries), *found)
+    for query, note, *near in zip(*columns, strict=True):
         answers = [
             Answer(row, far, score, results.kind(source, query, target, row))
-            for far, row, score in near
+            for far, row, score in zip(*(x.tolist() for x in near), strict=True)
         ]
-        asked.append(Asked(query, notes[place] if notes else "", answers))
+        asked.append(Asked(query, note, answers))
     return asked
 
 
