@@ -9,7 +9,6 @@ import errno
 import hashlib
 import socket
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -166,13 +165,13 @@ class Work:
         self.worker, self.pictures = guard.Worker(limits), guard.Pictures(limits)
         # one at a time, and no search waits with one that waits for another process
         self.changes = guard.Worker(limits, threads=1)
-        more = {"most": _TOGETHER, "more": lambda: self.worker.pending > limits.threads}
+        more: Any = {"most": _TOGETHER, "more": lambda: self.worker.pending > limits.threads}
         # what waits is coded in one call, with what is on its way from the threads
         self.batches = {
             m: guard.Worker(limits, 1, call=partial(engine.answers, m), **more) for m in MODALITIES
         }
         self.server: Any = None  # uvicorn's, which knows whether it stops
-        self._small: OrderedDict[str, bytes] = OrderedDict()
+        self._small: dict[str, bytes] = {}
 
     def close(self) -> None:
         """End all threads and processes."""
@@ -215,9 +214,7 @@ class Work:
         if path not in self._small:
             with self.pictures.folder() as folder:
                 content = await self.pictures.run(self.pictures.small, path, folder)
-            self._small[path] = content
-            if len(self._small) > self.limits.pictures:
-                self._small.popitem(last=False)
+            guard.keep(self._small, path, content, self.limits.pictures)
         return self._small[path]
 
     async def found(self, search: Awaitable[Answers], offset: int) -> dict[str, Any]:
@@ -604,7 +601,6 @@ def make_server(
     server = app.state.work.server = uvicorn.Server(config)
     # its own knows no SIGHUP, and raises them again when all is in order
     server.capture_signals = partial(handled, server.handle_exit)
-    listening.listen(config.backlog)
     return server
 
 

@@ -383,7 +383,7 @@ class SearchEngine:
         file = os.path.normpath(picture_file(path, root, (self.added or Path()).absolute()))
         anywhere = os.path.isabs(path) and (self.outside or self.images_root is None)
         # a relative one is never below the working folder, where another picture may have its name
-        inside = os.path.isabs(file) and any(Path(file).is_relative_to(place) for place in places)
+        inside = any(Path(file).is_relative_to(place) for place in places)
         if not anywhere and not inside:
             raise QueryError(f"item: {row} has no picture below the folder of pictures", 404)
         return file
@@ -418,16 +418,16 @@ class SearchEngine:
                 if unknown := set(item.values) - set(fields):
                     kept = ", ".join(fields) or "nothing"
                     raise QueryError(f"items: {min(unknown)!r} is not kept here, but {kept}")
-        of = {m: [item for item in new if m in item.features] for m in MODALITIES}
+        of = {m: {i.id: i.features[m] for i in new if m in i.features} for m in MODALITIES}
         if self.is_one:  # one code an item: that of its picture, if there is one
             kind = getattr(self.indexes[IMAGE], "modality", None)
             lone = other(kind or IMAGE)
-            of[lone] = [item for item in of[lone] if other(lone) not in item.features]
+            of[lone] = {name: x for name, x in of[lone].items() if name not in of[other(lone)]}
             if kind and of[lone]:
                 raise QueryError(
-                    f"items: {of[lone][0].id!r} is one of {lone} alone, and this store keeps the "
-                    f"{kind}s of a run, which are found and replaced by their ids; serve the whole "
-                    f"run, or the store of its {lone}s"
+                    f"items: {next(iter(of[lone]))!r} is one of {lone} alone, and this store keeps "
+                    f"the {kind}s of a run, which are found and replaced by their ids; serve the "
+                    f"whole run, or the store of its {lone}s"
                 )
         with self._changing(names, new) as values:
             key_of = dict(zip(names, values, strict=True))
@@ -443,19 +443,20 @@ class SearchEngine:
                     )
                 # what a new code is of takes the place of what the old one was of
                 values[key] = {**known.get(key, {}), **dict.fromkeys(item.features), **values[key]}
+            coded: dict[Any, set[Any]] = {index: set() for index in self._each()}
             for modality, some in of.items():
-                index, ids = self.indexes[modality], [key_of[item.id] for item in some]
-                done = {key_of[item.id] for item in new if item.features} if self.is_one else ids
-                rest = _present(index, [key for key in values if key not in done])
+                index, ids = self.indexes[modality], [key_of[name] for name in some]
+                coded[index].update(ids)
                 if ids:
-                    x = [signed_new(self.model, item.features[modality], modality) for item in some]
-                    relaxed = torch.cat(x)
+                    codes = [signed_new(self.model, x, modality) for x in some.values()]
+                    relaxed = torch.cat(codes)
                     fit = not len(index) and bool((relaxed.abs() <= 1).all())
                     keeps = isinstance(index, HammingIndex) and (index.has_relaxed or fit)
                     more: Any = {"relaxed": relaxed if keeps else None}
                     more |= {"model": self._digest, "force": self.force}
                     index.replace(binarize(relaxed), ids, _columns(index, ids, values), **more)
-                if rest and not (self.is_one and modality == TEXT):  # else done for images
+            for index, done in coded.items():
+                if rest := _present(index, [key for key in values if key not in done]):
                     index.update(rest, _columns(index, rest, values))
         return len(known)
 
@@ -543,10 +544,7 @@ class SearchEngine:
         return list(dict.fromkeys(self.indexes.values()))
 
     def _lock(self) -> None:
-        """Lock the stores that are files, as they are now; wait for another process.
-
-        ``BusyError``: it goes on changing them.
-        """
+        """Lock the stores that are files, as they are now; ``BusyError``: others go on changing."""
         if self.was_replaced:
             raise QueryError(_REPLACED, 503)
         until = time.monotonic() + _PATIENCE
@@ -564,10 +562,7 @@ class SearchEngine:
             time.sleep(0.05)
 
     def _reopen(self) -> None:
-        """Open the stores again, as they were saved, and not locked.
-
-        ``QueryError``: they are of another model now; those that were open are searched on.
-        """
+        """Open the stores again, as they were saved, and not locked, unless they were replaced."""
         opened: dict[Any, HammingIndex] = {
             index: HammingIndex.open(index.path)
             for index in self._each()
@@ -589,10 +584,7 @@ class SearchEngine:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """While two stores are not one yet, nobody else changes them, or takes that back.
-
-        ``QueryError``: another process goes on changing them.
-        """
+        """While two stores are not one yet, nobody else changes them, or takes that back."""
         try:
             with ExitStack() as stack:
                 stack.enter_context(self._changes)

@@ -9,6 +9,7 @@ import hmac
 import ipaddress
 import json
 import logging
+import operator
 import os
 import re
 import shutil
@@ -265,11 +266,9 @@ class Guard:
     def _count(self, client: str) -> None:
         """One request of a client's; ``QueryError`` if it has none left."""
         now, rate = time.monotonic(), self.limits.rate
-        left, then = self._rates.pop(client, (float(self.limits.burst), now))
+        left, then = self._rates.get(client, (float(self.limits.burst), now))
         left = min(self.limits.burst, left + (now - then) * rate)
-        self._rates[client] = (max(0.0, left - 1), now)
-        if len(self._rates) > _CLIENTS:
-            del self._rates[next(iter(self._rates))]
+        keep(self._rates, client, (max(0.0, left - 1), now), _CLIENTS)
         if left < 1:
             wait = {"Retry-After": str(max(1, round((1 - left) / rate)))}
             raise QueryError(f"rate: more than {rate:g} requests a second; slow down", 429, wait)
@@ -324,10 +323,7 @@ def _with_quoted_key(scope: Scope) -> str:
 
 
 def cookie(root: str) -> str:
-    """The name of the token's cookie, of each mounted application its own.
-
-    Its path is ``/``, as a proxy may show the application elsewhere than where it is mounted.
-    """
+    """The token's cookie, each mounted application's own: its path is ``/``, as of any proxy."""
     return COOKIE + root.replace("/", ".")
 
 
@@ -398,10 +394,7 @@ class Metrics:
 
 
 def log_access(where: str) -> None:
-    """Write the access log to a file, or ``-`` for the standard error.
-
-    Lines that cannot be written are dropped, which is said once.
-    """
+    """Write the access log to a file, or ``-`` for the standard error; losses are said once."""
 
     class File(WatchedFileHandler):  # others may rotate it
         def emit(self, record: logging.LogRecord) -> None:
@@ -439,6 +432,14 @@ def check_hosts(hosts: Collection[str]) -> None:
             raise SettingError(f"hosts: {name!r} is no name of a host; {what}")
 
 
+def keep(known: dict[str, T], name: str, value: T, most: int) -> None:
+    """Put a value last, and drop the first of more than ``most``."""
+    known.pop(name, None)
+    known[name] = value
+    if len(known) > most:
+        del known[next(iter(known))]
+
+
 def _client(scope: Scope) -> str:
     """Who asks: an address, or the network that one household has in IPv6."""
     host: str = (scope.get("client") or ("",))[0]
@@ -468,7 +469,7 @@ class Worker:
         limits: Limits,
         threads: int | None = None,
         *,
-        call: Callable[[list[Any]], list[Any]] = lambda calls: [each() for each in calls],
+        call: Callable[[list[Any]], list[Any]] = lambda calls: [*map(operator.call, calls)],
         most: int = 1,
         more: Callable[[], bool] = bool,
     ) -> None:
@@ -545,9 +546,7 @@ class Worker:
         return found
 
     def _charge(self, client: str, seconds: float) -> None:
-        self._used[client] = self._used.pop(client, 0.0) + seconds
-        if len(self._used) > _CLIENTS:
-            del self._used[next(iter(self._used))]
+        keep(self._used, client, self._used.get(client, 0.0) + seconds, _CLIENTS)
 
     def _next(self) -> tuple[str, asyncio.Future[Any], Any]:
         """What is next, whose it is, and where its answer goes."""
