@@ -66,8 +66,8 @@ class CrossModalDataset(InMemoryDataset):
     Where nothing may be written, what is not stored yet is built in memory, with one
     ``UncheckedWarning``.
 
-    A subclass gives :meth:`settings`, :meth:`build`, :meth:`read_items`, and an image encoder if it
-    has one.
+    A subclass gives :meth:`settings`, :meth:`build`, :meth:`read_items` (``NotImplementedError``
+    where it lacks one), and an image encoder if it has one.
 
     Args:
         root: folder of the raw and stored files; None keeps everything in memory.
@@ -113,24 +113,15 @@ class CrossModalDataset(InMemoryDataset):
         self._data = self._load_or_build()
 
     def settings(self) -> dict[str, Any]:
-        """What decides what :meth:`build` returns, raw file stamps included: a dict of JSON values.
-
-        ``NotImplementedError``: a subclass does not say.
-        """
+        """What decides what :meth:`build` returns, stamps of raw files too, as JSON values."""
         raise NotImplementedError(self._lacks("settings", "a dict of the arguments"))
 
     def build(self) -> HeteroData:
-        """The data from the raw files: what :func:`~pyg_hash.datasets.build_hetero` makes.
-
-        Errors are its, and ``NotImplementedError``: a subclass does not say.
-        """
+        """The data from the raw files: what :func:`~pyg_hash.datasets.build_hetero` makes."""
         raise NotImplementedError(self._lacks("build", "build_hetero(image, text, train=.., ..)"))
 
     def read_items(self) -> Items:
-        """Ids, class names, raw paths and texts, in row order, as :class:`Items`.
-
-        ``NotImplementedError``: a subclass does not say.
-        """
+        """Ids, class names, raw paths and texts, in row order, as :class:`Items`."""
         raise NotImplementedError(self._lacks("read_items", "Items(ids, class_names, ..)"))
 
     def _lacks(self, method: str, what: str) -> str:
@@ -191,8 +182,7 @@ class CrossModalDataset(InMemoryDataset):
     @property
     def num_classes(self) -> int:
         """Number of classes; 0 for a set without labels."""
-        data: Any = self._data
-        return int(data.num_classes)
+        return int(self._data.num_classes)
 
     @property
     def processed_file_names(self) -> list[str]:
@@ -256,7 +246,7 @@ class CrossModalDataset(InMemoryDataset):
         if not self._in_memory:
             path = Path(self.processed_paths[0])
             if path.is_file() and not self.force_reload:
-                return _load_cache(path, base=self._base)
+                return load_hetero(path, base=self._base)
             if self.stores_base or self.pre_transform is not None:
                 try:  # fail before anything expensive is computed, not after
                     self._was_stored(partial(check_writable, Path(self.root) / DATA_FILE))
@@ -281,7 +271,7 @@ class CrossModalDataset(InMemoryDataset):
         stored = self.stores_base and not self._in_memory
         path = self.base_dir / DATA_FILE if stored else None
         if path is not None and path.is_file() and not rebuild:
-            data = _load_cache(path)
+            data = load_hetero(path)
         else:
             data = self.build()
             if path is not None:
@@ -333,16 +323,12 @@ def _source(kind: type) -> list[str]:
 
 
 def _changed_otherwise(some: Mapping[str, Tensor], base: HeteroData, data: Any) -> list[str]:
-    """What of the features was changed as no new item will be: that is scaled, and no more.
-
-    ``some`` are the first rows of ``base`` as they were before it.
-    """
+    """What of the features, whose first rows were ``some``, was changed by more than scaling."""
     lines = []
     for m, x in some.items():
         now: Any = data[m].get("x") if isinstance(data, HeteroData) else None
-        if not (_is_dense(now) and x.dim() == now.dim() == 2 and len(now)):
-            continue
-        if not (x.is_floating_point() and now.is_floating_point()):
+        are_matrices = _is_dense(now) and x.dim() == now.dim() == 2 and len(now)
+        if not (are_matrices and x.is_floating_point() and now.is_floating_point()):
             continue
         scaling = data.get("scaling", {}).get(m)
         scaled, now = apply_scaling(x.to(now), scaling), now[: len(x)]
@@ -370,14 +356,6 @@ def keeps_rows(dataset: CrossModalDataset, data: HeteroData) -> bool:
         if moved or len(new) != len(dataset.ids):
             return False
     return True
-
-
-def _load_cache(path: Path, base: Callable[[], HeteroData] | None = None) -> HeteroData:
-    try:
-        return load_hetero(path, base=base)
-    except CorruptFileError as error:
-        told = f"{error}; delete it, or pass force_reload=True, to build it again"
-        raise CorruptFileError(told) from error
 
 
 def label_names(y: Any, names: Sequence[str], num_rows: int) -> list[list[str]]:
@@ -481,13 +459,16 @@ def save_hetero(
 
 def load_hetero(path: PathLike, *, base: Callable[[], HeteroData] | None = None) -> HeteroData:
     """Read what :func:`save_hetero` wrote; ``base`` is called only if there are references."""
-    tensors, meta = load_tensors(path)
+    remedy = "delete it, or pass force_reload=True, to build it again"
+    try:
+        tensors, meta = load_tensors(path)
+    except CorruptFileError as error:
+        raise CorruptFileError(f"{error}; {remedy}") from error
     kind = (meta.get("format"), meta.get("version")) if isinstance(meta, dict) else None
     if kind != (_FORMAT, _VERSION):
-        raise CorruptFileError(f"{path}: not a stored graph of this version; build it again")
-    source: dict[Any, Any] = {}
-    if base is not None and '"base"' in json.dumps(meta.get("stores")):
-        source = base().to_dict()
+        raise CorruptFileError(f"{path}: not a stored graph of this version; {remedy}")
+    told = json.dumps(meta.get("stores"))
+    source: dict[Any, Any] = base().to_dict() if base is not None and '"base"' in told else {}
 
     def key_of(types: list[str]) -> Any:
         return types[0] if len(types) == 1 else tuple(types)
@@ -508,6 +489,6 @@ def load_hetero(path: PathLike, *, base: Callable[[], HeteroData] | None = None)
         stores = {key_of(own["type"]): decode({"dict": own["values"]}) for own in meta["stores"]}
         return HeteroData.from_dict(stores)
     except KeyError as error:
-        raise CorruptFileError(f"{path}: entry {error} is missing; build it again") from error
+        raise CorruptFileError(f"{path}: entry {error} is missing; {remedy}") from error
     except (TypeError, ValueError, LookupError, AttributeError) as error:
-        raise CorruptFileError(f"{path}: is damaged ({error}); build it again") from error
+        raise CorruptFileError(f"{path}: is damaged ({error}); {remedy}") from error
