@@ -148,15 +148,14 @@ def build_hetero(
     if problems:
         raise ValueError("\n".join(problems))
 
-    data = HeteroData()
-    data.num_classes = 0
+    same = {f"{name}_mask": mask for name, mask in masks.items()}
     if y is not None:
         if num_classes is None:
             check_few_classes(y, "y")
             num_classes = y.size(1) if y.dim() == 2 else int(y.max()) + 1
-        data.num_classes = num_classes
-        y = y.float() if y.dim() == 2 else y.long()
-    same = {f"{name}_mask": mask for name, mask in masks.items()}
+        same = {"y": y.float() if y.dim() == 2 else y.long(), **same}
+    data = HeteroData()
+    data.num_classes = 0 if y is None else num_classes
     for modality, x in zip(MODALITIES, (image, text), strict=True):
-        data[modality].update({"x": x, **({} if y is None else {"y": y}), **same})
+        data[modality].update({"x": x, **same})
     return data

@@ -24,7 +24,7 @@ from pyg_hash.features import load_encoder
 from pyg_hash.features.base import ENCODER_FILE
 from pyg_hash.typing import MODALITIES, Modality, PathLike
 from pyg_hash.utils import oddities
-from pyg_hash.utils.checks import check_labels
+from pyg_hash.utils.checks import check_labels, check_same_rows
 from pyg_hash.utils.checksums import form_of, sum_of, verify
 from pyg_hash.utils.files import CorruptFileError, check_file, check_path, digest_of_folder
 from pyg_hash.utils.hdf5 import open_hdf5
@@ -34,7 +34,9 @@ from pyg_hash.utils.provenance import stored_files
 FORMAT = "pyg_hash.features"
 VERSION = 1
 SPLITS = ("train", "query", "database", "labeled", "val")
-OTHER_ROWS = "image and text: {} and {} rows; row i of both must be the same instance"
+# once for each state of a file: times alone can be set
+_verified = lru_cache(maxsize=64)(lambda path, *now: verify(path))
+_sums = lru_cache(maxsize=64)(lambda path, *now: sum_of(path))
 
 
 @contextmanager
@@ -68,13 +70,6 @@ def open_feature_file(path: PathLike) -> Iterator[Any]:
         raise type(error)(f"{path}: {error}") from error
 
 
-# once for each state of a file
-_verified = lru_cache(maxsize=64)(lambda path, *now: verify(path))
-
-
-_sums = lru_cache(maxsize=64)(lambda path, *now: sum_of(path))  # times alone can be set
-
-
 def read_about(file: Any) -> str | None:
     """What the file says of its features or None; ``ValueError`` if it is not of this layout."""
     found = [file.attrs.get(key) for key in ("format", "version", "about")]
@@ -102,12 +97,11 @@ class StoredMatrix:
             raise ValueError(f"{name}: missing; the file needs a dataset or a CSR group {name!r}")
         self.name, node = name, file[name]
         self._node, self.sparse = node, isinstance(node, h5py.Group)
-        parts = "data", "indices", "indptr"
-        if self.sparse and not ({*parts} <= {*node} and "shape" in node.attrs):
-            told = f"{', '.join(parts)} and the attribute shape"
+        if self.sparse and not ({"data", "indices", "indptr"} <= {*node} and "shape" in node.attrs):
             if {"codes", "ids"} <= {*node}:
                 raise ValueError(f"{name}: holds codes, which encode wrote; give features")
-            raise ValueError(f"{name}: a CSR group needs {told}; it has {sorted(node)}")
+            needs = "data, indices, indptr and the attribute shape"
+            raise ValueError(f"{name}: a CSR group needs {needs}; it has {sorted(node)}")
         shape = [int(size) for size in (node.attrs["shape"] if self.sparse else node.shape)]
         if len(shape) != 2 or min(shape) < 1:
             raise ValueError(f"{name}: expected a matrix [N, d], got shape {shape}")
@@ -465,7 +459,7 @@ def check_feature_file(path: PathLike) -> FeatureReport:
         hashes = {matrix.name: noted(_check_matrix, report, matrix) for matrix in matrices}
         sizes = [matrix.shape[0] for matrix in matrices]
         if len(set(sizes)) > 1:
-            report.problems.append(OTHER_ROWS.format(*sizes))
+            noted(check_same_rows, *matrices, *MODALITIES)
         elif sizes:
             y = noted(_check_labels, report, file, sizes[0])
             kinds = ("ids", "image_paths", "texts")

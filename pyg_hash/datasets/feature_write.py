@@ -21,10 +21,10 @@ from torch import Tensor
 
 from pyg_hash.datasets.base import encode_all, refuse_items
 from pyg_hash.datasets.build import as_array, as_mask, fill_splits, row_chunks
-from pyg_hash.datasets.feature_file import FORMAT, OTHER_ROWS, SPLITS, VERSION
+from pyg_hash.datasets.feature_file import FORMAT, SPLITS, VERSION
 from pyg_hash.features import OwnEncoder
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, PathLike
-from pyg_hash.utils.checks import check_choice, check_labels, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_labels, check_positive_int, check_same_rows
 from pyg_hash.utils.files import (
     atomic_path,
     bad_text,
@@ -133,10 +133,7 @@ def _encoders(path: Any, given: Mapping[Modality, Any]) -> dict[Modality, Any]:
 
 
 def _checked(path: Any, given: dict[str, Any], num_rows: int | None = None) -> dict[str, Any]:
-    """What the file is to hold, by entry; with ``num_rows``, its features come later.
-
-    ``TypeError``, if that is all, or ``ValueError``; it lists every problem.
-    """
+    """What the file is to hold, given ``num_rows`` no features; one error lists all problems."""
     found: dict[str, Any] = {}
     problems: list[TypeError | ValueError] = []
 
@@ -151,7 +148,7 @@ def _checked(path: Any, given: dict[str, Any], num_rows: int | None = None) -> d
         matrices = [note(m, as_matrix, given[m], m) for m in MODALITIES]
         sizes = [matrix.shape[0] for matrix in matrices if matrix is not None]
         if len(set(sizes)) > 1:
-            problems.append(ValueError(OTHER_ROWS.format(*sizes)))
+            note("rows", check_same_rows, *matrices, *MODALITIES)
         num_rows = sizes[0] if sizes else None
     if num_rows is not None:
         if given["class_names"] is not None:
@@ -328,8 +325,8 @@ def as_labels(
         raise TypeError(f"labels: expected numbers or words, got {array.dtype}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"labels: contain NaN or inf; {remedy}")
-    one_class = class_names is not None and len(class_names) == 1
-    if array.ndim == 2 and array.shape[1] == 1 and not one_class:
+    count = None if class_names is None else len(class_names)
+    if array.ndim == 2 and array.shape[1] == 1 and count != 1:
         if class_names is None and set(np.unique(array)) <= {0, 1}:
             raise ValueError(
                 "labels: a column of zeros and ones is either one class that a row may have or "
@@ -347,12 +344,11 @@ def as_labels(
             numbers, indices = np.unique(array, return_inverse=True)
             if not np.array_equal(numbers, np.arange(len(numbers))):
                 array, class_names = indices.reshape(-1), [str(number) for number in numbers]
-        elif array.size and array.max() == len(class_names):
+        elif array.size and array.max() == count:
             raise ValueError(
-                f"labels: class indices run to {array.max()}, but there are {len(class_names)} "
-                "class_names, whose indices begin at 0; subtract 1"
+                f"labels: class indices run to {count}, but there are {count} class_names, whose "
+                "indices begin at 0; subtract 1"
             )
-    count = None if class_names is None else len(class_names)
     hot = array.ndim != 1
     plain = torch.from_numpy(array.astype(np.float32) if hot else array)
     check_labels(plain, "labels", num_rows=num_rows, num_classes=count)

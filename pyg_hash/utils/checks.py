@@ -177,13 +177,12 @@ def _refuse_rows(bad: Tensor, name: str, what: str, remedy: str) -> None:
         raise ValueError(f"{name}: {told}{remedy}")
 
 
-def check_same_rows(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
-    """Raise ``ValueError`` unless both have the same number of rows."""
-    if a.size(0) != b.size(0):
-        raise ValueError(
-            f"{name_a} and {name_b}: {a.size(0)} and {b.size(0)} rows; row i of both must be "
-            "the same instance"
-        )
+def check_same_rows(a: Any, b: Any, name_a: str, name_b: str) -> None:
+    """Raise ``ValueError`` unless both, of whatever kind, have the same number of rows."""
+    sizes = a.shape[0], b.shape[0]
+    if sizes[0] != sizes[1]:
+        told = f"{name_a} and {name_b}: {sizes[0]} and {sizes[1]} rows"
+        raise ValueError(f"{told}; row i of both must be the same instance")
 
 
 def check_labels(
