@@ -37,14 +37,7 @@ from pyg_hash.datasets.raw import (
 from pyg_hash.features import BagOfWords, EfficientNetLite0, ImageEncoder, TextEncoder
 from pyg_hash.typing import IMAGE, Modality, PathLike
 from pyg_hash.utils.checks import check_choice, check_seed
-from pyg_hash.utils.files import (
-    CorruptFileError,
-    check_path,
-    load_json,
-    load_tensors,
-    save_tensors,
-    sha256,
-)
+from pyg_hash.utils.files import check_path, load_json, load_tensors, save_tensors, sha256
 
 MANIFESTS = Path(__file__).parent / "manifests"
 Layout = Literal["official", "features"]
@@ -354,11 +347,9 @@ class PublishedDataset(CrossModalDataset):
         """Raise ``CorruptFileError`` unless the files hold the published number of ``what``."""
         numbers = expected if isinstance(expected, list) else [expected]
         if found not in numbers and expected is not None:
-            raise CorruptFileError(
-                f"{self._raw}: {found:,} {what}, the published files have "
-                f"{' or '.join(f'{number:,}' for number in numbers)}; "
-                "they are incomplete or another release, get them again"
-            )
+            known = " or ".join(f"{number:,}" for number in numbers)
+            told = f"{found:,} {what}, the published files have {known}"
+            raise damaged(self._raw, f"{told}; these are incomplete or another release")
 
     def settings(self) -> dict[str, Any]:
         """Layout, features, split, and one digest of names, sizes and times of the raw files."""
@@ -380,7 +371,7 @@ class PublishedDataset(CrossModalDataset):
         if protocol.own_parts and content.parts is not None:
             rows = np.flatnonzero(np.isin(content.parts, ("train", "test")))
             query = content.parts[rows] == "test"
-            masks = {"train": ~query, "query": query, "database": ~query}
+            masks: dict[str, Any] = {"train": ~query, "query": query, "database": ~query}
         else:
             drawn, masks = draw_split(protocol, content.labels[usable], self.seed)
             rows = usable[drawn]
@@ -398,8 +389,7 @@ class PublishedDataset(CrossModalDataset):
             masks = {name: mask[known] for name, mask in masks.items()}
         y = torch.from_numpy(content.labels[rows])
         y = y.argmax(dim=1) if self.single_label else y.float()
-        splits = {name: torch.from_numpy(mask) for name, mask in masks.items()}
-        data = build_hetero(image, text, y=y, num_classes=len(content.classes), **splits)
+        data = build_hetero(image, text, y=y, num_classes=len(content.classes), **masks)
         save_tensors(self.base_dir / ROWS_FILE, {"rows": torch.from_numpy(rows)})
         return data
 
@@ -429,9 +419,8 @@ class PublishedDataset(CrossModalDataset):
             if matrix.shape[0] == len(usable):
                 return matrix.read(np.searchsorted(usable, rows))
             raise ValueError(
-                f"{matrix.file}: {matrix.shape[0]} rows; give one for each of the {num_rows} "
-                f"rows of the published files, or for each of the {len(usable)} that are used, in "
-                "their order"
+                f"{matrix.file}: {matrix.shape[0]} rows; give one for each of the {num_rows} rows "
+                f"of the published files, or of the {len(usable)} that are used, in their order"
             )
         places = self._ready[modality][choice]
         if not places and tags is not None:
@@ -449,9 +438,8 @@ class PublishedDataset(CrossModalDataset):
             return self._ready_made("image", encoder, usable, rows)
         names = self._picture_paths(rows)
         if missing := [name for name in names if not (raw / name).is_file()]:
-            raise FileNotFoundError(
-                f"image: these pictures are missing in {raw}:\n{self._wanted(missing)}"
-            )
+            listed = self._wanted(missing)
+            raise FileNotFoundError(f"image: these pictures are missing in {raw}:\n{listed}")
         name = f"image-{sha256(_described(encoder), *self._stamps(names))[:12]}"
         paths = [str(raw / name) for name in names]
         return self.computed_once(name, lambda: encode_all(image=(encoder, paths))["image"])
@@ -472,9 +460,9 @@ class PublishedDataset(CrossModalDataset):
         return super()._encoder(modality) if isinstance(choice, str) else choice
 
 
-def _is_file_name(choice: Any) -> bool:
+def _is_file_name(choice: str) -> bool:
     """Whether a choice of features names a file of the user's own, ``FILE`` or ``FILE:NAME``."""
-    return isinstance(choice, str) and choice.split(":")[0].endswith((*SUFFIXES, *TEXT_SUFFIXES))
+    return choice.split(":")[0].endswith((*SUFFIXES, *TEXT_SUFFIXES))
 
 
 def _described(choice: Any) -> str:
@@ -732,21 +720,18 @@ class Wikipedia(PublishedDataset):
     Labels are 0..9. Source: Rasiwasia et al., "A New Approach to Cross-Modal Multimedia
     Retrieval", ACM Multimedia 2010.
 
-    The raw files have to lie in ``<root>/raw``; ``download`` lists them. Arguments that are not
-    named here are those of :class:`~pyg_hash.datasets.CrossModalDataset`.
+    Arguments that are not named here, and errors, are those of
+    :class:`~pyg_hash.datasets.published.PublishedDataset`.
 
     Args:
-        root: folder of ``raw/`` and of what is computed.
         image: ``'sift'``, the official 128-d bag of SIFT words, or ``'image128'``, a stronger
-            128-d feature of the same rows; or ``FILE[:NAME]``, a matrix of your own, as of
-            :class:`~pyg_hash.datasets.published.PublishedDataset`.
+            128-d feature of the same rows; or ``FILE[:NAME]``, a matrix of your own.
         text: ``'lda'`` (official, 10 topics), ``'tfidf'`` (official, 1,000-d), ``'bow3000'``
             (counts of the 3,000 most frequent words) or ``'lsa200'`` (TF-IDF, then truncated SVD
             to 200-d, seed 0). The last two leave English stop words out and are fitted on the
             training texts. Or a file of your own, or a text encoder.
 
-    Errors are those of :class:`~pyg_hash.datasets.published.PublishedDataset`; ``ImportError``:
-    scikit-learn is missing (``'bow3000'``, ``'lsa200'``).
+    ``ImportError``: scikit-learn is missing (``'bow3000'``, ``'lsa200'``).
     """
 
     manifest = "wikipedia"
