@@ -103,9 +103,8 @@ class CrossModalDataset(InMemoryDataset):
         self._described = _described(pre_transform)  # now: a transform may change as it works
         if re.search(r" at 0x[0-9a-f]+", self._described):
             raise ValueError(
-                f"pre_transform: {self._described} shows a memory address, not what it does; give "
-                "it a __repr__ with all its arguments and plain attributes, or pass it as "
-                "transform="
+                f"pre_transform: {self._described} shows a memory address, not what it does; pass "
+                "it as transform=, or give it a __repr__ of all its arguments and plain attributes"
             )
         self._in_memory = root is None
         folder = None if root is None else str(root)
@@ -339,9 +338,8 @@ def _changed_otherwise(some: Mapping[str, Tensor], base: HeteroData, data: Any) 
             if bool((same_rows(row_prints(now), row_prints(every)) >= 0).all()):
                 continue
         lines.append(
-            f"{m}: pre_transform changes x by more than ScaleFeatures keeps, so that new items are "
-            "not changed alike and their codes are wrong; change the features before the data set "
-            "is made, or in the model"
+            f"{m}: pre_transform changes x by more than ScaleFeatures keeps, so new items are not "
+            "changed alike and have wrong codes; change x before the data set, or in the model"
         )
     return lines
 

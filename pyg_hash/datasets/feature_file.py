@@ -291,10 +291,8 @@ class FeatureFile(CrossModalDataset):
             yield
         finally:
             if self.path.is_file() and self._version() != self._state:
-                raise BusyError(
-                    f"{self.path}: was replaced while it was read, or since; open it again when "
-                    "nobody writes it"
-                )
+                told = "was replaced while it was read, or since; open it again when nobody writes"
+                raise BusyError(f"{self.path}: {told}")
 
     def build(self) -> HeteroData:
         """Read and check everything that a model needs."""
@@ -342,8 +340,7 @@ def stored_encoder(path: Path, modality: Modality) -> Any:
         for file in stored_files(folders[0]):  # names one that is damaged
             verify(file)
         raise CorruptFileError(
-            f"{folders[0]}: is not the encoder that made {path}; put that one back, or remove the "
-            "folder to go without"
+            f"{folders[0]}: is not the encoder that made {path}; put that back, or remove this"
         )
     return None
 
@@ -468,9 +465,8 @@ def check_feature_file(path: PathLike) -> FeatureReport:
                 report.warnings.append(f"ids: {repeated} repeat an earlier one")
             places = [report.path.parent / path for path in paths if path]
             if lost := [place for place in places if not place.is_file()]:
-                report.warnings.append(
-                    f"image_paths: {len(lost)} files do not exist (first: {lost[0]})"
-                )
+                told = f"{len(lost)} files do not exist (first: {lost[0]})"
+                report.warnings.append(f"image_paths: {told}")
             if (masks := noted(read_splits, file, sizes[0])) is not None:
                 known = {name: digest for name, digest in hashes.items() if digest is not None}
                 _check_splits(report, masks, y, known)
@@ -503,10 +499,8 @@ def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any
         hashes[start:stop] = [xxh3_64_intdigest(values.data) for values in block]
     found.duplicate_rows = num_rows - len(np.unique(hashes))
     if found.num_nan or found.num_inf:
-        report.problems.append(
-            f"{matrix.name}: {found.num_nan} NaN and {found.num_inf} inf values; "
-            "clean or drop their rows"
-        )
+        told = f"{found.num_nan} NaN and {found.num_inf} inf values; clean or drop their rows"
+        report.problems.append(f"{matrix.name}: {told}")
     else:
         warnings += oddities.odd_rows(lengths, matrix.name)
         warnings += oddities.odd_columns(low, high, matrix.name)

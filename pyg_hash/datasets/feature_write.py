@@ -103,10 +103,8 @@ def write_feature_file(
         if isinstance(encoder, OwnEncoder) and encoder.width is None:
             encoder.width = width
         if encoder.num_features != width:
-            raise ValueError(
-                f"{m}_encoder: makes {encoder.num_features} features, {m} has {width}; give the "
-                "one that made them"
-            )
+            told = f"makes {encoder.num_features} features, {m} has {width}"
+            raise ValueError(f"{m}_encoder: {told}; give the one that made them")
     with Lock(Path(f"{path}.lock"), f"path: {path}") if encoders else nullcontext():
         return _write(path, checked, encoders)
 
@@ -126,8 +124,7 @@ def _encoders(path: Any, given: Mapping[Modality, Any]) -> dict[Modality, Any]:
         if names is None or {*names} - {*MODALITIES}:
             what = "is no folder" if names is None else f"holds {', '.join(sorted(names)):.200}"
             raise FileExistsError(
-                f"path: the encoders go into {folder}, which {what}; move that elsewhere, or give "
-                "the file another name"
+                f"path: the encoders go into {folder}, which {what}; move that, or rename the file"
             )
     return encoders
 
@@ -252,9 +249,8 @@ def encode_feature_file(
     check_positive_int(batch_size, "batch_size")
     paths, words = as_strings(images, "image_paths"), as_strings(texts, "texts")
     if len(paths) != len(words):
-        raise ValueError(
-            f"texts: {len(words)} texts and {len(paths)} pictures; row i of both is instance i"
-        )
+        told = f"{len(words)} texts and {len(paths)} pictures"
+        raise ValueError(f"texts: {told}; row i of both is instance i")
     lost = [f"  image {row} ({p!r}): no such file" for row, p in enumerate(paths) if not isfile(p)]
     refuse_items(lost + [f"  text {row}: is empty" for row, t in enumerate(words) if not t.strip()])
     relative = [relative_path(image, Path(path).parent) for image in paths]

@@ -37,10 +37,7 @@ _WORDS = {  # of a name -> what it holds; the first that fits, and what is named
     IMAGE: "image images img imgs picture pictures visual vision",
     TEXT: "text texts txt tag tags bow sentence sentences caption captions",
 }
-_LETTERS: tuple[dict[str, str], ...] = (
-    {IMAGE: "i", TEXT: "t", LABELS: "l"},
-    {IMAGE: "x v", TEXT: "y"},
-)
+_LETTERS = ({IMAGE: "i", TEXT: "t", LABELS: "l"}, {IMAGE: "x v", TEXT: "y"})
 _SPLITS = {
     "train": "tr train training",
     "query": "te test query queries",
@@ -339,10 +336,8 @@ def _chosen(
             own = _called(variables, name)
             if len(own) != 1:
                 problem = "is not there" if not own else "is there more than once: say FILE:NAME"
-                raise ValueError(
-                    f"{argument.get(kind, kind)}: {name!r} {problem}; there are\n"
-                    f"{_listed(variables)}"
-                )
+                told = f"{argument.get(kind, kind)}: {name!r} {problem}; there are"
+                raise ValueError(f"{told}\n{_listed(variables)}")
             split = kind_of(own[0].name)[1] if "," in value else ""
             told[id(own[0])] = (ROWS, kind, -1) if kind in _SPLITS else (kind, split, -1)
     guesses: list[tuple[tuple[bool, bool, int], tuple[str, str], Variable]] = []
@@ -371,9 +366,8 @@ def _chosen(
             continue
         if kind != ROWS or not np.array_equal(variable.load(), first.load()):
             option = argument.get(kind, split if kind == ROWS else kind)
-            raise ValueError(
-                f"{kind}: may be {first}, or {variable}; say which with --{option} FILE:NAME"
-            )
+            told = f"may be {first}, or {variable}"
+            raise ValueError(f"{kind}: {told}; say which with --{option} FILE:NAME")
     taken = {id(variable) for _, variable in best.values()}
     for variable in variables:  # y is the labels where the texts have a name that says more
         kind, split, vague = kind_of(variable.name)

@@ -52,6 +52,10 @@ ROLES = {  # of a column, by its name; the first that a table has
     "label": "label labels category categories class classes genre tags tag",
     "id": "id ids uid key item_id image_id product_id sku asin",
 }
+_ARGUMENTS = {  # of import_files -> those of open_source
+    **{IMAGE: "image_column", PATHS: "image_column", TEXT: "text_column", TEXTS: "text_column"},
+    **{LABELS: "label_column", IDS: "id_column", "files": "source"},
+}
 _PARTS = ("train", "training", "val", "valid", "validation", "test", "testing")  # of no class
 _FEWEST_NAMES = 10  # of files, to be texts
 _ELSEWHERE = re.compile(r"\w{2,}://")
@@ -380,11 +384,9 @@ def _separated(
     except UnicodeDecodeError as error:
         line, tried = raw.count(b"\n", 0, error.start) + 1, codecs.lookup(encoding)
         others = [name for name in _ENCODINGS if codecs.lookup(name) != tried]
-        raise ValueError(
-            f"source: {path}: line {line} is not in {encoding} (byte 0x{raw[error.start]:02x}); "
-            "save it as UTF-8, or give --encoding with the one that it was saved in, e.g. "
-            f"{', '.join(others)}"
-        ) from error
+        told = f"line {line} is not in {encoding} (byte 0x{raw[error.start]:02x})"
+        remedy = "save it as UTF-8, or give --encoding with the one that it was saved in, e.g."
+        raise ValueError(f"source: {path}: {told}; {remedy} {', '.join(others)}") from error
     is_tsv = path.suffix.lower() == ".tsv"
     head, _, rest = text.partition("\n")
     if told := re.fullmatch(r"sep=(.)\r?", head, re.IGNORECASE):  # Excel's
@@ -481,10 +483,8 @@ def _json(path: Path, source: Source) -> dict[str, Any]:
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"source: {path}: {error}") from error
     if odd := [number for number, row in enumerate(rows) if not isinstance(row, dict)]:
-        raise ValueError(
-            f"source: {path}: {source.place(odd[0])} is {rows[odd[0]]!r:.40}; expected an object a "
-            "row, or MS-COCO's layout"
-        )
+        told = f"{source.place(odd[0])} is {rows[odd[0]]!r:.40}"
+        raise ValueError(f"source: {path}: {told}; expected an object a row, or MS-COCO's layout")
     names = list(dict.fromkeys(str(name) for row in rows for name in row))
     return {name: [row.get(name) for row in rows] for name in names}
 
@@ -781,20 +781,13 @@ def _feature_file(path: Path) -> Source:
     return _told(source)
 
 
-_ARGUMENTS = {  # of whom asks -> those of open_source
-    **{IMAGE: "image_column", PATHS: "image_column", TEXT: "text_column", TEXTS: "text_column"},
-    **{LABELS: "label_column", IDS: "id_column", "files": "source"},
-}
-
-
 def _arrays(paths: Sequence[PathLike], named: Mapping[str, str], images_root: Any) -> Source:
     told = {{"label": LABELS, "id": IDS}.get(role, role): name for role, name in named.items()}
     found = gather(paths, told, _ARGUMENTS)
     n, values = found.num_rows, found.values
     if set(values) & set(MODALITIES) - set(found.features):
-        raise ValueError(
-            f"source: {paths[0]} holds pixels; make features of them with: pyg-hash data import"
-        )
+        remedy = "make features of them with: pyg-hash data import"
+        raise ValueError(f"source: {paths[0]} holds pixels; {remedy}")
     none, first = [None] * n, Path(paths[0])
     ids, texts = map(str, values.get(IDS, range(n))), values.get(TEXTS, none)
     source = Source([*ids], [], [text or None for text in texts], [])
