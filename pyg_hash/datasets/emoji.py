@@ -62,12 +62,7 @@ class EmojiEntry(NamedTuple):
     @property
     def character(self) -> str:
         """The emoji itself; a set of pictures may stand before its code points."""
-        return character(self.id.split("/")[-1])
-
-
-def character(code: str) -> str:
-    """The text of code points that are joined by ``-``."""
-    return "".join(chr(int(part, 16)) for part in code.split("-"))
+        return "".join(chr(int(part, 16)) for part in self.id.split("/")[-1].split("-"))
 
 
 def package_versions() -> dict[str, str]:
@@ -105,9 +100,9 @@ def read_entries() -> list[EmojiEntry]:
         unified, category = record["unified"], record["category"]
         path = picture_path(pictures, unified, record["non_qualified"])
         if category != "Component" and path is not None:
-            text = emoji_text(record, aliases.get(character(unified), {}))
-            names = category, record["subcategory"]
-            entries.append(EmojiEntry(unified.lower(), *names, text, path))
+            entry = EmojiEntry(unified.lower(), category, record["subcategory"], "", path)
+            text = emoji_text(record, aliases.get(entry.character, {}))
+            entries.append(entry._replace(text=text))
     return entries
 
 
@@ -319,10 +314,9 @@ class EmojiVendors(Emoji):
     """About 9,200 pictures of the 1,898 things of :class:`Emoji`, each drawn by up to six hands.
 
     A row is a picture and the names of the thing, which are the same for all that draw it. Labels
-    are the nine Unicode categories. Two finer ones, for ``evaluate(..., relevance=)`` only, are
-    ``data[modality].subgroup``, as in :class:`Emoji`, and ``data[modality].thing``, what is drawn,
-    whoever draws it. An id is ``SET/CODE POINTS``, e.g. ``noto/1f436``. Skin-tone variants are left
-    out.
+    and ``subgroup`` are those of :class:`Emoji`; ``data[modality].thing``, what is drawn, whoever
+    draws it, is for ``evaluate(..., relevance='thing')`` only. An id is ``SET/CODE POINTS``, e.g.
+    ``noto/1f436``.
 
     Twemoji comes with the ``demo`` extra; the other sets are packages ``@iconify-json/SET`` on npm,
     each one file of SVG with its licence beside it: ``noto`` and ``noto-v1`` (Google, Apache-2.0),
@@ -343,8 +337,7 @@ class EmojiVendors(Emoji):
 
     The other arguments and errors are those of :class:`Emoji`. ``FileNotFoundError``: there is no
     set of icons; the message has the command that gets them. ``ValueError``: two sets of one name,
-    or ``vendor`` is none, or goes with no such split. ``CorruptFileError``: a file of a set is
-    damaged.
+    or such a ``vendor`` cannot be. ``CorruptFileError``: a file of a set is damaged.
     """
 
     def __init__(
@@ -372,10 +365,9 @@ class EmojiVendors(Emoji):
         self.sets = icon_sets(folders)
         if not self.sets:
             packages = " ".join(f"@iconify-json/{name}" for name in SETS)
-            raise FileNotFoundError(
-                f"EmojiVendors: no {ICONS} in the sources {', '.join(map(str, folders))}; get the "
-                f"pictures with: npm install --prefix {raw} {packages}"
-            )
+            told = f"EmojiVendors: no {ICONS} in the sources {', '.join(map(str, folders))}"
+            remedy = f"get the pictures with: npm install --prefix {raw} {packages}"
+            raise FileNotFoundError(f"{told}; {remedy}")
         if (vendor is not None) != (split == "vendor"):
             raise ValueError(f"vendor: goes with split='vendor', got {vendor!r} with {split!r}")
         if vendor is not None:
@@ -449,20 +441,16 @@ class EmojiVendors(Emoji):
 
     def _draw(self, name: str, missing: Sequence[Path]) -> None:
         svg_to_bytes = require("resvg_py", "resvg-py").svg_to_bytes
-        content = self._icons(name)
+        content, size = self._icons(name), {"width": IMAGE_SIZE, "height": IMAGE_SIZE}
         for path in tqdm(missing, desc=f"pictures of {name}", disable=not self.progress, delay=1):
             icon = {"left": 0, "top": 0, "width": 16, "height": 16, **content}
             icon |= content["icons"][path.stem]
             box = " ".join(str(icon[key]) for key in ("left", "top", "width", "height"))
             svg = f'<svg {_NAMESPACES} viewBox="{box}">{icon["body"]}</svg>'
             try:
-                png = svg_to_bytes(
-                    svg_string=svg, width=IMAGE_SIZE, height=IMAGE_SIZE, skip_system_fonts=True
-                )
+                png = svg_to_bytes(svg_string=svg, skip_system_fonts=True, **size)
             except ValueError as error:
-                raise CorruptFileError(
-                    f"{self.sets[name] / ICONS}: {path.stem} cannot be drawn ({error}); "
-                    f"install @iconify-json/{name} again"
-                ) from error
+                told = f"{path.stem} cannot be drawn ({error}); install @iconify-json/{name} again"
+                raise CorruptFileError(f"{self.sets[name] / ICONS}: {told}") from error
             with atomic_path(path) as temporary:
                 temporary.write_bytes(png)
