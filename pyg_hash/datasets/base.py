@@ -140,11 +140,9 @@ class CrossModalDataset(InMemoryDataset):
             return self._words
         if modality == TEXT and not self._in_memory and (self.base_dir / WORDS).is_dir():
             return load_encoder(self.base_dir / WORDS)
-        raise ValueError(
-            f"{type(self).__name__}: its {modality} features came ready-made, without an encoder "
-            f"for new {'pictures' if modality == IMAGE else 'texts'}; compute such features "
-            "yourself and pass them as a tensor"
-        )
+        what = f"its {modality} features came ready-made, without an encoder for new ones"
+        remedy = "compute such features yourself and pass them as a tensor"
+        raise ValueError(f"{type(self).__name__}: {what}; {remedy}")
 
     @cached_property
     def _items(self) -> Items:
@@ -375,10 +373,9 @@ def stamp(folder: PathLike, name: str) -> list[int]:
 def refuse_items(problems: Sequence[str]) -> None:
     """Raise ``ValueError`` that lists the first problems, if there are any."""
     if problems:
-        raise ValueError(
-            f"{len(problems)} items cannot be encoded; drop these rows, nothing was written:\n"
-            + "\n".join([*problems[:_SHOWN], *["  ..."] * (len(problems) > _SHOWN)])
-        )
+        shown = [*problems[:_SHOWN], *["  ..."] * (len(problems) > _SHOWN)]
+        told = f"{len(problems)} items cannot be encoded; drop these rows, nothing was written"
+        raise ValueError("\n".join([f"{told}:", *shown]))
 
 
 def encode_all(batch_size: int = 64, **items: tuple[Any, Sequence[Any]]) -> dict[str, Tensor]:

@@ -69,10 +69,8 @@ def as_mask(rows: Any, num_rows: int, name: str) -> Tensor:
 def check_few_classes(y: Tensor, name: str) -> None:
     """Raise ``ValueError`` for class indices that are numbers of another kind: models get huge."""
     if y.dim() == 1 and y.numel() and int(y.max()) >= max(y.numel(), 1000):
-        raise ValueError(
-            f"{name}: class indices run to {int(y.max())} in {y.numel()} rows; number the classes "
-            "0..C-1, or give class_names"
-        )
+        told = f"{name}: class indices run to {int(y.max())} in {y.numel()} rows"
+        raise ValueError(f"{told}; number the classes 0..C-1, or give class_names")
 
 
 def fill_splits(
@@ -93,17 +91,13 @@ def fill_splits(
     pairs = ("query", "database"), ("query", "train"), ("val", "train"), ("val", "query")
     for name, other in pairs:
         if name in masks and (both := int((masks[name] & masks[other]).sum())):
-            problems.append(
-                f"{name}: {both} {name} rows are also in {other}; they must be disjoint, so take "
-                "them out of one of the two"
-            )
+            told = f"{name}: {both} {name} rows are also in {other}"
+            problems.append(f"{told}; they must be disjoint, so take them out of one of the two")
     if labels is False and bool(masks["labeled"].any()):
         problems.append("labeled: names labeled rows but there are no labels")
     if outside := int((masks["labeled"] & ~masks["train"]).sum()):
-        problems.append(
-            f"labeled: {outside} labeled rows are not in train; "
-            "only training labels may be used, so take them out or add them to train"
-        )
+        remedy = "only training labels may be used, so take them out or add them to train"
+        problems.append(f"labeled: {outside} labeled rows are not in train; {remedy}")
     return masks, problems
 
 

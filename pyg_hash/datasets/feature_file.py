@@ -77,10 +77,8 @@ def read_about(file: Any) -> str | None:
     found = [x.decode(errors="replace") if isinstance(x, bytes) else x for x in found]
     name, version, about = found
     if not isinstance(name, str) or np.ndim(version) or (name, version) != (FORMAT, VERSION):
-        raise ValueError(
-            f"attributes: format {name!r:.40} version {version!s:.40} is not {FORMAT!r} "
-            f"version {VERSION}; write the file with write_feature_file"
-        )
+        told = f"format {name!r:.40} version {version!s:.40} is not {FORMAT!r} version {VERSION}"
+        raise ValueError(f"attributes: {told}; write the file with write_feature_file")
     if about is not None and not (isinstance(about, str) and about.strip()):
         raise ValueError(f"attributes: about must be a text that is not empty, got {about!r}")
     return about
@@ -116,10 +114,8 @@ class StoredMatrix:
         known = [shape[0] + 1, 0, self.num_stored, self.num_stored]
         found = [len(pointer), *pointer[:1], *pointer[-1:], len(node["indices"])]
         if found != known or bool((np.diff(pointer) < 0).any()):
-            raise ValueError(
-                f"{name}: indptr, indices and data do not describe {shape[0]} rows; "
-                "write the file with write_feature_file"
-            )
+            told = f"{name}: indptr, indices and data do not describe {shape[0]} rows"
+            raise ValueError(f"{told}; write the file with write_feature_file")
 
     def read_rows(self, start: int, stop: int, out: np.ndarray[Any, Any]) -> None:
         """Write rows ``start .. stop - 1`` into ``out``, float32 ``[stop - start, d]``."""
@@ -506,10 +502,8 @@ def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any
         warnings += oddities.odd_columns(low, high, matrix.name)
     warnings += oddities.zero_rows(lengths, matrix.name)
     if found.duplicate_rows:
-        warnings.append(
-            f"{matrix.name}: {found.duplicate_rows} rows repeat an earlier one; drop them, or see "
-            "that equal rows lie in one split"
-        )
+        told = f"{matrix.name}: {found.duplicate_rows} rows repeat an earlier one"
+        warnings.append(f"{told}; drop them, or see that equal rows lie in one split")
     return hashes
 
 
@@ -557,7 +551,6 @@ def _check_splits(
         shared = int(np.isin(digest[query & ~database], digest[database]).sum())
         report.matrices[name].query_in_database = shared
         if shared:
-            report.warnings.append(
-                f"{name}: {shared} query rows equal a database row exactly; "
-                "retrieval of these is no test: drop them from the query split or the database"
-            )
+            told = f"{name}: {shared} query rows equal a database row exactly"
+            remedy = "drop them from the query split or the database"
+            report.warnings.append(f"{told}; retrieval of these is no test: {remedy}")

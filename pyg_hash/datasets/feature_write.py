@@ -287,10 +287,8 @@ def as_matrix(values: Any, name: str) -> Any:
             for start, stop in row_chunks(*matrix.shape):
                 bad[start:stop] = ~np.isfinite(matrix[start:stop].astype(np.float32)).all(axis=1)
     if bad.any():
-        raise ValueError(
-            f"{name}: {bad.sum()} of {len(bad)} rows contain NaN, inf or numbers beyond float32 "
-            f"(first: row {bad.argmax()}); clean or drop them"
-        )
+        told = f"{name}: {bad.sum()} of {len(bad)} rows contain NaN, inf or numbers beyond float32"
+        raise ValueError(f"{told} (first: row {bad.argmax()}); clean or drop them")
     return matrix
 
 
@@ -324,10 +322,8 @@ def as_labels(
     count = None if class_names is None else len(class_names)
     if array.ndim == 2 and array.shape[1] == 1 and count != 1:
         if class_names is None and set(np.unique(array)) <= {0, 1}:
-            raise ValueError(
-                "labels: a column of zeros and ones is either one class that a row may have or "
-                "two; give class indices [N], or class_names"
-            )
+            told = "a column of zeros and ones is either one class that a row may have or two"
+            raise ValueError(f"labels: {told}; give class indices [N], or class_names")
         array = array[:, 0]
     if array.ndim == 1 and array.dtype.kind != "b":
         indices = array.astype(np.int64)
@@ -341,10 +337,8 @@ def as_labels(
             if not np.array_equal(numbers, np.arange(len(numbers))):
                 array, class_names = indices.reshape(-1), [str(number) for number in numbers]
         elif array.size and array.max() == count:
-            raise ValueError(
-                f"labels: class indices run to {count}, but there are {count} class_names, whose "
-                "indices begin at 0; subtract 1"
-            )
+            told = f"run to {count}, but there are {count} class_names, whose indices begin at 0"
+            raise ValueError(f"labels: class indices {told}; subtract 1")
     hot = array.ndim != 1
     plain = torch.from_numpy(array.astype(np.float32) if hot else array)
     check_labels(plain, "labels", num_rows=num_rows, num_classes=count)

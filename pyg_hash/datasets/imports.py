@@ -37,7 +37,11 @@ _WORDS = {  # of a name -> what it holds; the first that fits, and what is named
     IMAGE: "image images img imgs picture pictures visual vision",
     TEXT: "text texts txt tag tags bow sentence sentences caption captions",
 }
-_LETTERS = ({IMAGE: "i", TEXT: "t", LABELS: "l"}, {IMAGE: "x v", TEXT: "y"})
+_OF_TEXTS: dict[str, str] = {IMAGE: PATHS, TEXT: TEXTS}
+_OF_NUMBERS: dict[str, str] = {PATHS: ROWS, NAMES: LABELS}
+_TWIN: dict[str, str] = {IMAGE: PATHS, PATHS: IMAGE, TEXT: TEXTS, TEXTS: TEXT}
+_LETTERS: dict[str, str] = {IMAGE: "i", TEXT: "t", LABELS: "l"}
+_AXES: dict[str, str] = {IMAGE: "x v", TEXT: "y"}
 _SPLITS = {
     "train": "tr train training",
     "query": "te test query queries",
@@ -45,6 +49,8 @@ _SPLITS = {
     "val": "val valid validation",
     "labeled": "labeled labelled",
 }
+_ORDER = ("", "database", "train", "val", "query")
+_ASKED = ("query", "val")  # never all rows
 _ITEMS = (LABELS, PATHS, IDS, TEXTS, *MODALITIES)
 
 
@@ -124,7 +130,7 @@ def kind_of(name: str) -> tuple[str, str, int]:
         return next((k for k, words in known.items() if {*words.split()} & tokens(of)), "")
 
     split = first(_SPLITS) or first(_SPLITS, above)  # as in train/image
-    for vague, known in enumerate((_WORDS, *_LETTERS)):
+    for vague, known in enumerate((_WORDS, _LETTERS, _AXES)):
         if kind := first(known):
             if kind == ROWS:
                 return kind, split, int(bool({"mask", "masks"} & tokens(own)))
@@ -244,11 +250,9 @@ def gather(
     if "" in groups:  # one that is named without a split is of all rows
         groups = {"": groups[""]}
     if not groups:
-        raise ValueError(
-            f"{source}: nothing tells what is picture and what is text (found: "
-            f"{', '.join(sorted({kind for _, kind in chosen})) or 'nothing'}); say "
-            f"{', '.join(options)}, of\n{_listed(variables)}"
-        )
+        there = ", ".join(sorted({kind for _, kind in chosen})) or "nothing"
+        wrong = f"{source}: nothing tells what is picture and what is text (found: {there})"
+        raise ValueError(f"{wrong}; say {', '.join(options)}, of\n{_listed(variables)}")
     rows = {split: v for (split, kind), v in chosen.items() if kind == ROWS and split}
     for split in {*groups} - {*names}:  # a part of its own has its own rows
         rows.pop(split, None)
@@ -287,10 +291,8 @@ def gather(
             span = re.fullmatch(r"(?=.*\d)(\d*):(\d*)", names[split])
             start, stop = (int(span[1] or 0), int(span[2] or found.num_rows)) if span else (0, 0)
             if not start < stop <= found.num_rows:
-                raise ValueError(
-                    f"{split}: expected START:STOP within the {found.num_rows} rows, 0 the first, "
-                    f"or a variable, got {names[split]!r}"
-                )
+                what = f"START:STOP within the {found.num_rows} rows, 0 the first, or a variable"
+                raise ValueError(f"{split}: expected {what}, got {names[split]!r}")
             found.masks[split] = np.isin(np.arange(found.num_rows), np.arange(start, stop))
         elif split in rows:
             try:
@@ -304,10 +306,6 @@ def gather(
                     raise
                 notes.append(f"not used: {error}")  # a name that says less than idx
     return found
-
-
-_ORDER = ("", "database", "train", "val", "query")
-_ASKED = "query", "val"  # never all rows
 
 
 def _called(variables: Sequence[Variable], name: str) -> list[Variable]:
@@ -336,8 +334,8 @@ def _chosen(
             own = _called(variables, name)
             if len(own) != 1:
                 problem = "is not there" if not own else "is there more than once: say FILE:NAME"
-                told = f"{argument.get(kind, kind)}: {name!r} {problem}; there are"
-                raise ValueError(f"{told}\n{_listed(variables)}")
+                wrong = f"{argument.get(kind, kind)}: {name!r} {problem}"
+                raise ValueError(f"{wrong}; there are\n{_listed(variables)}")
             split = kind_of(own[0].name)[1] if "," in value else ""
             told[id(own[0])] = (ROWS, kind, -1) if kind in _SPLITS else (kind, split, -1)
     guesses: list[tuple[tuple[bool, bool, int], tuple[str, str], Variable]] = []
@@ -366,8 +364,8 @@ def _chosen(
             continue
         if kind != ROWS or not np.array_equal(variable.load(), first.load()):
             option = argument.get(kind, split if kind == ROWS else kind)
-            told = f"may be {first}, or {variable}"
-            raise ValueError(f"{kind}: {told}; say which with --{option} FILE:NAME")
+            wrong = f"may be {first}, or {variable}"
+            raise ValueError(f"{kind}: {wrong}; say which with --{option} FILE:NAME")
     taken = {id(variable) for _, variable in best.values()}
     for variable in variables:  # y is the labels where the texts have a name that says more
         kind, split, vague = kind_of(variable.name)
@@ -390,11 +388,6 @@ def _may_be_labels(variable: Variable, others: Sequence[Variable]) -> bool:
     values = as_array(variable.load(), variable.name)
     known, flat = {*np.unique(values).tolist()}, values.size == max(values.shape)
     return known <= {-1, 0, 1} or (flat and all(v >= 0 and v % 1 == 0 for v in known))
-
-
-_OF_TEXTS: dict[str, str] = {IMAGE: PATHS, TEXT: TEXTS}
-_OF_NUMBERS: dict[str, str] = {PATHS: ROWS, NAMES: LABELS}
-_TWIN: dict[str, str] = {IMAGE: PATHS, PATHS: IMAGE, TEXT: TEXTS, TEXTS: TEXT}
 
 
 def _sides(group: Mapping[str, Variable]) -> int:
@@ -420,10 +413,8 @@ def _aligned(
     if not first and all(
         v.file.suffix in (".npy", ".npz") and v.shape[1:] == (n,) for v in group.values()
     ):  # of MATLAB's and others' this says that all lie on their side; here, of equal widths
-        raise ValueError(
-            f"{source}: {', '.join(map(str, group.values()))} have different numbers of rows; if "
-            "their columns are the items, save them transposed"
-        )
+        told = f"{', '.join(map(str, group.values()))} have different numbers of rows"
+        raise ValueError(f"{source}: {told}; if their columns are the items, save them transposed")
     matrices = [v for v in group.values() if len(v.shape) > 1 and min(v.shape) > 1]
     values = {}
     for kind, variable in group.items():
@@ -526,18 +517,15 @@ def _encoded_pictures(values: dict[str, Any], root: Any) -> tuple[Any, Any, str]
     if IMAGE not in values:
         paths = values[PATHS] = [below(root, path) for path in values[PATHS]]
         if lost := [path for path in paths if not os.path.isfile(path)]:
-            raise ValueError(
-                f"image: {len(lost)} of {len(paths)} picture files are not there (first: "
-                f"{lost[0]}); give --images_root FOLDER, or a file of their features too"
-            )
+            told = f"{len(lost)} of {len(paths)} picture files are not there (first: {lost[0]})"
+            remedy = "give --images_root FOLDER, or a file of their features too"
+            raise ValueError(f"image: {told}; {remedy}")
         return encode_all(image=(encoder, paths))[IMAGE], encoder, note
     pixels = values[IMAGE]
     channels = [axis for axis in (1, pixels.ndim - 1) if pixels.shape[axis] in (1, 3)]
     if pixels.ndim != 4 or not channels or pixels.dtype != np.uint8:
-        raise ValueError(
-            f"image: {pixels.dtype} {list(pixels.shape)} are no features [N, d], nor pixels uint8 "
-            "[N, 3, height, width] or [N, height, width, 3]"
-        )
+        known = "features [N, d], nor pixels uint8 [N, 3, height, width] or [N, height, width, 3]"
+        raise ValueError(f"image: {pixels.dtype} {list(pixels.shape)} are no {known}")
     make = require("PIL.Image", "pillow").fromarray
     axis = channels[0]
     with tempfile.TemporaryDirectory() as folder:

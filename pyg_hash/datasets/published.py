@@ -222,15 +222,11 @@ class PublishedDataset(CrossModalDataset):
             if not _is_file_name(choice):
                 check_choice(choice, named, argument)
         elif not callable(choice) or not hasattr(choice, "settings"):
-            raise TypeError(
-                f"{argument}: expected a name, a file's name or an encoder of pyg_hash.features, "
-                f"got {type(choice).__name__}"
-            )
+            known = "a name, a file's name or an encoder of pyg_hash.features"
+            raise TypeError(f"{argument}: expected {known}, got {type(choice).__name__}")
         elif not encoded:
-            raise ValueError(
-                f"{argument}: the layout {self.layout!r} has no raw items to encode; "
-                f"use one of {', '.join(named)} or a file of your own"
-            )
+            told = f"{argument}: the layout {self.layout!r} has no raw items to encode"
+            raise ValueError(f"{told}; use one of {', '.join(named)} or a file of your own")
         return EfficientNetLite0(progress=False) if choice == EfficientNetLite0.kind else choice
 
     # files ---------------------------------------------------------------------------------------
@@ -266,10 +262,9 @@ class PublishedDataset(CrossModalDataset):
                     missing.append(f"{pattern}  ({count:,} files)")
                     note = ["Of the pictures only those of the split are read."]
         if missing:
-            raise FileNotFoundError(
-                f"{type(self).__name__} cannot be downloaded automatically. "
-                f"Put these files into {raw}:\n{self._wanted(missing, *note)}"
-            )
+            told = f"{type(self).__name__} cannot be downloaded automatically"
+            listed = self._wanted(missing, *note)
+            raise FileNotFoundError(f"{told}. Put these files into {raw}:\n{listed}")
 
     def _wanted(self, missing: Sequence[str], *notes: str) -> str:
         """The missing files, and where to get them; many that differ in numbers share a line."""
@@ -380,11 +375,8 @@ class PublishedDataset(CrossModalDataset):
         fitted = isinstance(self.text, str) and self.text in self.words
         known = text.any(dim=1).numpy() if fitted else np.ones(len(rows), bool)
         if not known.all():
-            warnings.warn(
-                f"text: {int((~known).sum())} of {len(rows)} rows have no known word and are "
-                "left out; use other text features to keep them",
-                stacklevel=2,
-            )
+            told = f"{int((~known).sum())} of {len(rows)} rows have no known word and are left out"
+            warnings.warn(f"text: {told}; use other text features to keep them", stacklevel=2)
             image, text, rows = image[known], text[known], rows[known]
             masks = {name: mask[known] for name, mask in masks.items()}
         y = torch.from_numpy(content.labels[rows])

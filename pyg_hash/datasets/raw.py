@@ -274,10 +274,8 @@ def open_matrix(path: PathLike, name: str | None = None) -> Variable:
             variables = read_variables(path, name)
             if not variables:
                 names = ", ".join(variable.name for variable in read_variables(path)) or "none"
-                raise CorruptFileError(
-                    f"{path}: has no matrix {name!r} (but {names}); "
-                    "get it again, or name another one as FILE:NAME"
-                )
+                told = f"{path}: has no matrix {name!r} (but {names})"
+                raise CorruptFileError(f"{told}; get it again, or name another one as FILE:NAME")
         except ContentError as error:
             raise CorruptFileError(str(error)) from error
         found = variables[0]

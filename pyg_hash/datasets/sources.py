@@ -373,10 +373,8 @@ def _separated(
         little, big = (raw[at:1000:2].count(0) for at in (1, 0))
         one_side = max(little, big) > 8 * min(little, big)  # else of UTF-32, or they fill cells
         if encoding == "utf-8" and one_side and max(little, big) > len(raw[:1000]) // 4:
-            raise ValueError(
-                f"source: {path}: looks like UTF-16 without a byte order mark; save it as UTF-8, "
-                f"or give --encoding utf-16-{'le' if little > big else 'be'}"
-            )
+            wrong = f"source: {path}: looks like UTF-16 without a byte order mark; save it as UTF-8"
+            raise ValueError(f"{wrong}, or give --encoding utf-16-{'le' if little > big else 'be'}")
     try:
         text = raw.decode(encoding).removeprefix("\ufeff")
     except LookupError as error:
@@ -384,9 +382,9 @@ def _separated(
     except UnicodeDecodeError as error:
         line, tried = raw.count(b"\n", 0, error.start) + 1, codecs.lookup(encoding)
         others = [name for name in _ENCODINGS if codecs.lookup(name) != tried]
-        told = f"line {line} is not in {encoding} (byte 0x{raw[error.start]:02x})"
+        wrong = f"line {line} is not in {encoding} (byte 0x{raw[error.start]:02x})"
         remedy = "save it as UTF-8, or give --encoding with the one that it was saved in, e.g."
-        raise ValueError(f"source: {path}: {told}; {remedy} {', '.join(others)}") from error
+        raise ValueError(f"source: {path}: {wrong}; {remedy} {', '.join(others)}") from error
     is_tsv = path.suffix.lower() == ".tsv"
     head, _, rest = text.partition("\n")
     if told := re.fullmatch(r"sep=(.)\r?", head, re.IGNORECASE):  # Excel's
@@ -409,10 +407,9 @@ def _separated(
             rows, source.read_as["quotes"] = plain, "are letters, as they do not pair"
     (line, names), *body = [row for row in rows if any(row[1])] or [(0, [])]
     if data := [name for name in names if _NUMBER.fullmatch(name) or _is_picture(name)]:
-        raise ValueError(
-            f"source: {path}: line {line} should name the columns, but {data[0]!r:.60} looks like "
-            "a value; put a line of names before it, e.g. image,text"
-        )
+        wrong = f"line {line} should name the columns, but {data[0]!r:.60} looks like a value"
+        remedy = "put a line of names before it, e.g. image,text"
+        raise ValueError(f"source: {path}: {wrong}; {remedy}")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"source: {path}: two columns are named {twice[0]!r}")
     for line, row in body:
@@ -594,10 +591,8 @@ def _roles(
     if binary and IMAGE not in {**roles, **vectors}:
         raise ValueError(inside)
     if not (roles.get(IMAGE) or roles.get(TEXT) or {*MODALITIES} & {*vectors}):
-        raise ValueError(
-            f"source: {path}: nothing tells which column holds pictures or texts; give "
-            f"--image_column or --text_column; {_named(columns)}"
-        )
+        told = f"source: {path}: nothing tells which column holds pictures or texts"
+        raise ValueError(f"{told}; give --image_column or --text_column; {_named(columns)}")
     return roles, vectors
 
 
