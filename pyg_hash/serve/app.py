@@ -74,6 +74,7 @@ class Refused(TypedDict):
 
 _TOGETHER = 64  # new items that are coded in one call
 _LARGE = 8 << 20  # bytes of a decoded picture, whose memory goes back to the system at once
+_ITEM = "/api/item/{key:path}"
 _REFUSED = (400, 401, 403, 404, 408, 409, 413, 415, 421, 429, 503, 507)
 
 
@@ -221,7 +222,7 @@ class Work:
         """Answers as JSON values."""
         start = time.perf_counter()
         found = await search
-        scores = [None] * len(found.rows) if found.scores is None else found.scores
+        scores: list[Any] = [round(s, 4) for s in found.scores or ()] or [None] * len(found.rows)
         near = zip(found.items, found.distances, scores, strict=True)
         return {
             "modality": found.modality,
@@ -231,9 +232,7 @@ class Work:
             "notes": found.notes,
             "tied": found.tied,
             "answers": [
-                {"distance": far, "score": None if score is None else round(score, 4)}
-                | _addressed(item)
-                for item, far, score in near
+                {"distance": far, "score": score} | _addressed(item) for item, far, score in near
             ],
         }
 
@@ -415,9 +414,7 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
 
         return as_json({"results": await asyncio.gather(*map(one, many.queries))})
 
-    @app.get(
-        "/api/item/{key:path}/similar", summary="Items nearest to an item", response_model=Found
-    )
+    @app.get(_ITEM + "/similar", summary="Items nearest to an item", response_model=Found)
     async def similar(key: Key, page: Annotated[ItemPage, Query()]) -> Any:
         return as_json(await work.found(work.worker.run(by_item, key, page), page.offset))
 
@@ -477,7 +474,7 @@ def _add_items(app: "FastAPI", work: Work) -> None:
     }
 
     @app.get(
-        "/api/item/{key:path}/picture",
+        _ITEM + "/picture",
         summary="Its picture, small",
         response_class=Response,
         responses={200: {"content": {"image/jpeg": {}}}, 304: {}},
@@ -494,9 +491,7 @@ def _add_items(app: "FastAPI", work: Work) -> None:
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         return Response(b"" if known else content, 304 if known else 200, headers, "image/jpeg")
 
-    item = "/api/item/{key:path}"
-
-    @app.get(item, summary="One item", response_model=Item)
+    @app.get(_ITEM, summary="One item", response_model=Item)
     async def show(key: Key) -> Any:
         return as_json(_addressed(await work.worker.run(lambda: engine.describe(engine.key(key)))))
 
@@ -510,7 +505,7 @@ def _add_items(app: "FastAPI", work: Work) -> None:
     async def remove(id: Annotated[list[str], Query(max_length=limits.batch)]) -> Any:
         return as_json({"removed": await work.changes.run(engine.remove, id)})
 
-    @app.delete(item, summary="Remove an item", **change)
+    @app.delete(_ITEM, summary="Remove an item", **change)
     async def remove_one(key: Key) -> Any:
         return as_json({"removed": await work.changes.run(engine.remove, [key])})
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -283,24 +283,19 @@ class SearchEngine:
             index = self.indexes[target]  # a change may open another
             try:
                 found = self._ranked(index, codes, relaxed, k, offset, where)
-                pages = [list(near.items())[offset : offset + k] for near in found]
+                pages = [dict(islice(near.items(), offset, offset + k)) for near in found]
                 tied = [0] * len(pages)
                 if ties and any(pages):
-                    last = torch.tensor([page[-1][1][0] if page else 0 for page in pages])
+                    last = torch.tensor([[*page.values()][-1][0] if page else 0 for page in pages])
                     tied = index.count_at(codes, last, where=where).tolist()
             except (TypeError, ValueError) as error:
                 raise QueryError(str(error)) from error
-            return [
-                Answers(
-                    target,
-                    [name for name, _ in page],
-                    [distance for _, (distance, _) in page],
-                    [score for _, (_, score) in page] if self.oversample else None,
-                    number if page else 0,
-                    self._known(index, [name for name, _ in page]),
-                )
-                for page, number in zip(pages, tied, strict=True)
-            ]
+            answers = []
+            for page, number in zip(pages, tied, strict=True):
+                far, scores = ([near[i] for near in page.values()] for i in (0, 1))
+                own, known = scores if self.oversample else None, self._known(index, [*page])
+                answers.append(Answers(target, [*page], far, own, number if page else 0, known))
+            return answers
 
     def _ranked(
         self, index: Any, codes: Tensor, relaxed: Tensor, k: int, offset: int, where: str | None
