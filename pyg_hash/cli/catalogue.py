@@ -216,7 +216,8 @@ def _stages(asked: Build, run: Run, source: Source, plan: Plan, mark: str) -> No
     if not dataset.is_file():
         _write_data(asked, dataset, source, plan, mark)
     if not run.has("metrics"):
-        begun, rate = (run.path / CHECKPOINT).is_file(), 1.0 if plan.labels else 0.0
+        begun = (run.path / CHECKPOINT).is_file()
+        rate = 1.0 if "labeled" in plan.splits else 0.0
         own = {**_training(asked), "label_rate": rate, "out": str(run.path)}
         train_run(Train(**own, resume=begun or run.has("model")))
     write_catalog(run, source, plan, load_model(run))
@@ -248,7 +249,7 @@ def _write_data(asked: Build, path: Path, source: Source, plan: Plan, mark: str)
     splits: dict[str, Any] = {name: np.isin(rows, own) for name, own in plan.splits.items()}
     alone = features[plan.sides[0]]
     labels: Any = None
-    if plan.labels:
+    if "labeled" in plan.splits:
         lists = [source.labels[row] for row in rows]
         labels = [own[0] for own in lists] if all(len(own) == 1 for own in lists) else lists
     images = [source.images[row] for row in rows]
@@ -271,8 +272,7 @@ class Plan:
     """Which rows train, ask and are searched; row numbers of the source, ascending."""
 
     sides: list[Modality]  # that the source has
-    splits: dict[str, Array]
-    labels: int  # classes that the training uses
+    splits: dict[str, Array]  # "labeled" among them, where the training uses labels
     text: str  # for people
 
     @classmethod
@@ -280,8 +280,7 @@ class Plan:
         """The plan; ``ValueError``: there are not enough pairs."""
         has = {m: source.has(m) for m in MODALITIES}
         sides = [m for m in MODALITIES if has[m].any()]
-        both = np.logical_and.reduce([has[m] for m in sides]) if sides else has[IMAGE]
-        pairs = np.flatnonzero(both)
+        pairs = np.flatnonzero(np.logical_and.reduce([has[m] for m in sides] or [has[IMAGE]]))
         counts = {m: int(own.sum()) for m, own in has.items()}
         if len(pairs) < FEWEST:
             raise ValueError(
@@ -338,7 +337,7 @@ class Plan:
                 f"pair recall says how often it finds itself: {kind} will find {kind}, and nothing "
                 f"else. Give {lacking} too to search by them"
             )
-        return cls(sides, splits, len(classes) if use else 0, text)
+        return cls(sides, splits, text)
 
     @property
     def rows(self) -> Array:

@@ -93,7 +93,7 @@ def encode(asked: Encode) -> None:
     digest = build.digest_of_model(coders[0].model)
     with alone(asked.out):
         if store is None:
-            write_codes(asked.out, results, asked.relaxed, digest)
+            write_codes(asked, results, digest)
         else:
             store = to_change_now(store, there)
         for items, found in results:
@@ -150,9 +150,7 @@ def _store(asked: Encode, model: HashModel, items: build.NewItems) -> CodeStore:
     return store
 
 
-def _put(
-    asked: Encode, store: CodeStore, items: build.NewItems, found: Encoded, digest: str
-) -> int:
+def _put(asked: Encode, store: CodeStore, items: build.NewItems, found: Encoded, model: str) -> int:
     """Put codes into a store, and save; how many items were there before."""
     assert found.values is not None
     names, own = [items.ids[row] for row in found.kept], found.values
@@ -173,7 +171,7 @@ def _put(
                 f"with: pyg-hash store update {asked.out} --metadata FILE"
             )
     relaxed = own if asked.relaxed or store.has_relaxed else None
-    of: Any = {"model": digest, "force": asked.force}
+    of: Any = {"model": model, "force": asked.force}
     count = store.replace(binarize(own), names, kept, relaxed=relaxed, **of)
     store.save()
     return count
@@ -221,9 +219,7 @@ def check_unique(items: build.NewItems) -> None:
             )
 
 
-def write_codes(
-    path: str, results: list[tuple[build.NewItems, Encoded]], relaxed: bool, model: str
-) -> None:
+def write_codes(asked: Encode, results: list[tuple[build.NewItems, Encoded]], model: str) -> None:
     """Write codes and names as HDF5.
 
     For each modality: ``codes`` int8 ``[n, num_bits]`` and ``ids`` of the items that were encoded,
@@ -233,7 +229,7 @@ def write_codes(
     import h5py
 
     strings = h5py.string_dtype()
-    with atomic_path(path) as temporary, new_hdf5(temporary) as file:
+    with atomic_path(asked.out) as temporary, new_hdf5(temporary) as file:
         file.attrs["model"] = model
         for items, found in results:
             if found.values is None:
@@ -241,7 +237,7 @@ def write_codes(
             group = file.create_group(items.modality)
             values = found.values.cpu()
             group.create_dataset("codes", data=binarize(values).numpy(), compression="gzip")
-            if relaxed:
+            if asked.relaxed:
                 group.create_dataset("relaxed", data=values.half().numpy())
             group.create_dataset("ids", data=[items.ids[row] for row in found.kept], dtype=strings)
             if isinstance(items.values, list) and items.modality == TEXT:  # lines of a file
