@@ -381,10 +381,8 @@ class Coder:
 
     def each(self, items: NewItems) -> Encoded:
         """Relaxed codes of all items that have some; the problems of the others are said, too."""
-        values = items.values
         good = [row for row in range(len(items.ids)) if row not in items.problems]
-        if items.problems:
-            values = [values[row] for row in good]
+        values = [items.values[row] for row in good] if items.problems else items.values
         name = "pictures" if self.modality == IMAGE else "texts"
         batch = 4096 if self.encoder is None else _BATCH[self.modality]
         found = encode_each(self, values, batch_size=batch, progress=name)

@@ -81,8 +81,7 @@ class Recipe:
     @property
     def epochs(self) -> int | None:
         """Passes over the data; None for a method that is solved."""
-        epochs: int | None = self.settings.get("epochs")
-        return epochs
+        return cast("int | None", self.settings.get("epochs"))
 
     @property
     def transforms(self) -> Compose:
@@ -511,8 +510,8 @@ def _sgeh(settings: Settings) -> list[BaseTransform]:
 
 def _device(data: HeteroData) -> torch.device:
     """Where the features are; those that are none are told of elsewhere."""
-    found: torch.device = getattr(data[IMAGE].get("x"), "device", torch.device("cpu"))
-    return found if isinstance(found, torch.device) else torch.device("cpu")
+    x = data[IMAGE].get("x")
+    return x.device if isinstance(x, Tensor) else torch.device("cpu")
 
 
 _OF_STEPS = {"model", "data", "optimizer", "epochs", "loader", "schedulers"}  # arguments of fit
