@@ -199,8 +199,8 @@ class CrossModalDataset(InMemoryDataset):
     def _folder(self, pre_transform: str) -> Path:
         # the version, because another one may build another graph from the same arguments
         told = [__version__, type(self).__name__, self.settings(), pre_transform]
-        described = json.dumps([*told, *_source(type(self))])
-        return Path(self.root) / "processed" / sha256(described)[:12]
+        digest = sha256(json.dumps([*told, *_source(type(self))]))
+        return Path(self.root) / "processed" / digest[:12]
 
     def keep_words(self, encoder: TextEncoder) -> None:
         """Store the encoder of texts beside the data, for :meth:`text_encoder`."""
@@ -483,7 +483,6 @@ def load_hetero(path: PathLike, *, base: Callable[[], HeteroData] | None = None)
     try:
         stores = {key_of(own["type"]): decode({"dict": own["values"]}) for own in meta["stores"]}
         return HeteroData.from_dict(stores)
-    except KeyError as error:
-        raise CorruptFileError(f"{path}: entry {error} is missing; {remedy}") from error
     except (TypeError, ValueError, LookupError, AttributeError) as error:
-        raise CorruptFileError(f"{path}: is damaged ({error}); {remedy}") from error
+        why = f"entry {error} is missing" if isinstance(error, KeyError) else f"damaged ({error})"
+        raise CorruptFileError(f"{path}: {why}; {remedy}") from error

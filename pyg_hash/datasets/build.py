@@ -76,10 +76,7 @@ def check_few_classes(y: Tensor, name: str) -> None:
 def fill_splits(
     masks: Mapping[str, Tensor], *, labels: Tensor | bool
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The splits ``[N]``, with defaults for those not given but val; a line for each problem.
-
-    ``labels`` says which rows have one, or whether all or none.
-    """
+    """Splits ``[N]``, with defaults but for val, and problems; ``labels``: which rows have one."""
     train, query = masks["train"], masks["query"]
     labeled = train & labels
     masks = {"train": train, "query": query, "database": ~query, "labeled": labeled, **masks}

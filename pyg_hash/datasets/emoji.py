@@ -110,12 +110,9 @@ def names_in(language: str, entries: Sequence[EmojiEntry]) -> list[tuple[str, st
     """Pairs of an entry's Unicode name in a language and in English, where it has both."""
     package = require("emoji", "emoji")
     package.config.load_language(language)
-    pairs = []
-    for entry in entries:
-        names = package.EMOJI_DATA.get(entry.character, {})
-        if language in names and "en" in names:
-            pairs.append((names[language].replace("_", " "), names["en"].replace("_", " ")))
-    return pairs
+    found = (package.EMOJI_DATA.get(entry.character, {}) for entry in entries)
+    both = ((names[language], names["en"]) for names in found if {language, "en"} <= {*names})
+    return [(own.replace("_", " "), english.replace("_", " ")) for own, english in both]
 
 
 def digest_of(entries: list[EmojiEntry]) -> str:

@@ -548,10 +548,10 @@ class NUSWIDE(_NusWide):
     ) -> None:
         check_choice(concepts, (21, 10), "concepts")
         if layout == "features" and protocol == "ucch" and drop_textless:
-            raise ValueError(
-                "drop_textless: the protocol 'ucch' takes the last rows of the file, whether they "
-                "have a text or not, got True; use drop_textless=False"
+            told = (
+                "the protocol 'ucch' takes the last rows of the file, even without text, got True"
             )
+            raise ValueError(f"drop_textless: {told}; use drop_textless=False")
         self.concepts, self.drop_textless = concepts, drop_textless
         self.manifest = f"nuswide-{concepts}"
         choices = (layout, image, text, protocol, transform, pre_transform)

@@ -68,9 +68,8 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 _UNSPACED = re.compile(rf"(?![\d〇年月日时時分秒])[{UNSPACED}]")  # numbers and dates are no text
 _SMALL = re.compile("[\u0e01-\u17d3\u30a0-\u30ff\uff66-\uff9f]")  # of those: six to a word, not two
 _DATE = re.compile(r"\d ?[年月/-] ?\d")
-_DENSE = re.compile(  # one or two letters may be a word: of those, of India and of Hangul
-    rf"(?!〇)[{UNSPACED}\u0900-\u0dff\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]"
-)
+# one or two letters may be a word: of those, of India and of Hangul
+_DENSE = re.compile(rf"(?!〇)[{UNSPACED}\u0900-\u0dff\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 _NUMBER = re.compile(r"-?(?=\.?\d)(0|[1-9]\d*)?(\.\d+)?([eE]-?\d+)?")
 _MARKED = re.compile(r"[-+]?(\d+|\d{1,3}([.,]\d{3})+)([.,]\d+)?")  # in any country
 _THOUSANDS = re.compile(r"-?(\d{1,3}|[1-9]\d{0,2}(\.\d{3})+)")
@@ -577,15 +576,12 @@ def _roles(
         shares = dict[str, tuple[float, int]]()  # of the values, that are texts and pass; letters
         for name in (n for n in left if n not in roles.values()):
             there = [value for value in columns[name] if value is not None]
-            passing = sum(isinstance(value, str) and test(value) for value in there)
-            if passing / max(1, len(there)) > 0.5:
-                shares[name] = passing / len(there), 0
-        for name in [*shares] if test is _is_unspaced_text else ():
-            there = [value for value in columns[name] if value is not None]
-            texts = {value for value in there if isinstance(value, str)}
-            shares[name] = round(shares[name][0], 1), sum(map(len, texts))
-            if 2 * len(texts) <= len(there):  # classes
-                del shares[name]
+            texts = [value for value in there if isinstance(value, str)]
+            share = sum(map(test, texts)) / max(1, len(there))
+            if share > 0.5 and test is not _is_unspaced_text:
+                shares[name] = share, 0
+            elif share > 0.5 and 2 * len({*texts}) > len(there):  # else classes
+                shares[name] = round(share, 1), sum(map(len, {*texts}))
         if shares:
             roles[role] = max(shares, key=lambda n: shares[n])
     if binary and IMAGE not in {**roles, **vectors}:
@@ -702,15 +698,11 @@ def _numbers_with(mark: str, values: Sequence[Any]) -> bool:
 def _type_of(
     values: Sequence[Any], typed: bool, decimal: bool
 ) -> tuple[type, Callable[[Any], Any], str]:
-    """The type of a column, what makes it of a value, and why numbers are texts, if they are.
-
-    Integers that would lose digits are. In a file that is ``typed`` a text is one, whatever it
-    looks like; ``decimal``: other columns have decimal commas.
-    """
+    """The type of a column, what makes it of a value, and why numbers are texts, if they are."""
     marked = ", as its numbers have {}; for numbers write 1371.40, not 1.371,40"
     convert: Callable[[Any], Any] = _plain
     if all(isinstance(value, str) for value in values):
-        if typed:
+        if typed:  # a text is one, whatever it looks like
             return str, str, ""
         if all(value.lower() in ("true", "false") for value in values):
             return bool, lambda value: value.lower() == "true", ""
