@@ -350,9 +350,8 @@ def compare_page(runs: Sequence[Run]) -> str:
     for run in runs:
         stored = run.metrics()
         if "query" not in stored:
-            raise IncompleteRunError(
-                f"run: {run.path} has no evaluation; make it with: pyg-hash evaluate {run.path}"
-            )
+            told = f"has no evaluation; make it with: pyg-hash evaluate {run.path}"
+            raise IncompleteRunError(f"run: {run.path} {told}")
         try:
             evaluation = Evaluation(**stored["query"])
         except TypeError as error:

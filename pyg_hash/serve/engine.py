@@ -35,10 +35,7 @@ from pyg_hash.utils.provenance import check_model
 
 _EXAMPLES, _EXAMPLE_LETTERS, _EXAMPLE_ITEMS = 6, 12, 2000
 _PATIENCE = 5.0  # seconds, with another process that changes the same two stores
-_REPLACED = (
-    "items: the run was replaced by one of another model, and this server goes on searching the "
-    "old one; restart it"
-)
+_REPLACED = "items: this server has a run that was replaced by one of another model; restart it"
 _STRETCH = 25  # answers: fewer are the first of these
 OWN = ("text", "image", "labels")  # fields that every answer has by name
 
@@ -127,10 +124,8 @@ class SearchEngine:
         for modality, index in indexes.items():
             own = getattr(index, "modality", None) or modality
             if own != modality and not self.is_one:
-                raise ValueError(
-                    f"indexes: that of {modality} holds codes of the other modality, {own}; give "
-                    "each its own"
-                )
+                told = f"holds codes of the other modality, {own}; give each its own"
+                raise ValueError(f"indexes: that of {modality} {told}")
             self._check_model(modality, index)
         both = all(isinstance(index, HammingIndex) for index in indexes.values())
         # what a change makes of two stores, until both have it
@@ -421,8 +416,7 @@ class SearchEngine:
             if kind and of[lone]:
                 raise QueryError(
                     f"items: {next(iter(of[lone]))!r} is one of {lone} alone, and this store keeps "
-                    f"the {kind}s of a run, which are found and replaced by their ids; serve the "
-                    f"whole run, or the store of its {lone}s"
+                    f"the {kind}s of a run; serve the whole run, or the store of its {lone}s"
                 )
         with self._changing(names, new) as values:
             key_of = dict(zip(names, values, strict=True))
@@ -433,9 +427,8 @@ class SearchEngine:
                 raise QueryError(f"items: {str(min(known))!r} is there already; say replace", 409)
             for key, item in zip(values, new, strict=True):
                 if not item.features and (key not in known or "text" in item.values):
-                    raise QueryError(
-                        f"items: {item.id!r} has neither words, nor picture, nor vector"
-                    )
+                    told = "has neither words, nor picture, nor vector"
+                    raise QueryError(f"items: {item.id!r} {told}")
                 # what a new code is of takes the place of what the old one was of
                 values[key] = {**known.get(key, {}), **dict.fromkeys(item.features), **values[key]}
             coded: dict[Any, set[Any]] = {index: set() for index in self._each()}
@@ -486,11 +479,10 @@ class SearchEngine:
     ) -> Iterator[dict[Any, dict[str, Any]]]:
         """Change items, all or nothing, and save; yields values of new items by the ids named."""
         if not self.is_writable:
-            raise QueryError(
-                "items: this run has no catalogue to change; make one with pyg-hash build, or "
-                "serve a store with --store",
-                409,
+            told = (
+                "this run has no catalogue to change; make one with pyg-hash build, or use --store"
             )
+            raise QueryError(f"items: {told}", 409)
         pictures: list[Path] = []
         with self._alone():
             try:
@@ -613,10 +605,8 @@ class SearchEngine:
             tensors, about = load_tensors(self._before)
             keys, kept = about["keys"], {modality: about[modality] for modality in MODALITIES}
         except (CorruptFileError, LookupError, TypeError) as error:
-            raise CorruptFileError(
-                f"{self._before}: is damaged, or not what an interrupted change of two stores left "
-                "there, which is taken back; move it elsewhere"
-            ) from error
+            told = "is damaged, or not what an interrupted change left there; move it elsewhere"
+            raise CorruptFileError(f"{self._before}: {told}") from error
         for modality, index in self.indexes.items():
             ids, fields = kept[modality]
             index.remove(_present(index, keys))
@@ -674,10 +664,8 @@ class SearchEngine:
         """What encodes new items; ``QueryError``: nothing does."""
         if modality not in self.encoders:
             known = " or ".join(m for m in MODALITIES if m in self.encoders)
-            instead = f"with {known}" if known else "by its items"
-            raise QueryError(
-                f"{modality}: this run has no {modality} encoder; search {instead} instead"
-            )
+            told = f"search with {known} instead" if known else "search by its items instead"
+            raise QueryError(f"{modality}: this run has no {modality} encoder; {told}")
         return self.encoders[modality]
 
 

@@ -240,28 +240,23 @@ class Guard:
         host = given[0].strip().lower() if len(given) == 1 else ""
         named = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:[0-9]*)?", host)
         if self.hosts is not None and (named is None or named[1] not in map(str.lower, self.hosts)):
-            raise QueryError(
-                "host: this server does not answer to that name; --hosts (hosts=) adds names", 421
-            )
+            told = "this server does not answer to that name; --hosts (hosts=) adds names"
+            raise QueryError(f"host: {told}", 421)
         if self.limits.rate and path not in ("/healthz", "/readyz"):
             self._count(visit.client)
         changes = method not in ("GET", "HEAD") and path.startswith("/api/item")
         if not changes and (not self.private or path in _OPEN):
             return
         if self.token is None:
-            raise QueryError(
-                "token: this server lets nobody change its items; start it with --token_file", 403
-            )
+            told = "this server lets nobody change its items; start it with --token_file"
+            raise QueryError(f"token: {told}", 403)
         kind, _, value = request.headers.get("authorization", "").partition(" ")
         token = value.encode("latin-1")  # the bytes that were sent
         if kind.lower() != "bearer":
             token = unquote_to_bytes(request.cookies.get(cookie(visit.root), ""))
         if not hmac.compare_digest(token.strip(), self.token.encode()):
-            raise QueryError(
-                "token: is missing or wrong; send the header Authorization: Bearer TOKEN",
-                401,
-                {"WWW-Authenticate": "Bearer"},
-            )
+            told = "is missing or wrong; send the header Authorization: Bearer TOKEN"
+            raise QueryError(f"token: {told}", 401, {"WWW-Authenticate": "Bearer"})
 
     def _count(self, client: str) -> None:
         """One request of a client's; ``QueryError`` if it has none left."""
