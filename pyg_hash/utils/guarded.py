@@ -74,9 +74,8 @@ class Guarded:
             start_new_session=True,  # an interrupt is for the one who asked
         )
         self._answers, self._owner = Queue(), os.getpid()
-        threading.Thread(
-            target=_hand_on, args=(self._process.stdout, self._answers), daemon=True
-        ).start()
+        ends = self._process.stdout, self._answers
+        threading.Thread(target=_hand_on, args=ends, daemon=True).start()
 
     def stop(self) -> None:
         """End the process, if it is ours."""

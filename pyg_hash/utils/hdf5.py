@@ -156,16 +156,13 @@ def open_hdf5(path: str | os.PathLike[str], *, sealed: bool = False) -> Iterator
     except BlockingIOError:
         raise
     except (OSError, RuntimeError, KeyError) as error:
-        if lost and "component not found" in str(error):
-            raise CorruptFileError(
-                f"{path}: a link to nothing: {', '.join(lost)}; write what it should lead to"
-            ) from error
-        if "allocate memory" in str(error):
-            raise MemoryError(f"{path}: {error}") from error
         told = " ".join(str(error).split())  # libhdf5's may have several lines
-        raise CorruptFileError(
-            f"{path}: truncated or damaged ({told}); copy or write it again"
-        ) from error
+        what = f"truncated or damaged ({told}); copy or write it again"
+        if lost and "component not found" in told:
+            what = f"a link to nothing: {', '.join(lost)}; write what it should lead to"
+        elif "allocate memory" in told:
+            raise MemoryError(f"{path}: {error}") from error
+        raise CorruptFileError(f"{path}: {what}") from error
 
 
 # the second process --------------------------------------------------------------------------

@@ -35,14 +35,11 @@ def require(module: str, package: str, *, extra: str = "demo") -> Any:
             if before is None or hidden or not (first.__cause__ or isinstance(before, ImportError)):
                 break
             first = before
-        why, how = " ".join(str(first).split()), f"pip install 'pyg_hash[{extra}]'"
-        told = f"this needs the package {package} ({why}); install it with: {how}"
-        root = module.partition(".")[0]
+        why, root = " ".join(str(first).split()), module.partition(".")[0]
+        told = f"this needs the package {package} ({why}); install it with"
         if root in sys.modules or find_spec(root) is not None:
-            told = (
-                f"the package {package} is installed, but its import fails ({why}); mend it: {how}"
-            )
-        raise ImportError(told) from error
+            told = f"the package {package} is installed, but its import fails ({why}); mend it"
+        raise ImportError(f"{told}: pip install 'pyg_hash[{extra}]'") from error
 
 
 def package_folder(module: str, package: str, *, extra: str = "demo") -> Path:

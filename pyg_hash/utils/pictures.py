@@ -47,10 +47,8 @@ def open_picture(
 ) -> Iterator[Any]:
     """A picture file, by path or open, of which nothing but the head is decoded yet.
 
-    A JPEG of more pixels, up to seven times, will be of a half or a quarter of its size; it may
-    have fewer scans, in proportion.
-
-    ``PIL.Image.DecompressionBombError``: more than so many pixels, a longer side, or more scans.
+    A JPEG of more pixels, up to seven times, comes in a half or quarter of its size, and may have
+    fewer scans, in proportion. ``DecompressionBombError``: too many pixels or scans, a long side.
     """
     module = require("PIL.Image", "pillow")
     module.init()
@@ -118,8 +116,7 @@ def _eight_bits(picture: Any, kind: str | None) -> Any:
     values = np.asarray(picture).astype(np.float64)
     low, high = float(values.min()), float(values.max())
     if picture.mode == "F":
-        factor = 255.0 if high <= 1 else 1.0
-        most = 255.0 / factor
+        most, factor = (1.0, 255.0) if high <= 1 else (255.0, 1.0)
     else:
         sixteen = "16" in picture.mode or kind == "PNG" or high > 255
         most, factor = (65535.0, 1 / 257) if sixteen else (255.0, 1.0)
@@ -141,9 +138,8 @@ def load_square(path: str | os.PathLike[str], size: int) -> Any:
         with open_picture(path) as file:
             whole = on_white(file)
     except (OSError, SyntaxError, ValueError, module.DecompressionBombError) as error:
-        raise UnreadableImageError(
-            f"{path}: cannot be read as a picture ({error}); replace or drop this file"
-        ) from error
+        what = f"cannot be read as a picture ({error}); replace or drop this file"
+        raise UnreadableImageError(f"{path}: {what}") from error
     width, height = whole.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
@@ -186,16 +182,13 @@ def decode(source: Any, formats: Sequence[str] = FORMATS, **limits: int) -> Any:
     try:
         with open_picture(source, formats, **limits) as picture:
             return on_white(picture)
-    except module.DecompressionBombError as error:
-        raise UnreadableImageError(f"image: not read, for {error}") from error
-    except MemoryError as error:
-        raise UnreadableImageError(
-            "image: needs too much memory; make it smaller, or save it as a PNG without interlacing"
-        ) from error
     except Exception as error:  # a decoder in front of arbitrary bytes raises nearly anything
-        raise UnreadableImageError(
-            f"image: cannot be read as a picture; send one of {', '.join(formats)}"
-        ) from error
+        what = f"cannot be read as a picture; send one of {', '.join(formats)}"
+        if isinstance(error, module.DecompressionBombError):
+            what = f"not read, for {error}"
+        elif isinstance(error, MemoryError):
+            what = "needs too much memory; make it smaller, or save it as a PNG without interlacing"
+        raise UnreadableImageError(f"image: {what}") from error
 
 
 def watch(memory: int) -> Callable[[Any], None]:
