@@ -1,8 +1,6 @@
 """Per-distance counts, all that rankings of codes need when ties have no order, and their metrics.
 
-Precision at n, hash lookup, precision-recall curve and NDCG take codes and labels as
-:func:`mean_average_precision` does, raise its errors, and average over all queries. Where a rank
-cut falls among items at equal distance, the result is the exact mean over their orders.
+Where a rank cut falls among items at equal distance, results are exact means over their orders.
 """
 
 from __future__ import annotations
@@ -30,8 +28,7 @@ _EXACT = 1 << 22  # half integers up to twice this are exact in float32
 class Ranking:
     """Codes and labels, checked, as :func:`pyg_hash.metrics.mean_average_precision` takes them.
 
-    ``graded``: how many labels an item shares with the query counts, not only whether any. Without
-    labels nothing is relevant.
+    ``graded``: the number of labels an item shares counts. Without labels nothing is relevant.
     """
 
     def __init__(
@@ -179,8 +176,7 @@ def pr_curve(query: Tensor, database: Tensor, query_y: Tensor, database_y: Tenso
         sums[1] += (hits / hits[:, -1:].clamp_min(1)).sum(0)
         sums[2] += (found > 0).sum(0)
         sums[3] += found.sum(0)
-    precision, recall, answered, found = sums / query.size(0)
-    return LookupCurve(precision, recall, answered, found)
+    return LookupCurve(*(sums / query.size(0)))
 
 
 @dataclass(frozen=True)

@@ -23,17 +23,10 @@ from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.transforms.graphs import check_graph
 from pyg_hash.transforms.masks import as_mask, is_mask
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
+from pyg_hash.utils import oddities
 from pyg_hash.utils.checks import check_choice, check_labels
 from pyg_hash.utils.digests import same_rows
 from pyg_hash.utils.modes import eval_mode
-from pyg_hash.utils.oddities import (
-    CollapseWarning,
-    OddDataWarning,
-    has_label,
-    judged_rows,
-    odd_queries,
-    unanswered,
-)
 from pyg_hash.utils.provenance import data_rows, trained_queries
 
 if TYPE_CHECKING:
@@ -118,8 +111,8 @@ class Evaluation:
         lines += [self.labels_read] if self.labels_read else []
         if self.unanswered:
             lines.append(f"{self.unanswered} queries share no label with any database item")
-        lines.append("   i2t     t2i     i2i     t2t")
-        lines.append("  ".join("     -" if v is None else f"{v:6.4f}" for v in maps))
+        numbers = "  ".join("     -" if v is None else f"{v:6.4f}" for v in maps)
+        lines += ["   i2t     t2i     i2i     t2t", numbers]
         if self.ndcg:
             lines.append(f"NDCG {_listed(self.ndcg)}")
         for way, at in self.pair_recall.items():
@@ -222,7 +215,7 @@ def evaluate(
         [{m: x.to(codes[m].device)[parts[m][part]] for m, x in of.items()} for part in (0, 1)]
         for of in (codes, labels, gains)
     )
-    told = {m: judged_rows(y) for m, y in own.items()}
+    told = {m: oddities.judged_rows(y) for m, y in own.items()}
     maps: dict[str, Any] = dict.fromkeys(("i2t", "t2i", "i2i", "t2t"))
     paired = torch.equal(parts[IMAGE][0], parts[TEXT][0])
     recalls: dict[str, dict[int, float]] = {}
@@ -262,13 +255,13 @@ def evaluate(
                 "same code, so a search cannot tell them apart: training collapsed, or the "
                 "features hardly differ; look at them with pyg-hash data check, train longer or "
                 "with a lower lr",
-                CollapseWarning,
+                oddities.CollapseWarning,
             )
-    missed = max((unanswered(own[m][told[m]], others[other(m)]) for m in own), default=0)
+    missed = max((oddities.unanswered(own[m][told[m]], others[other(m)]) for m in own), default=0)
     unjudged = max((int((~rows).sum()) for rows in told.values()), default=0)
     num_judged, what = len(query[IMAGE]) - unjudged, "labels" if relevance == "y" else relevance
     notes = _familiar(model, data, parts, split)
-    for line in odd_queries(missed, num_judged, what) + notes:
+    for line in oddities.odd_queries(missed, num_judged, what) + notes:
         say(line)
     if unjudged:
         notes += [f"{unjudged} queries have no label: mAP and NDCG are of the other {num_judged}"]
@@ -293,7 +286,7 @@ def evaluate(
     )
 
 
-def _warn(line: str, kind: type[OddDataWarning] = OddDataWarning) -> None:
+def _warn(line: str, kind: type[oddities.OddDataWarning] = oddities.OddDataWarning) -> None:
     warnings.warn(line, kind, stacklevel=3)  # where evaluate was called
 
 
@@ -313,7 +306,7 @@ def _labels_read(model: Any, data: HeteroData) -> tuple[int | None, float | None
     if train is None or labeled is None:
         return None, None
     reads = getattr(model, "reads_labels", True) and "y" in data[IMAGE]
-    read = int((labeled & train & has_label(data[IMAGE].y)).sum()) if reads else 0
+    read = int((labeled & train & oddities.has_label(data[IMAGE].y)).sum()) if reads else 0
     return read, read / max(int(train.sum()), 1)
 
 
@@ -449,10 +442,8 @@ def _repeated(sides: list[Tensor], prints: list[Tensor], query: Tensor, database
 def check_one_graph(data: Any) -> None:
     """Raise ``TypeError`` for a PyG ``Batch`` of graphs, which lists what is said of each."""
     if isinstance(data, Batch) and "graph" in data:
-        raise TypeError(
-            "data: is a batch of graphs; give one of them, as batch[0] or, in place of a "
-            "DataLoader's, dataset[0]"
-        )
+        one = "batch[0] or, in place of a DataLoader's, dataset[0]"
+        raise TypeError(f"data: is a batch of graphs; give one of them, as {one}")
 
 
 def _rows(data: HeteroData, modality: Modality, split: str) -> tuple[Tensor, Tensor]:

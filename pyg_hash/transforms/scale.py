@@ -13,20 +13,13 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.transforms.masks import as_pairs, check_hetero
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT
+from pyg_hash.utils import oddities
 from pyg_hash.utils.checks import (
     check_choice,
     check_collection,
     check_features,
     check_positive,
     check_positive_int,
-)
-from pyg_hash.utils.oddities import (
-    odd_columns,
-    odd_features,
-    outlying,
-    row_lengths,
-    say_odd,
-    unusable,
 )
 from pyg_hash.utils.scaling import apply_scaling
 
@@ -48,13 +41,13 @@ def principal_directions(x: Tensor, count: int) -> Tensor:
 def _usual(x: Tensor, modality: str) -> Tensor:
     """The training rows without outlying ones."""
     name = f"{modality}: training rows"
-    lengths = row_lengths(x)
-    if wrong := unusable(lengths, name):
+    lengths = oddities.row_lengths(x)
+    if wrong := oddities.unusable(lengths, name):
         raise ValueError(wrong)
-    if bool((far := outlying(lengths)).any()):
+    if bool((far := oddities.outlying(lengths)).any()):
         x = x[~far]
     if len(x) > 1 and bool((x == x[0]).all()):
-        raise ValueError(odd_columns(x[0], x[0], name)[0])
+        raise ValueError(oddities.odd_columns(x[0], x[0], name)[0])
     return x
 
 
@@ -115,7 +108,7 @@ class ScaleFeatures(BaseTransform):
                 raise ValueError("train_mask: no training node to fit the scaling on")
             x = store.x.float()
             usual = _usual(x[store.train_mask].detach(), modality)
-            odd += odd_features(x, modality, centred=modality in self.center)
+            odd += oddities.odd_features(x, modality, centred=modality in self.center)
             scaling = fitted[modality] = {}
             if modality in self.center:
                 scaling["mean"] = usual.mean(dim=0)
@@ -126,7 +119,7 @@ class ScaleFeatures(BaseTransform):
                 scaling["norm"] = math.sqrt(self.norm)
             store.x = apply_scaling(x, scaling)
         data.scaling = fitted
-        say_odd(odd)
+        oddities.say_odd(odd)
         if odd:  # stored data tell it again, when they are trained on
             data.oddities = odd
         return data
