@@ -57,10 +57,8 @@ class SparseMap:
     computed in the matrix's type, fp32, even under :func:`torch.autocast` to bf16: sums over many
     neighbours need the digits.
 
-    Args:
-        matrix: ``A``, CSR ``[rows, n]``.
-        scatter: ``L``, CSR ``[n, U]``, or None.
-        middle: ``M``, CSR ``[U, U]``, or None for the identity.
+    All are CSR: ``matrix`` is ``A``, ``[rows, n]``; ``scatter`` ``L``, ``[n, U]``, if there is one;
+    ``middle`` ``M``, ``[U, U]``, or None for the identity.
     """
 
     def __init__(

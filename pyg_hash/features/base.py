@@ -242,9 +242,8 @@ class OwnEncoder(StoredEncoder):
             self.width = x.size(1)
         expected = [len(items), self.width]
         if list(x.shape) != expected:
-            raise TypeError(
-                f"encoder {self.name!r}: expected {expected} numbers, got {list(x.shape)}"
-            )
+            what = f"expected {expected} numbers, got {list(x.shape)}"
+            raise TypeError(f"encoder {self.name!r}: {what}")
         return x
 
     @property
@@ -284,9 +283,8 @@ class Concatenated(StoredEncoder):
         weights = [1.0] * len(encoders) if weights is None else weights
         check_collection(weights, "weights")
         if not len(encoders) or len(weights) != len(encoders):
-            raise ValueError(
-                f"weights: expected one an encoder, got {weights!r} for {len(encoders)} encoders"
-            )
+            got = f"{weights!r} for {len(encoders)} encoders"
+            raise ValueError(f"weights: expected one an encoder, got {got}")
         for weight in weights:
             check_positive(weight, "weights")
         self.encoders = self.parts = list(encoders)

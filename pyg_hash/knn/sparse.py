@@ -22,9 +22,8 @@ def check_rows(x: Tensor, name: str) -> None:
     if not isinstance(x, Tensor) or x.layout == torch.strided:
         return check_features(x, name)
     if not is_csr(x):
-        raise TypeError(
-            f"{name}: {x.layout} is not supported; call .to_dense() or .to_sparse_csr() first"
-        )
+        what = f"{x.layout} is not supported; call .to_dense() or .to_sparse_csr() first"
+        raise TypeError(f"{name}: {what}")
     if x.dim() != 2:
         raise ValueError(f"{name}: expected shape [n, d], got {list(x.shape)}")
     try:

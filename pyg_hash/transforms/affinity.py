@@ -204,9 +204,8 @@ def smallest_eigenvectors(
     null = indicators(label, count)
     top = 2.0 * float(lap.diagonal().max())  # the spectrum ends there
 
-    def flipped(x: Floats) -> Floats:  # off the null space, the smallest pairs become the largest
-        out: Floats = top * (x - null @ (null.T @ x)) - lap @ x
-        return out
+    def flipped(x: Floats) -> Any:  # off the null space, the smallest pairs become the largest
+        return top * (x - null @ (null.T @ x)) - lap @ x
 
     if m <= dense_rows:
         lifted = lap.toarray() + 2.0 * top * (null @ null.T)  # the null space goes above it
@@ -230,11 +229,8 @@ def smallest_eigenvectors(
         order = np.argsort(-values)
         values, vectors = top - values[order], vectors[:, order]
     residual = np.linalg.norm(lap @ vectors - vectors * values, axis=0).max(initial=0.0)
-    return Embedding(
-        np.concatenate((null, vectors), axis=1),
-        np.concatenate((np.zeros(count), values)),
-        float(residual),
-    )
+    vectors = np.concatenate((null, vectors), axis=1)
+    return Embedding(vectors, np.concatenate((np.zeros(count), values)), float(residual))
 
 
 @dataclass(frozen=True)
@@ -427,18 +423,17 @@ def unified_affinity(
             weights = [view_weight(z, view, rule=weight_rule) for view in s]
             z = update_unified(s, weights, d, lam, entries.support, u_step=u_step)
             graph, count, label, found = embed()
-            history.append(
-                {
-                    "iteration": iteration,
-                    "lam": lam,
-                    "num_components": count,
-                    "largest_component": int(np.bincount(label).max()),
-                    "num_edges": graph.nnz,
-                    "weights": list(weights),
-                    "eigenvalue_sum": None if found is None else float(found.values.sum()),
-                    "residual": None if found is None else found.residual,
-                }
-            )
+            turn = {
+                "iteration": iteration,
+                "lam": lam,
+                "num_components": count,
+                "largest_component": int(np.bincount(label).max()),
+                "num_edges": graph.nnz,
+                "weights": list(weights),
+                "eigenvalue_sum": None if found is None else float(found.values.sum()),
+                "residual": None if found is None else found.residual,
+            }
+            history.append(turn)
             bar.update()
             bar.set_postfix(components=f"{count}/{num_clusters}", lam=f"{lam:g}")
             if count == num_clusters or iteration == max_iter:
@@ -494,10 +489,9 @@ def _neighbour_lists(
             f"each has at least two; use num_clusters <= {max(rows[0] // 2, 1)}"
         )
     if rows[0] > _MANY_ROWS and num_clusters > rows[0] // 6:
-        raise ValueError(
-            f"num_clusters: {num_clusters} eigenvectors of {rows[0]} rows take too long; use "
-            f"num_clusters <= {rows[0] // 6}, or at most {_MANY_ROWS} rows"
-        )
+        what = f"{num_clusters} eigenvectors of {rows[0]} rows take too long"
+        remedy = f"use num_clusters <= {rows[0] // 6}, or at most {_MANY_ROWS} rows"
+        raise ValueError(f"num_clusters: {what}; {remedy}")
     lists = []
     for number, view in enumerate(views):
         if not isinstance(view, Neighbours):

@@ -96,9 +96,8 @@ class IntraKNN(BaseTransform):
             self.weight = "similarity" if self.metric == "cosine" else "binary"
         check_choice(self.weight, ("binary", "similarity"), "weight")
         if self.weight == "similarity" and self.metric != "cosine":
-            raise ValueError(
-                f"weight: 'similarity' needs metric='cosine', got {self.metric!r}; use 'binary'"
-            )
+            got = f"got {self.metric!r}; use 'binary'"
+            raise ValueError(f"weight: 'similarity' needs metric='cosine', {got}")
         check_weight(self.neighbor_weight, "neighbor_weight")
         if self.neighbor_weight == 0:
             raise ValueError("neighbor_weight: 0 leaves no kNN edge; use a number above 0")
@@ -117,10 +116,8 @@ class IntraKNN(BaseTransform):
             count = int(sources.sum())
             if self.k >= count:
                 kind = "labelled anchors" if self._labeled_only else "anchors"
-                raise ValueError(
-                    f"k: {self.k} neighbours asked for, but only {count} {kind} "
-                    f"(anchors={self.anchors!r}); use k < {max(count, 1)}"
-                )
+                there = f"only {count} {kind} (anchors={self.anchors!r}); use k < {max(count, 1)}"
+                raise ValueError(f"k: {self.k} neighbours asked for, but {there}")
             name = f"data['{modality}'].x"
             check_features(store.x, name)  # here, where row numbers are those of the data
             if self.metric == "cosine":
@@ -205,10 +202,8 @@ class InterKNN(BaseTransform):
         intra = data.graph["intra_anchors"]
         anchors = self.anchors or intra
         if (intra, anchors) not in PROTOCOLS.values():
-            raise ValueError(
-                f"anchors: {anchors!r} with IntraKNN(anchors={intra!r}) is no protocol; "
-                "inter anchors must be intra anchors too"
-            )
+            both = f"{anchors!r} with IntraKNN(anchors={intra!r}) is no protocol"
+            raise ValueError(f"anchors: {both}; inter anchors must be intra anchors too")
         for modality in MODALITIES:
             data[modality].joint_anchor_mask = anchor_mask(data[modality], anchors)
         for edge_type in {*JOINT.values(), *JOINT_NEAREST.values()}.intersection(data.edge_types):

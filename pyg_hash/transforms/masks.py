@@ -131,10 +131,8 @@ class ValidationSplit(BaseTransform):
         data = as_pairs(data, "train_mask", "labeled_mask")
         store = data[IMAGE]
         if "y" not in store or not bool(store.labeled_mask.any()):
-            raise ValueError(
-                "val_rate: no node is labelled, and a validation needs labels; leave it out, or "
-                "give labels and a label_rate above 0"
-            )
+            what = "no node is labelled, and a validation needs labels; leave it out"
+            raise ValueError(f"val_rate: {what}, or give labels and a label_rate above 0")
         if "graph" in data or "affinity" in data:
             raise ValueError("ValidationSplit: the graph exists already; apply it before the graph")
         if "val_mask" in store:
@@ -152,10 +150,8 @@ class ValidationSplit(BaseTransform):
             remedy = "use a higher label_rate, or leave val_rate out"
             if largest > 1:
                 remedy = f"use at least {50 // largest / 100 + 0.01:.2f}, or a higher label_rate"
-            raise ValueError(
-                f"{of} holds out nothing: the share is taken of each class, and the largest has "
-                f"{largest} of them; {remedy}"
-            )
+            what = f"the share is taken of each class, and the largest has {largest} of them"
+            raise ValueError(f"{of} holds out nothing: {what}; {remedy}")
         if torch.equal(held_out, pool):
             raise ValueError(f"{of} leaves none; lower it, or use a higher label_rate")
         masks = {"train_mask": store.train_mask & ~held_out, "labeled_mask": pool & ~held_out}

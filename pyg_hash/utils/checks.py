@@ -136,10 +136,8 @@ def check_features(x: Tensor, name: str, *, num_features: int | None = None) -> 
     if x.dim() != 2 or x.size(1) == 0:
         raise ValueError(f"{name}: expected shape [n, d], got {list(x.shape)}")
     if num_features is not None and x.size(1) != num_features:
-        raise ValueError(
-            f"{name}: has {x.size(1)} features a row, expected {num_features}; "
-            "use the features the model was fitted on"
-        )
+        what = f"has {x.size(1)} features a row, expected {num_features}"
+        raise ValueError(f"{name}: {what}; use the features the model was fitted on")
     _check_finite_rows(x, name)
 
 
@@ -148,9 +146,8 @@ def check_item_shape(x: Tensor, name: str, shape: Sequence[int]) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {kind_of(x)}")
     if list(x.shape[1:]) != list(shape):
-        raise ValueError(
-            f"{name}: expected shape [n, {', '.join(map(str, shape))}], got {list(x.shape)}"
-        )
+        wanted = ", ".join(map(str, ("n", *shape)))
+        raise ValueError(f"{name}: expected shape [{wanted}], got {list(x.shape)}")
     _check_finite_rows(x, name)
 
 
@@ -201,10 +198,8 @@ def check_labels(
         low, high = (int(y.min()), int(y.max())) if y.numel() else (0, -1)
         if low < 0 or (num_classes is not None and high >= num_classes):
             wrong = "below 0" if num_classes is None else f"outside 0..{num_classes - 1}"
-            raise ValueError(
-                f"{name}: class indices run from {low} to {high}, {wrong}; renumber them or raise "
-                "num_classes"
-            )
+            what = f"class indices run from {low} to {high}, {wrong}"
+            raise ValueError(f"{name}: {what}; renumber them or raise num_classes")
         return
     if y.size(1) == 0:
         raise ValueError(f"{name}: has no class at all, shape {list(y.shape)}; leave it out")

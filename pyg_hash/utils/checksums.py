@@ -145,9 +145,8 @@ def parsed(whole: Bytes, path: Any) -> tuple[dict[str, Any], dict[str, Any], Byt
         if len(data) < max((x["data_offsets"][1] for x in header.values()), default=0):
             raise ValueError("its data end too early")
     except (LookupError, AttributeError, TypeError, ValueError, RecursionError) as error:
-        raise CorruptFileError(
-            f"{path}: truncated or not a safetensors file ({error}); write or copy it again"
-        ) from error
+        what = f"truncated or not a safetensors file ({error}); write or copy it again"
+        raise CorruptFileError(f"{path}: {what}") from error
     return header, about, data
 
 
@@ -194,8 +193,5 @@ def _damaged(path: object, why: str) -> CorruptFileError:
 
 
 def _unchecked(path: object) -> None:
-    say_once(
-        "checksum",
-        f"{path}: has no checksum, so damage to it goes unnoticed; files that this version writes "
-        "have one",
-    )
+    why = "damage to it goes unnoticed; files that this version writes have one"
+    say_once("checksum", f"{path}: has no checksum, so {why}")

@@ -265,9 +265,8 @@ def load_json(path: str | os.PathLike[str], kind: type = object) -> Any:
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptFileError(f"{path}: not valid JSON ({error}); write it again") from error
     if not isinstance(value, kind):
-        raise CorruptFileError(
-            f"{path}: expected a {kind.__name__}, got {value!r:.60}; save it again"
-        )
+        what = f"expected a {kind.__name__}, got {value!r:.60}"
+        raise CorruptFileError(f"{path}: {what}; save it again")
     return value
 
 
@@ -335,6 +334,5 @@ def load_tensors(
             # a private copy: a mapped file could be replaced while it is in use
             return {name: torch.clone(file.get_tensor(name)) for name in file.keys()}, metadata
     except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise CorruptFileError(
-            f"{path}: truncated or not a safetensors file ({error}); write or copy it again"
-        ) from error
+        what = f"truncated or not a safetensors file ({error}); write or copy it again"
+        raise CorruptFileError(f"{path}: {what}") from error

@@ -55,10 +55,8 @@ class Lock:
                 if time.monotonic() < until:
                     time.sleep(_DRAW.uniform(0, 0.004))  # to hit what a busy owner leaves free
                     continue
-                raise BusyError(
-                    f"{what}: is being changed by {owner}; wait until that is done, or choose "
-                    "another"
-                ) from None
+                told = f"is being changed by {owner}; wait until that is done, or choose another"
+                raise BusyError(f"{what}: {told}") from None
             except OSError:  # a file system without locks
                 file.close()
                 return

@@ -69,10 +69,8 @@ def unusable(lengths: Tensor, name: str) -> str:
         return f"{name}: all rows are zero vectors; check how the features were made"
     if _SMALLEST < (middle := float(lengths[lengths > 0].median())) < _LARGEST:
         return ""
-    return (
-        f"{name}: rows have lengths of about {middle:.1g}, whose squares are beyond float32; "
-        "multiply all features by one number that brings them near 1"
-    )
+    what = f"rows have lengths of about {middle:.1g}, whose squares are beyond float32"
+    return f"{name}: {what}; multiply all features by one number that brings them near 1"
 
 
 def odd_columns(low: Tensor, high: Tensor, name: str, *, centred: bool = False) -> list[str]:
@@ -88,10 +86,8 @@ def odd_columns(low: Tensor, high: Tensor, name: str, *, centred: bool = False) 
         (far & (not centred), f"{times} far from 0 as the median column", _FAR),
     ):
         if which.any():
-            lines.append(
-                f"{name}: {int(which.sum()):,} of {len(width):,} columns are {what} (first: "
-                f"{int(which.nonzero()[0])}){told}"
-            )
+            some, first = f"{int(which.sum()):,} of {len(width):,}", int(which.nonzero()[0])
+            lines.append(f"{name}: {some} columns are {what} (first: {first}){told}")
     return lines
 
 

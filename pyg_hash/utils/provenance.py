@@ -109,11 +109,8 @@ def check_model(
     ``otherwise`` says what who knows better does.
     """
     if stored is None:
-        say_once(
-            "model",
-            f"{what}: does not say which model it is of, as an earlier version wrote it; that it "
-            "is of this one is not checked",
-        )
+        why = "as an earlier version wrote it; that it is of this one is not checked"
+        say_once("model", f"{what}: does not say which model it is of, {why}")
     elif stored == MIXED:
         if not force:
             raise ValueError(f"{what}: {_SEVERAL}, or, if you know better, {otherwise}")

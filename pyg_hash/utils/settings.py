@@ -62,10 +62,8 @@ def check_options(
     allowed = [name for name in keywords_of(kind) if name not in set(taken)]
     unknown = [name for name in options if name not in allowed]
     if unknown:
-        raise SettingError(
-            f"{argument}: {kind.__name__} has no option {', '.join(map(repr, unknown))}; "
-            f"use some of {', '.join(allowed) or '(none)'}"
-        )
+        what = f"{kind.__name__} has no option {', '.join(map(repr, unknown))}"
+        raise SettingError(f"{argument}: {what}; use some of {', '.join(allowed) or '(none)'}")
 
 
 def check_yaml(text: str) -> None:
