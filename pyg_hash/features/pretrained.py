@@ -410,7 +410,7 @@ def named_encoder(name: str, modality: Modality, **run: Any) -> Any:
     if modality == TEXT and (folder / "modules.json").is_file():
         return SentenceEncoder(folder, **run)
     if (folder / "config.json").is_file():
-        kind = TransformersImageEncoder if modality == IMAGE else TransformersTextEncoder
+        kind = TransformersTextEncoder if modality == TEXT else TransformersImageEncoder
         return kind(folder, **run)
     others = "a folder of sentence-transformers or transformers, nor MODULE:FUNCTION"
     raise SettingError(f"{modality}_encoder: {name!r} is neither {known}, nor {others}")
