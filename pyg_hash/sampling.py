@@ -62,8 +62,7 @@ class InstanceLoader(NodeLoader):
 
     Args:
         data: what training sees: ``model.training_view(data)``.
-        num_neighbors: see :class:`InstanceSampler`, as ``num_members``.
-        num_members: labelled instances that stand for all in a batch.
+        num_neighbors, num_members: see :class:`InstanceSampler`.
         seeds: nodes of ``data`` to train on, bool ``[N]`` or int64 ``[n]``; None takes all.
         cell_size: seeds of a batch come in cells of so many neighbours (``CellShuffle``);
             1 draws each by itself. Cells of 100 need several times fewer nodes a seed, so that an
@@ -141,9 +140,7 @@ class CellShuffle(Sampler[int]):
     def __init__(
         self, order: Tensor, cell_size: int, generator: torch.Generator | None = None
     ) -> None:
-        self.order = order
-        self.cell_size = cell_size
-        self.generator = generator
+        self.order, self.cell_size, self.generator = order, cell_size, generator
 
     def __iter__(self) -> Iterator[int]:
         shift = int(torch.randint(self.order.numel(), (), generator=self.generator))
@@ -234,18 +231,11 @@ class InstanceSampler(BaseSampler):
         self.graph = InstanceGraph(data)
         joins = has_hubs(data) and data[IN_CLASS[IMAGE]].edge_index.numel() > 0
         self.hubs = HubSampler(data, num_members, self.graph.dtype) if joins else None
-        num_nodes = data[IMAGE].x.size(0)
-        self._position = torch.full((num_nodes,), -1, device=data[IMAGE].x.device)
 
     def sample_from_nodes(self, index: NodeSamplerInput, **_: Any) -> HeteroSamplerOutput:
         """The instances, seeds first, and third in ``metadata`` the edges' weights by edge type."""
-        try:
-            return self._sample(index, self._position)
-        finally:  # an interrupted draw leaves no place behind
-            self._position.fill_(-1)
-
-    def _sample(self, index: NodeSamplerInput, position: Tensor) -> HeteroSamplerOutput:
         graph = self.graph
+        position = torch.full_like(graph.start[1:], -1)  # of each node in the batch
         seeds = index.node.to(position.device)
         members = seeds[:0] if self.hubs is None else self.hubs.members()
         # of each type the sources and targets, as positions among the nodes, and the weights
@@ -290,9 +280,8 @@ class InstanceSampler(BaseSampler):
 class InstanceGraph:
     """Who receives from whom, by instances: row *i* of images and texts is one instance.
 
-    Two instances are joined if any edge type joins their images or texts. One draw then decides
-    for all edge types, so that a batch needs one set of instances, not one for each modality.
-    Edges of an instance's image with its own text are apart: they are never left out.
+    Two instances are joined if any edge type joins their images or texts. Edges of an instance's
+    image with its own text are apart: they are never left out.
     """
 
     def __init__(self, data: HeteroData) -> None:
@@ -369,7 +358,7 @@ class HubSampler:
         members = (self._start.diff() > 0).nonzero().flatten()
         first = self._hubs[self._start[members]]
         order = first.argsort(stable=True)  # so that each hub is well spread
-        self._members = members[order]
+        self._members: Tensor = members[order]
         hub = first[order]
         probability = torch.ones_like(hub, dtype=torch.float64)  # of each to be drawn
         if 0 <= num_members < len(hub):
@@ -386,8 +375,7 @@ class HubSampler:
 
     def members(self) -> Tensor:
         """The members of a batch, drawn anew: int64 ``[m]``."""
-        drawn: Tensor = self._members[sample_weighted(self._cumulative)]
-        return drawn
+        return self._members[sample_weighted(self._cumulative)]
 
     def edges(self, members: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Source, position in ``target``, weight of edges to others, one a shared hub."""
