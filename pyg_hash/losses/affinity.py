@@ -13,8 +13,8 @@ from pyg_hash.utils.checks import check_choice, check_floats, check_fraction, ch
 def cosine_matrix(first: Tensor, second: Tensor | None = None) -> Tensor:
     """Cosine of every row of one matrix with every row of another (None: itself), ``[n, m]``.
 
-    SGEH Eq. 8 on features and SGEH Eq. 11 on codes; a zero row has cosine 0. ``TypeError``: no
-    floats. ``ValueError``: not two dimensions, or rows of different lengths.
+    SGEH Eq. 8 on features and SGEH Eq. 11 on codes; a zero row has cosine 0. Errors are those of
+    all :mod:`~pyg_hash.losses`.
     """
     check_floats(first, "first")
     a = F.normalize(first, dim=1)
@@ -47,8 +47,8 @@ def hybrid_affinity(
 
     All are float ``[n, n]``: ``adjacency`` :math:`A`, the cosines :math:`S^I, S^T` of ``image`` and
     ``text`` features, and the result; both shares are in [0, 1] (paper: 0.4 of A, and of the images
-    0.3 on Wikipedia, 0.6 on NUS-WIDE and COCO, 0.9 on MIRFlickr). ``TypeError``: no floats, or a
-    share that is no number. ``ValueError``: other shapes, shares or ``evolution``.
+    0.3 on Wikipedia, 0.6 on NUS-WIDE and COCO, 0.9 on MIRFlickr). Errors: see
+    :mod:`pyg_hash.losses`.
     """
     check_choice(evolution, ("G1", "G2"), "evolution")
     check_fraction(lambda3, "lambda3")
@@ -75,11 +75,8 @@ def affinity_loss(
 
     Of relaxed codes ``[n, num_bits]`` of one modality and ``[m, num_bits]`` of any; ``affinity``
     :math:`U`, float ``[n, m]``, is a constant. ``alpha`` above 1 draws similar codes together.
-    ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
-
-    ``TypeError``: codes or ``affinity`` that are no floats, ``alpha`` that is no number.
-    ``ValueError``: shapes that do not fit, a negative or infinite ``alpha``, an unknown
-    ``reduction``.
+    ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``. ``ValueError``: ``alpha`` is
+    negative or infinite; other errors: see :mod:`pyg_hash.losses`.
     """
     check_weight(alpha, "alpha")
     cosine = cosine_matrix(first, second)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from pyg_hash.losses.contrast import check_codes
-from pyg_hash.losses.pairs import Cost, check_likelihood, mean_of_pairs
+from pyg_hash.losses.pairs import Cost, mean_of_pairs
 from pyg_hash.typing import Reduction
-from pyg_hash.utils.checks import check_floats, check_reduction
+from pyg_hash.utils.checks import check_floats, check_positive, check_reduction
 
 
 def expected_pairwise_nll(
@@ -35,16 +35,12 @@ def expected_pairwise_nll(
 
     Codes are ``[n, num_bits]`` and ``[m, num_bits]``, probabilities of their classes, of the same
     dtype, ``[n, C]`` and ``[m, C]``, and constants. ``exclusive``: an item has one class, else each
-    with its own probability.
-
-    ``TypeError``: codes that are not all float32 or all float64, probabilities that are no floats,
-    a ``factor`` that is no number. ``ValueError``: shapes or types that do not fit, probabilities
-    outside [0, 1], a ``factor`` that is not positive, an unknown ``reduction``. ``RuntimeError``: a
-    second derivative.
+    with its own probability. ``ValueError``: probabilities outside [0, 1] or of another dtype, a
+    ``factor`` that is not positive; other errors: see :mod:`pyg_hash.losses`.
     """
     check_reduction(reduction)
     a, b = check_codes(a, b)
-    check_likelihood(factor, 1.0)
+    check_positive(factor, "factor")
     for name, codes, p in (("a_p", a, a_p), ("b_p", b, b_p)):
         check_floats(p, name)
         widths = p.dtype.itemsize, a.dtype.itemsize

@@ -35,10 +35,10 @@ def linear_similarity_loss(
     is one code for all images and its opposite for all texts.
 
     Exact, in :math:`O((n + m) K)` memory; for one label a row also in that time. It has first
-    derivatives only. Arguments are those of :func:`pairwise_nll`, and ``dissimilar``, the :math:`S`
-    of pairs that are not similar, -1 or 0 (paper). ``'sum'`` is the formula; ``'mean'`` divides it
-    by ``n * m * num_bits``, which gives a value in [-1, 1]. Errors are its, and
-    ``ValueError``: another ``dissimilar``; a second derivative raises none.
+    derivatives only, and a second raises no error. Arguments and errors are those of
+    :func:`pairwise_nll`, and ``dissimilar``, the :math:`S` of pairs that are not similar, -1 or 0
+    (paper), else ``ValueError``. ``'sum'`` is the formula; ``'mean'`` divides it by
+    ``n * m * num_bits``, which gives a value in [-1, 1].
     """
     check_choice(dissimilar, (-1.0, 0.0), "dissimilar")
     a, b, a_y, b_y = comparable(a, b, a_y, b_y, match, reduction)
