@@ -29,12 +29,7 @@ from pyg_hash.training.state import History, TrainingState, own_draws
 from pyg_hash.transforms.graphs import check_graph
 from pyg_hash.transforms.masks import as_pairs, is_mask
 from pyg_hash.typing import IMAGE, MODALITIES
-from pyg_hash.utils.checks import (
-    check_choice,
-    check_collection,
-    check_each,
-    check_positive_ints,
-)
+from pyg_hash.utils.checks import check_choice, check_collection, check_each, check_positive_ints
 from pyg_hash.utils.digests import row_prints
 from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.oddities import OddDataWarning, say_odd_data
@@ -76,17 +71,11 @@ def fit(
 
     An epoch takes one optimiser's step on each loss that ``model.objectives(...)`` gives: one for
     a full-batch method, many for mini-batches and alternating schedules. A step changes the
-    parameters of its part (``model.parts()``) and no others, and none of them that is frozen
-    (``requires_grad_(False)``; statistics of batch normalisation go on). Training sees
+    parameters of its part (``model.parts()``) that are not frozen (``requires_grad_(False)``;
+    statistics of batch normalisation go on) and no others. Training sees
     ``model.training_view(data)``, under ``anchors='train'`` without any query, or a ``loader``'s
-    mini-batches.
-
-    With ``patience``, mAP (mean of i2t and t2i, mAP@all with expected ties) of the nodes of
-    ``val_mask`` against the rest of the database is measured every ``eval_every`` epochs; after
-    ``patience`` measurements without a new best the best parameters are restored.
-
-    Under ``torchrun`` the ranks share out the batches: a step goes down the mean gradient of
-    ``accumulate`` batches on each. Rank 0 evaluates, calls the callbacks, and writes checkpoints.
+    mini-batches. Under ``torchrun`` the ranks share out the batches; rank 0 evaluates, calls the
+    callbacks, and writes checkpoints.
 
     Args:
         model: the model; it is trained in place.
@@ -100,10 +89,10 @@ def fit(
         schedulers: of ``optimizer``'s rates, stepped after every epoch; part of the checkpoint.
         precision: ``'bf16'`` computes the losses under ``torch.autocast``: matrix products in
             bfloat16; parameters and optimiser stay as they are.
-        accumulate: batches whose mean gradient makes a step. Needs batches: a ``loader`` that is a
-            ``DataLoader`` or a list, or a method that makes its own (GCH, SGEH). The last group is
-            filled up with the first batches. Batch normalisation updates its statistics once a
-            step, to the mean.
+        accumulate: batches, on each rank, whose mean gradient makes a step. Needs batches: a
+            ``loader`` that is a ``DataLoader`` or a list, or a method that makes its own (GCH,
+            SGEH). The last group is filled up with the first batches. Batch normalisation updates
+            its statistics once a step, to the mean.
         callbacks: called as ``callback(model, row)`` after each epoch with its history row; may
             add numbers to the row, or raise ``StopIteration`` to end the training. Those with
             ``state_dict()``, of JSON values, and ``load_state_dict(state)`` have their state in the
@@ -114,8 +103,10 @@ def fit(
         checkpoint_every: epochs between checkpoints.
         resume: go on from ``checkpoint`` if that file exists; on a CPU the result equals
             uninterrupted training bit for bit.
-        patience: measurements without a new best before training stops; None trains all epochs.
-        eval_every: epochs between measurements on the validation nodes.
+        patience: measurements without a new best before training stops, with the best parameters
+            restored: of mAP (mean of i2t and t2i, mAP@all with expected ties) of the nodes of
+            ``val_mask`` against the rest of the database. None trains all epochs.
+        eval_every: epochs between measurements.
         progress: show a progress bar.
 
     Returns:
@@ -149,9 +140,10 @@ def fit(
     check_each(check_collection, schedulers=schedulers, callbacks=callbacks)
     if torch.is_inference_mode_enabled() or not torch.is_grad_enabled():
         raise RuntimeError("fit: gradients are off; call it outside no_grad() and inference_mode()")
-    _check_trainable(model)
+    plain = getattr(model, "_orig_mod", model)  # what torch.compile made it of
+    _check_trainable(plain)
     ranks = Ranks.of(model)
-    _check_loss(model)
+    _check_loss(type(plain))
     data = as_pairs(data, "train_mask")
     for m in MODALITIES:  # what trains is the model
         if data[m].x.requires_grad:
@@ -165,10 +157,10 @@ def fit(
             f"patience: {both:,} rows of val_mask are also in train_mask, so that training would "
             "stop by what it learnt; take them out of one of the two"
         )
-    if isinstance(getattr(model, "_orig_mod", model), GraphHashModel):
+    if isinstance(plain, GraphHashModel):
         check_graph(data)
     rows = data_rows(data)
-    _check_loader(model, loader, accumulate * ranks.size)
+    _check_loader(plain, loader, accumulate * ranks.size)
     known: Any = loader if isinstance(loader, list | tuple) else [getattr(loader, "data", None)]
     _check_trained(rows, seen := _trained(known))
     if not bool(data[IMAGE].train_mask.any()):
@@ -206,14 +198,12 @@ def fit(
         quiet = not (progress and ranks.is_main)
         whole = True  # no epoch is under way
         bar = tqdm(total=epochs, initial=state.epoch, desc="fit", unit="epoch", disable=quiet)
-
-        def note(step: int) -> None:
-            bar.set_postfix(step=step)
-
         try:
             while state.epoch < epochs and not state.stopped:
                 whole = False
-                row = train_epoch(model, view, optimizers, state.epoch, steps, note)
+                row = train_epoch(
+                    model, view, optimizers, state.epoch, steps, lambda n: bar.set_postfix(step=n)
+                )
                 _check_trained(rows, steps.seen or [])
                 steps.seen = None
                 if checkpoint is not None:
@@ -277,7 +267,7 @@ def check_optimizers(model: HashModel, given: Optimizers) -> dict[str, torch.opt
 
 def _check_trainable(model: HashModel) -> None:
     """Raise ``ValueError`` if all is frozen; what has a closed form says by itself what to do."""
-    is_solved = isinstance(getattr(model, "_orig_mod", model), ClosedFormModel)
+    is_solved = isinstance(model, ClosedFormModel)
     if not is_solved and not any(p.requires_grad for p in model.parameters()):
         raise ValueError(
             f"model: no parameter of this {type(model).__name__} has requires_grad, so that there "
@@ -285,9 +275,8 @@ def _check_trainable(model: HashModel) -> None:
         )
 
 
-def _check_loss(model: HashModel) -> None:
+def _check_loss(kind: type[HashModel]) -> None:
     """Warn if a class has a ``loss`` of its own that no objective asks for, as far as is seen."""
-    kind = type(getattr(model, "_orig_mod", model))
     order = kind.__mro__
     own, steps = (next(k for k in order if name in vars(k)) for name in ("loss", "objectives"))
     if order.index(own) < order.index(steps) and not _names(kind, "objectives", "loss", set()):
@@ -325,10 +314,11 @@ def _check_loader(model: HashModel, loader: Iterable[HeteroData] | None, batches
         raise TypeError(
             "loader: a generator is used up after one epoch; give a list or an InstanceLoader"
         )
-    kind: Any = type(getattr(model, "_orig_mod", model))
-    if batches > 1 and loader is None and (why := unshared(kind)):
+    if loader is not None or batches == 1:
+        return
+    if why := unshared(type(model)):
         raise ValueError(why)
-    if batches > 1 and loader is None and not model.makes_batches:
+    if not model.makes_batches:
         raise ValueError(
             f"loader: {name} takes all data at once, but a step is to have {batches} batches "
             "(accumulate times ranks); give a loader, such as InstanceLoader"

@@ -67,8 +67,7 @@ def own_draws(kept: dict[str, Any] | None, device: torch.device) -> Iterator[Non
     """A block with random numbers of its own: yours go on after it as if nothing was drawn.
 
     Generators, that of ``device`` too, start as ``kept`` has them, which then is where they got to;
-    None: the block draws from yours. They are the process's: ``RuntimeWarning`` where another
-    thread is in such a block. It does not wait: that thread may wait for this one.
+    None: the block draws from yours. ``RuntimeWarning``: another thread is in such a block.
     """
     me = os.getpid(), threading.get_ident()
     if any(process == me[0] and thread != me[1] for process, thread in [*_drawing]):
@@ -247,8 +246,8 @@ class TrainingState:
                     if isinstance(value, tuple):
                         group[key] = tuple(group[key])
             optimizer.load_state_dict({"state": values, "param_groups": groups})
-        owners, records = (*self.schedulers, *self._stateful()), metadata["schedulers"]
-        for own, record in zip(owners, [*records, *metadata["callbacks"]], strict=True):
+        owners = (*self.schedulers, *self._stateful())
+        for own, record in zip(owners, metadata["schedulers"] + metadata["callbacks"], strict=True):
             own.load_state_dict(record)
         torch.set_rng_state(parts["rng"]["cpu"])
         if "cuda" in parts["rng"] and torch.cuda.is_available():
