@@ -51,16 +51,15 @@ Terms = dict[str, Tensor]
 
 
 class _Round(NamedTuple):
-    """What a round of Algorithm 1 works on: all items, and the labelled rows among them."""
+    """What a round of Algorithm 1 works on: all items, labels and batches of the labelled rows."""
 
     data: HeteroData
-    rows: Tensor
     labels: Tensor
     batches: BatchDraw
 
     def items(self, m: Modality, b: Tensor) -> Tensor:
         """The items of a batch."""
-        x: Tensor = self.data[m].x[self.rows[b]]
+        x: Tensor = self.data[m].x[self.batches.rows[b]]
         return x
 
 
@@ -220,8 +219,7 @@ class GCH(EncoderHashModel):
                 for m in MODALITIES
             }
         )
-        if variant == "Try2":
-            self.shared_hash = HashLayer(width, num_bits)
+        self.shared_hash = HashLayer(width, num_bits) if variant == "Try2" else None
         made |= {"dense": variant == "GCH-A", "labels_of_codes": program}
         self.gcn = BeaconNetwork(width, channels, num_bits, num_classes, **made)
         self._draw_as_program()
@@ -254,13 +252,13 @@ class GCH(EncoderHashModel):
         return HashOutput(made[IMAGE].codes, made[TEXT].codes, aux)
 
     def _check_items(self, data: HeteroData) -> None:
-        for m in MODALITIES:
-            if m not in self._raw and data[m].x.dim() != 2:
+        features = {m: d for m, d in self.num_features.items() if m not in self._raw}
+        for m in features:
+            if data[m].x.dim() != 2:
                 raise ValueError(
                     f"data[{m!r}].x: expected features [N, d], got {list(data[m].x.shape)}; give "
                     f"{m}_encoder a module that makes features of them"
                 )
-        features = {m: d for m, d in self.num_features.items() if m not in self._raw}
         check_widths(data, features, like_of(self))
 
     def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
@@ -269,7 +267,7 @@ class GCH(EncoderHashModel):
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """The parameters of each part; the hash layer of ``'Try2'`` belongs to both encoders."""
-        shared = list(self.shared_hash.parameters()) if self.variant == "Try2" else []
+        shared = [] if self.shared_hash is None else list(self.shared_hash.parameters())
         return {
             "label": list(self.teacher.parameters()),
             "image": [*self.encoders[IMAGE].parameters(), *shared],
@@ -280,13 +278,12 @@ class GCH(EncoderHashModel):
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
         """GCH Eq. 9 on all labelled nodes at once: the terms of each part, their weighted sum.
 
-        What a part's objective holds constant is constant here too. If ``out`` was made without
-        gradients, the features are made once more.
+        What a part's objective holds constant is constant here too.
         """
         rows, labels = labelled_rows(data, self.num_classes, self.gcn.lin.weight)
         teacher, known = self.teacher(labels), {}
         for m in MODALITIES:
-            if out.aux:
+            if out.aux:  # else it was made without gradients
                 features, logits = out.aux[f"{m}_features"][rows], out.aux[f"{m}_logits"][rows]
             else:
                 features, _, logits = self._encode(data[m].x[rows], m)
@@ -311,8 +308,7 @@ class GCH(EncoderHashModel):
         """One round of Algorithm 1 (lines 5 to 8), in mini-batches; ``share`` of them."""
         self._check_items(data)
         rows, labels = labelled_rows(data, self.num_classes, self.gcn.lin.weight)
-        batches = BatchDraw(rows, self.batch_size, share)
-        known = _Round(data, rows, labels, batches)
+        known = _Round(data, labels, BatchDraw(rows, self.batch_size, share))
         guide = yield from self._train_teacher(known, epoch)
         yield from self._train_encoders(known, guide)
         for b in self._draw(known, "gcn"):
@@ -321,7 +317,7 @@ class GCH(EncoderHashModel):
             terms = self._beacon_terms(codes, logits, labels[b], guide[b])
             yield Objective(weighted(terms, self.weights), "gcn")
         beacons = torch.empty_like(guide)
-        for b in batches.all():
+        for b in known.batches.all():
             beacons[b] = self._beacon(self._fixed(known, b), labels[b]).detach()
         yield from self._train_encoders(known, guide, beacons)
 
@@ -379,11 +375,7 @@ class GCH(EncoderHashModel):
         aligned: Tensor | None,
         partners: Tensor | None = None,
     ) -> Terms:
-        """GCH Eq. 5 of one modality, or what program and report have in its place.
-
-        ``aligned``: the other modality's features, for ``'Try2'``; ``partners``: its codes, to add
-        the contrast between pairs.
-        """
+        """GCH Eq. 5; ``aligned``, ``partners``: features and codes of the other modality."""
         with exact(labels):
             if self.objective == "program" and self.variant != "Try1":
                 terms = {"guide": squared_distance_loss(own.codes, binarize(guide).to(guide))}
@@ -433,8 +425,7 @@ class GCH(EncoderHashModel):
         return codes if self.beacon_grad else codes.detach()
 
     def _encode(self, x: Tensor, modality: Modality) -> Encoding:
-        hash_layer = self.shared_hash if self.variant == "Try2" else None
-        made: Encoding = self.encoders[modality](x, hash_layer)
+        made: Encoding = self.encoders[modality](x, self.shared_hash)
         return made
 
     def _partners(self, known: _Round, b: Tensor, m: Modality) -> Tensor:
@@ -453,8 +444,8 @@ def filled(
     given: Mapping[str, Any] | None, defaults: Mapping[str, Any], name: str
 ) -> dict[str, Any]:
     """The defaults, but for the options given; one that does not exist is a ``ValueError``."""
-    if given is not None:
-        check_mapping(given, name)
-    for key in given or {}:
+    given = {} if given is None else given
+    check_mapping(given, name)
+    for key in given:
         check_choice(key, tuple(defaults), name)
-    return {**defaults, **(given or {})}
+    return {**defaults, **given}
