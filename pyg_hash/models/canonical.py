@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 RIDGE = 10.0
 _RANK = 1e-10  # eigenvalues below this share of the largest are rounding
 _TIES = 1e-6  # the share of correlation that orders directions which are alike to SCM
-VARIANTS = ("sequential", "orthogonal")
 
 
 class CCA(LinearHashModel):
@@ -161,7 +160,7 @@ class SCM(LinearHashModel):
         ridge: float = 1.0,
     ) -> None:
         super().__init__(num_features, num_bits)
-        check_choice(variant, VARIANTS, "variant")
+        check_choice(variant, ("sequential", "orthogonal"), "variant")
         check_weight(ridge, "ridge")
         self.num_classes, self.variant, self.ridge = num_classes, variant, ridge
 
@@ -192,11 +191,7 @@ class Projection(NamedTuple):
 
 
 def cca(x: Tensor, y: Tensor, count: int | None = None, *, ridge: float = 0.0) -> Projection:
-    r"""The ``count`` strongest canonical directions, or all there are, by whitening and an SVD.
-
-    With covariances :math:`C` of the centred views and :math:`C' = C + r\,\mathrm{tr}(C)/d\,I`,
-    the singular values of :math:`C_{xx}'^{-1/2} C_{xy} C_{yy}'^{-1/2}` are the correlations.
-    """
+    """The ``count`` strongest canonical directions, or all there are, by whitening and an SVD."""
     views, means = centred((x.double(), y.double()))
     whiteners = [whitener(view.T @ view / len(view), ridge) for view in views]
     available = min(matrix.size(1) for matrix in whiteners)

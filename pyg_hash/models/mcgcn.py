@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
@@ -47,7 +47,6 @@ from pyg_hash.utils.checks import check_choice, check_positive_ints
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
-VARIANTS = ("full", "S", "IT", "A", "C")
 WEIGHTS = {
     "quantization": 0.1,
     "balance": 3.0,
@@ -114,6 +113,8 @@ class MCGCN(GraphHashModel):
             features only) or ``'none'``.
     """
 
+    autoencoders: Any  # nn.ModuleDict of Autoencoder
+
     def __init__(
         self,
         num_features: Widths,
@@ -134,7 +135,7 @@ class MCGCN(GraphHashModel):
             latent_channels=latent_channels,
             shared_channels=shared_channels,
         )
-        check_choice(variant, VARIANTS, "variant")
+        check_choice(variant, ("full", "S", "IT", "A", "C"), "variant")
         check_choice(reduction, ("mean", "sum", "paper"), "reduction")
         check_choice(match, ("shared", "equal"), "match")
         super().__init__(num_bits, num_features, specific=variant != "IT", joint=variant != "S")
@@ -174,7 +175,7 @@ class MCGCN(GraphHashModel):
                 states[m].append(self.channels[m](features, places[m]))
         if self.has_shared:
             latent: dict[Modality, Iterable[Tensor]] = {
-                m: map(self._encoder(m).encode, features) for m, features in x.items()
+                m: map(self.autoencoders[m].encode, features) for m, features in x.items()
             }
             if self.is_whole:  # in blocks, one after the other is made and used
                 latent = {m: list(parts) for m, parts in latent.items()}
@@ -192,8 +193,7 @@ class MCGCN(GraphHashModel):
 
         ``pairwise`` and ``prediction`` run over the labelled nodes, ``pairing`` and ``contrast``
         over the training nodes, ``quantization``, ``balance``, ``reconstruction`` and
-        ``adversarial`` over the anchors: all nodes in the transductive protocols, the training
-        nodes in the inductive one.
+        ``adversarial`` over the anchors.
         """
         store = data[IMAGE]
         y = known_labels(data, self.num_classes)
@@ -219,17 +219,12 @@ class MCGCN(GraphHashModel):
             terms["loss"] = terms["loss"] / codes[IMAGE].size(0)
         return terms
 
-    def _encoder(self, modality: Modality) -> Autoencoder:
-        autoencoder = self.autoencoders[modality]
-        assert isinstance(autoencoder, Autoencoder)
-        return autoencoder
-
     def _prediction(self, codes: dict[Modality, Tensor], y: Tensor) -> Tensor:
         return both(lambda m: label_prediction_loss(self.classifiers[m](codes[m]), y))
 
     def _reconstruction(self, data: HeteroData, out: HashOutput, m: Modality) -> Tensor:
-        seen, autoencoder, name = data[IMAGE].anchor_mask, self._encoder(m), f"{m}_latent"
+        seen, coder, name = data[IMAGE].anchor_mask, self.autoencoders[m], f"{m}_latent"
         x = selected(data[m].x, seen)
-        latent = selected(out.aux[name], seen) if name in out.aux else autoencoder.encode(x)
-        loss = squared_distance_loss(x, autoencoder.decode(latent), self.reduction)
+        latent = selected(out.aux[name], seen) if name in out.aux else coder.encode(x)
+        loss = squared_distance_loss(x, coder.decode(latent), self.reduction)
         return loss / x.size(0) if self.reduction == "sum" else loss

@@ -32,13 +32,11 @@ from pyg_hash.utils.checks import check_choice, check_positive_ints
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
-VARIANTS = ("full", "v1")
 SIMILARITIES: dict[str, Callable[..., Tensor]] = {
     "nll": pairwise_nll,
     "linear": linear_similarity_loss,
     "paper": partial(linear_similarity_loss, dissimilar=0.0),
 }
-ADVERSARIES = ("alternating", "reversal")
 WEIGHTS = {"balance": 10.0, "quantization": 0.1, "pairing": 1.0, "adversarial": 0.1, "view": 1.0}
 WEIGHTS |= {"contrast": 0.0}
 
@@ -68,9 +66,8 @@ class SGCH(GraphHashModel):
             correlation, which draws similar pairs together and nothing apart; or ``'linear'``, the
             same with -1 in place of 0 for pairs that are not similar.
         adversary: ``'alternating'`` (code): a step of the discriminator, then a step of the codes
-            on the same loss with the two labels swapped; the parts ``'discriminator'`` and
-            ``'codes'`` of :meth:`parts`. ``'reversal'``: one step of all, through the
-            gradient reversal of :class:`~pyg_hash.nn.ModalityDiscriminator`.
+            on the same loss with the two labels swapped. ``'reversal'``: one step of all, through
+            the gradient reversal of :class:`~pyg_hash.nn.ModalityDiscriminator`.
         adv_activation: between the discriminator's layers, ``'none'`` (code), ``'relu'`` or
             ``'leaky_relu'``.
         weights: where others than these; ``similarity`` has weight 1.
@@ -111,9 +108,9 @@ class SGCH(GraphHashModel):
         match: Match = "shared",
     ) -> None:
         check_positive_ints(num_classes=num_classes, out_channels=out_channels)
-        check_choice(variant, VARIANTS, "variant")
+        check_choice(variant, ("full", "v1"), "variant")
         check_choice(similarity, tuple(SIMILARITIES), "similarity")
-        check_choice(adversary, ADVERSARIES, "adversary")
+        check_choice(adversary, ("alternating", "reversal"), "adversary")
         check_choice(adv_activation, get_args(Activation), "adv_activation")
         check_choice(reduction, ("mean", "sum"), "reduction")
         check_choice(match, ("shared", "equal"), "match")
@@ -154,12 +151,9 @@ class SGCH(GraphHashModel):
     def objectives(self, data: HeteroData, epoch: int) -> Iterator[Objective]:
         """The discriminator's step, then that of the codes; one step if they do not alternate."""
         out = self(data)
-        if not self.alternates:
-            yield Objective(self.loss(out, data))
-            return
-        yield Objective({"loss": self.discriminator_loss(out, data)}, "discriminator")
-        # the codes are still those of out: the step above changed the discriminator alone
-        yield Objective(self.loss(out, data), "codes")
+        if self.alternates:  # the codes stay those of out: this changes the discriminator alone
+            yield Objective({"loss": self.discriminator_loss(out, data)}, "discriminator")
+        yield Objective(self.loss(out, data), "codes" if self.alternates else "model")
 
     def propagate(
         self, x: Mapping[Modality, Sequence[Tensor]], places: Mapping[str, Place]
@@ -176,9 +170,7 @@ class SGCH(GraphHashModel):
         """The codes' objective: its terms, and their weighted sum.
 
         ``similarity`` runs over the labelled nodes, ``balance``, ``pairing`` and ``contrast`` over
-        the training nodes, ``quantization`` and ``adversarial`` over the anchors. When the
-        adversary alternates, ``adversarial`` is the loss with swapped labels and the discriminator
-        a constant.
+        the training nodes, ``quantization`` and ``adversarial`` over the anchors.
         """
         store = data[IMAGE]
         y = known_labels(data, self.num_classes)
@@ -203,8 +195,9 @@ class SGCH(GraphHashModel):
         return adversarial_loss(*(self.discriminator(codes[m].detach()) for m in MODALITIES))
 
     def _adversarial(self, codes: Mapping[Modality, Tensor]) -> Tensor:
+        """What the codes descend: if alternating, swapped labels and a fixed discriminator."""
         if not self.alternates:
             return adversarial_loss(*(self.discriminator(codes[m]) for m in MODALITIES))
         fixed = {name: p.detach() for name, p in self.discriminator.named_parameters()}
         logits = {m: functional_call(self.discriminator, fixed, codes[m]) for m in MODALITIES}
-        return adversarial_loss(logits[TEXT], logits[IMAGE])  # the labels swapped
+        return adversarial_loss(logits[TEXT], logits[IMAGE])

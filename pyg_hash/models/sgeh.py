@@ -61,10 +61,9 @@ class SGEH(AffinityModel):
     discriminator of :math:`L_d` takes a step of its own before each step of the codes. No label is
     ever read. Items are encoded one by one, so every code is inductive.
 
-    The parts for :func:`~pyg_hash.training.fit` are ``'codes'`` and ``'discriminator'``, or
-    ``'model'`` in the variants without one. One loss reaches both encoders, so they share an
-    optimiser; learning rates of their own (the authors': 1e-3 and 1e-2) are parameter groups of
-    ``model.encoders['image']`` and ``model.encoders['text']``.
+    One loss reaches both encoders, so they share an optimiser; learning rates of their own (the
+    authors': 1e-3 and 1e-2) are parameter groups of ``model.encoders['image']`` and
+    ``model.encoders['text']``.
 
     Defaults were chosen on validation splits. Features that are centred, as
     :class:`~pyg_hash.transforms.ScaleFeatures` makes them, have cosines around 0, and the
@@ -155,13 +154,11 @@ class SGEH(AffinityModel):
     def discriminator_loss(self, codes: Mapping[Modality, Tensor]) -> Tensor:
         r"""What the discriminator descends; codes, float ``[n, b]`` a modality, are constants.
 
-        SGEH Eq. 15 without :math:`L^B` and :math:`\eta_4`: with :math:`d` the probability of
-        "random",
+        SGEH Eq. 15 without :math:`L^B` and :math:`\eta_4`, with :math:`d` the probability of
+        "random", and n, the number of codes, for the paper's b, that of bits:
 
         .. math:: -\frac{1}{n} \sum_i \left( \log(1 - d(B_i)) + \log d(y_i) \right),
             \qquad y_i \in \{-1, +1\}^b \text{ uniform}
-
-        The paper has b, the number of bits, for n, that of codes.
         """
         known = torch.cat([codes[m] for m in MODALITIES]).detach()
         random = torch.randint_like(known, 2) * 2.0 - 1.0
@@ -190,13 +187,10 @@ class SGEH(AffinityModel):
         return self._evolve(self._affinity(data)(batch, pairs), image, text)
 
     def _steps(self, x: Mapping[Modality, Tensor], target: Tensor) -> Iterator[Objective]:
-        if not self.has_prior:
-            yield from super()._steps(x, target)
-            return
         codes = {m: self.relaxed(x[m], m) for m in MODALITIES}
-        yield Objective({"loss": self.discriminator_loss(codes)}, "discriminator")
-        # still those codes: that step changed the discriminator alone
-        yield Objective(self._exact_terms(codes, target), "codes")
+        if self.has_prior:  # the codes stay: this changes the discriminator alone
+            yield Objective({"loss": self.discriminator_loss(codes)}, "discriminator")
+        yield Objective(self._exact_terms(codes, target), "codes" if self.has_prior else "model")
 
     def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
         """SGEH Eq. 13, term by term, the prior and the contrast."""
