@@ -327,10 +327,9 @@ class InstanceGraph:
 class HubSampler:
     r"""The label cliques :math:`P M P^T` of :class:`LabelHub`, estimated from few members.
 
-    In a batch the same members stand for all members, for every receiving node. Member *j* is
-    drawn with probability :math:`\pi_j = \min(1, s / n_u)`, where :math:`n_u` is the size of its
-    hub and *s* the same for all hubs, so that rare classes are complete; its edges weigh
-    :math:`1 / \pi_j`. So the expected edge is the true one.
+    Member *j* is drawn with probability :math:`\pi_j = \min(1, s / n_u)`, where :math:`n_u` is the
+    size of its hub and *s* the same for all hubs, so that rare classes are complete; its edges
+    weigh :math:`1 / \pi_j`.
     """
 
     def __init__(self, data: HeteroData, num_members: int, dtype: torch.dtype) -> None:
@@ -402,11 +401,10 @@ def take_rows(start: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sample_rows(start: Tensor, rows: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    r"""At most ``size`` entries of each row (-1: all), each with the same probability.
+    r"""At most ``size`` entries of each row (-1: all); sums times the ratio, third, are unbiased.
 
-    Systematic sampling without replacement: of :math:`d` entries those at
-    :math:`\lfloor (u + t) d / s \rfloor`, :math:`t = 0 \dots s - 1`, with one uniform :math:`u` a
-    row; sums over the taken ones times :math:`d / s`, which comes third, are unbiased.
+    Systematic sampling: of :math:`d` entries those at :math:`\lfloor (u + t) d / s \rfloor`,
+    :math:`t = 0 \dots s - 1`, with one uniform :math:`u` a row; the ratio is :math:`d / s`.
     """
     first, length = start[rows], start[rows + 1] - start[rows]
     count = length if size < 0 else length.clamp(max=size)

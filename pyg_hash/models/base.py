@@ -6,7 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import wraps
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
@@ -51,7 +51,7 @@ class Intake:
 
     tensors: dict[str, Tensor]
     about: dict[str, Any]
-    trained: Mapping[str, Tensor] | None = field(default=None, init=False)
+    trained: Mapping[str, Tensor] | None = None
 
     @classmethod
     def of(cls, data: HeteroData) -> Self:
@@ -85,9 +85,7 @@ class Intake:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Apply ``function`` to every tensor (used by ``model.to(device)``)."""
-        result = type(self)({path: function(x) for path, x in self.tensors.items()}, self.about)
-        result.trained = self.trained
-        return result
+        return replace(self, tensors={path: function(x) for path, x in self.tensors.items()})
 
 
 class Objective(NamedTuple):
@@ -288,13 +286,10 @@ class HashModel(nn.Module, ABC):
 
     @classmethod
     def load(cls: type[Model], path: PathLike, **modules: nn.Module) -> Model:
-        """Read a model from the folder that :meth:`save` wrote.
+        """Read a model from the folder that :meth:`save` wrote; ``modules`` get their parameters.
 
-        Of the user's own ``modules`` that it was built with, the parameters are replaced.
-
-        Raises:
-            FileNotFoundError, CorruptFileError: a file is missing, damaged or another model's.
-            ValueError: the folder holds another kind of model, or needs a module that is not given.
+        ``FileNotFoundError``, ``CorruptFileError``: a file is missing, damaged or another model's;
+        ``ValueError``: a model of another kind, or a module of the user's own that is not given.
         """
         loaded: Model = cls.storage.load(cls, path, modules)
         return loaded

@@ -49,10 +49,7 @@ def like_of(module: nn.Module) -> Tensor:
 def check_widths(
     data: HeteroData, num_features: Mapping[str, int], like: Tensor | None = None
 ) -> None:
-    """Raise ``ValueError`` unless the features of ``data`` have the widths of a model.
-
-    ``TypeError`` unless they are of the type of ``like``, under autocast too, which training ends.
-    """
+    """Raise unless features have the widths of a model, and the type of ``like``, if given."""
     for modality, expected in num_features.items():
         width, dtype = data[modality].x.size(1), data[modality].x.dtype
         if like is not None and dtype != like.dtype:

@@ -35,7 +35,7 @@ class EncoderHashModel(HashModel):
         return HashOutput(image, text)
 
     def _check_items(self, data: HeteroData) -> None:
-        """Raise ``ValueError`` unless the model reads ``data``."""
+        """Raise unless the model reads ``data``."""
         check_widths(data, self.num_features)
 
     def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:

@@ -124,11 +124,8 @@ class GraphHashModel(HashModel):
 
     The network is written once, in :meth:`propagate`. Training runs it on the whole graph, encoding
     in blocks of rows, whose memory beyond the codes is what all nodes send in one layer of one
-    channel; a new item is a node that no other node sees.
-
-    Args:
-        num_bits, num_features: see :class:`HashModel`.
-        specific, joint: whether there are channels on each modality's own graph, and on both's.
+    channel; a new item is a node that no other node sees. ``specific``, ``joint``: whether there
+    are channels on each modality's own graph, and on both's.
     """
 
     intake_class = AnchorBank

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 WEIGHTS = {"pairwise": 1.0, "contrast": 0.1, "quantization": 0.01, "balance": 0.1}
-TEACHERS = ("joint", "none")
 PENALTY = 3.0  # of the teacher's squared weights
 FOLDS = 5
 BANK = 2048  # training items that a batch is set against
@@ -58,10 +57,10 @@ class TaughtHash(TwoEncoders):
     r"""The library's own recommendation, for any share of labels from none to all.
 
     Two encoders, and no graph: a new item costs two matrix products, and the model keeps nothing of
-    the training items. An epoch trains the images' encoder in up to 64 mini-batches against the
-    relaxed codes of the training texts, then the texts' against those of the images; each pass
-    draws its batches anew, so that an epoch costs no more on large data. It descends for a batch
-    :math:`f` of one modality and the other side :math:`G` of these pairs and of up to 2,048 more
+    the training items. An epoch trains the images' encoder in up to 64 mini-batches, drawn anew,
+    then the texts', so that it costs no more on large data. It descends for a batch :math:`f` of
+    one modality and the relaxed codes :math:`G` of the other side of these pairs and of up to 2,048
+    more, which are constants,
 
     .. math:: L = L_p(f, G) + w_c L_c(f, G) + w_q L_q(f) + w_b L_b(f)
 
@@ -113,7 +112,7 @@ class TaughtHash(TwoEncoders):
         if not is_number or num_classes < 0:
             raise ValueError(f"num_classes: expected a whole number from 0 up, got {num_classes!r}")
         check_positive(temperature, "temperature")
-        check_choice(teacher, TEACHERS, "teacher")
+        check_choice(teacher, ("joint", "none"), "teacher")
         self.num_classes, self.temperature, self.teacher = num_classes, temperature, teacher
         self.weights = self.config["weights"] = loss_weights(weights, WEIGHTS)
         if not any(self.weights.values()):
@@ -127,10 +126,7 @@ class TaughtHash(TwoEncoders):
         """``data`` with what the teacher says of its training pairs, in ``data['image']``.
 
         Whether it has labels decides what relaxed codes the model gives from now on.
-
-        Raises:
-            ValueError: features or labels that do not fit; less than two training pairs; weights,
-                or no labels and no teacher, by which nothing ties the two sides.
+        ``ValueError``: nothing ties the two sides, by these weights, or without labels and teacher.
         """
         self._check_items(data)
         view = copy.copy(data)
@@ -158,8 +154,7 @@ class TaughtHash(TwoEncoders):
         sides = [data[m].x[rows].to(self.beta) for m in MODALITIES]
         with torch.enable_grad(), exact(self.beta):
             if not self._has_labels(data):
-                with torch.no_grad():
-                    return diffused_directions(*sides)
+                return diffused_directions(*sides)
             store = data[IMAGE]
             given, taught = known_labels(data, self.num_classes), self._labelled(data)
             # a label of a row that is no training row teaches nothing
@@ -190,8 +185,7 @@ class TaughtHash(TwoEncoders):
     def finish(self, data: HeteroData) -> None:
         """Without labels: centre and turn the last layers, so that codes are close to their signs.
 
-        The rotation is found on training rows of both modalities together, 50,000 at most. Where an
-        encoder is frozen, or no :class:`~pyg_hash.nn.HashMLP`, both stay as they are.
+        Where an encoder is frozen, or no :class:`~pyg_hash.nn.HashMLP`, both stay as they are.
         """
         layers = {m: x for m, x in self.encoders.items() if isinstance(x, HashMLP)}
         free = {m: [p.requires_grad for p in x.lin2.parameters()] for m, x in layers.items()}
@@ -214,15 +208,13 @@ class TaughtHash(TwoEncoders):
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
         """The objective over all training pairs at once, each half of a term one modality's.
 
-        Terms, unweighted: ``pairwise``, ``contrast``, ``quantization``, ``balance``; and their
-        weighted sum. What a batch is contrasted with is constant, as in :meth:`objectives`.
         ``out`` is what the model gives after :meth:`training_view` of this data.
         """
         rows = training_rows(data)
         codes = {m: out[m][rows] for m in MODALITIES}
         taught = self._taught(data)
-        halves = [self._terms(codes[m], codes[other(m)], *taught) for m in MODALITIES]
-        return weighted({k: 0.5 * (halves[0][k] + halves[1][k]) for k in halves[0]}, self.weights)
+        image, text = (self._terms(codes[m], codes[other(m)], *taught) for m in MODALITIES)
+        return weighted({k: 0.5 * (image[k] + text[k]) for k in image}, self.weights)
 
     def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
         """The images' encoder against all texts, then the texts' against all images."""
@@ -288,6 +280,7 @@ class TaughtHash(TwoEncoders):
             return terms
 
 
+@torch.no_grad()
 def diffused_directions(image: Tensor, text: Tensor) -> Tensor:
     """Rows of length 1, whose cosines say how alike pairs are: SGEH's diffused A on nearest pairs.
 

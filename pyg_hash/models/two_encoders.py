@@ -93,12 +93,8 @@ class AffinityModel(TwoEncoders):
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
         """The objective as an epoch descends it: the mean over mini-batches of the stored order.
 
-        The affinity is defined on a mini-batch, so there is no other total. Only training rows
-        take part.
-
-        Raises:
-            TypeError: training features that are not floating-point.
-            ValueError: less than two training pairs, or NaN or inf in their features.
+        The affinity is defined on a mini-batch, so there is no other total. ``TypeError``,
+        ``ValueError``: features of training rows that are no floats, or not finite; less than two.
         """
         # made again in the backward pass: thousands of blocks would not fit into memory
         again = partial(

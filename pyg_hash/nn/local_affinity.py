@@ -16,8 +16,7 @@ class SparseAffinity:
     r"""Edges in CSR form: what SGEH's mini-batches are cut from (Sec. 2.3).
 
     No entry of ``edge_index`` (i, then j) comes twice; ``ValueError`` without a pair of two nodes.
-    ``pairs``, int64 ``[M, 2]``, are those with an entry in either direction, i < j, once; on the
-    CPU, where batches are made of them without a GPU to wait for.
+    ``pairs``, int64 ``[M, 2]``, are those with an entry in either direction, i < j, once.
     """
 
     def __init__(self, edge_index: Tensor, value: Tensor, num_nodes: int) -> None:
@@ -27,6 +26,7 @@ class SparseAffinity:
         self.value = matrix.values()
         low, high = edge_index.amin(dim=0), edge_index.amax(dim=0)
         key = torch.unique((low * num_nodes + high)[low < high])
+        # batches are made of them without a GPU to wait for
         self.pairs = torch.stack([key // num_nodes, key % num_nodes], dim=1).cpu()
         if not len(self.pairs):
             raise ValueError("edge_index: no edge between two nodes; there is nothing to train on")
