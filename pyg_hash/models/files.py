@@ -54,7 +54,7 @@ def save(model: HashModel, path: PathLike) -> None:
         "config": settings,
         "sha256": {file: sha256(folder / file) for file in written},
     }
-    save_json(folder / CONFIG, record)  # last: a folder cut short is noticed when it is read
+    save_json(config, record)  # last: a folder cut short is noticed when it is read
 
 
 def load(kind: type[Model], path: PathLike, modules: Mapping[str, nn.Module]) -> Model:

@@ -64,26 +64,20 @@ class TaughtHash(TwoEncoders):
 
     .. math:: L = L_p(f, G) + w_c L_c(f, G) + w_q L_q(f) + w_b L_b(f)
 
-    * ``pairwise``, the category: :func:`~pyg_hash.losses.expected_pairwise_nll`, with the
-      probability that two items share a label. Those of a labelled item are known; a *teacher*
-      that sees both sides of a training pair at once tells those of the others: the weighted sum
-      of the logits of one logistic regression a side, whose weights are fitted on labelled pairs
-      that the regressions have not seen, so that its doubt is right too.
-    * ``contrast``, the thing: :func:`~pyg_hash.losses.contrastive_loss`, which tells an item's own
-      other side from those of all other items.
-    * ``quantization`` and ``balance`` as in MCGCN, by which bits are used evenly and nearly binary.
+    * ``pairwise``, the category: :func:`~pyg_hash.losses.expected_pairwise_nll`; of unlabelled
+      training pairs a *teacher* that sees both sides tells the classes: the weighted sum of the
+      logits of one logistic regression a side, the weights fitted on pairs unseen by these.
+    * ``contrast``, the thing: :func:`~pyg_hash.losses.contrastive_loss`, with its own other side.
+    * ``quantization`` and ``balance`` as in MCGCN.
 
-    Without any label ``pairwise`` is SGEH's: the teacher lets the features of both sides of each
-    training pair walk on the graph of its nearest pairs
-    (:func:`diffused_directions`), and their cosines :math:`A`, drawn apart, are what
-    the cosines of the codes are to repeat (:func:`~pyg_hash.losses.affinity_loss`),
+    Without any label ``pairwise`` is SGEH's: the teacher's are the cosines :math:`A` of
+    :func:`diffused_directions`, which those of the codes are to repeat, drawn apart
+    (:func:`~pyg_hash.losses.affinity_loss`),
     :math:`\lVert 3 A - \cos(f, G) \rVert^2 + 2\, \lVert 3 A - \cos(f, f) \rVert^2` as means.
     Then only cosines count, so relaxed codes are :math:`Y / \lVert Y \rVert` in place of
     :math:`\tanh Y` (times the length of signs in the last two terms), and at the end the last
     layers are centred and take the rotation of :class:`~pyg_hash.models.ITQ`, which changes no
-    cosine and brings codes close to their signs.
-    What each part does to held-out pairs (without labels, ``pairwise`` alone) was measured:
-    ``benchmarks/results/tuning/contrast.md``.
+    cosine and brings codes close to their signs. :doc:`/methods` says more of each term.
 
     Args:
         num_features, num_bits, hidden_channels, dropout, batch_size: see :class:`HashModel`.
@@ -152,28 +146,26 @@ class TaughtHash(TwoEncoders):
         for m in MODALITIES:
             check_features(data[m].x[rows], f"data['{m}'].x under train_mask")
         sides = [data[m].x[rows].to(self.beta) for m in MODALITIES]
+        taught = self._labelled(data)
         with torch.enable_grad(), exact(self.beta):
-            if not self._has_labels(data):
+            if not bool(taught.any()):
                 return diffused_directions(*sides)
-            store = data[IMAGE]
-            given, taught = known_labels(data, self.num_classes), self._labelled(data)
+            given = known_labels(data, self.num_classes)
             # a label of a row that is no training row teaches nothing
-            known, given = taught[rows], given[taught[store.labeled_mask]]
+            known, given = taught[rows], given[taught[data[IMAGE].labeled_mask]]
             labels, exclusive = multi_hot(given, self.num_classes).to(self.beta), given.dim() == 1
             logits = _stacked(sides, known, labels, exclusive)
             told = logits.softmax(dim=1) if exclusive else logits.sigmoid()
             told[known] = labels
             return told
 
-    def _has_labels(self, data: HeteroData) -> bool:
-        store = data[IMAGE]
-        return "y" in store and "labeled_mask" in store and bool(self._labelled(data).any())
-
     def _labelled(self, data: HeteroData) -> Tensor:
         """Training rows with a label that may be read: bool ``[N]``."""
         store = data[IMAGE]
-        mask: Tensor = store.labeled_mask & store.train_mask & has_label(store.y)
-        return mask
+        mask: Tensor = store.train_mask
+        if "y" not in store or "labeled_mask" not in store:
+            return torch.zeros_like(mask)
+        return mask & store.labeled_mask & has_label(store.y)
 
     def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
         r"""Relaxed codes :math:`\tanh Y`, or of length 1 if no label taught them."""
@@ -244,12 +236,11 @@ class TaughtHash(TwoEncoders):
         """What the teacher says, which pairs it may be used of, and what it is."""
         store = data[IMAGE]
         told = store[POSTERIOR] if POSTERIOR in store else self.posterior(data)
-        labelled = self._has_labels(data)
-        used = torch.ones(len(told), dtype=torch.bool, device=told.device)
-        if self.teacher == "none":
-            used = self._labelled(data)[store.train_mask] if labelled else torch.zeros_like(used)
-        kind = DIRECTIONS if not labelled else "exclusive" if store.y.dim() == 1 else "shared"
-        return told, used, kind
+        labelled = self._labelled(data)[store.train_mask]
+        used = labelled if self.teacher == "none" else torch.ones_like(labelled)
+        if not bool(labelled.any()):
+            return told, used, DIRECTIONS
+        return told, used, "exclusive" if store.y.dim() == 1 else "shared"
 
     def _terms(
         self, live: Tensor, against: Tensor, told: Tensor, used: Tensor, kind: str
