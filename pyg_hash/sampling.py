@@ -50,23 +50,15 @@ class InstanceLoader(NodeLoader):
 
     A batch is a :class:`~torch_geometric.data.HeteroData` like the whole graph, for
     ``fit(..., loader=...)`` or any loop around ``model.objectives(batch, epoch)``. Its first
-    ``batch_size`` rows are the seeds; the others only send. The masks that losses read select
-    seeds alone. With all neighbours, all members and all nodes as one batch the loss is that of
-    the whole graph.
-
-    **What is unbiased.** Every propagation is (see :class:`InstanceSampler`): its expectation is
-    the product with the whole graph's operator. A loss is not, for two reasons that shrink with
-    more neighbours and larger batches: tanh of an unbiased estimate is none, and terms over pairs
-    of instances (similarity, balance) see each seed with itself more often than the whole graph
-    does. With all neighbours and members the gradients of all other terms are unbiased.
+    ``batch_size`` rows are the seeds, which the masks that losses read select alone; the others
+    only send. What is unbiased, and what to choose: :doc:`/large_graphs`.
 
     Args:
         data: what training sees: ``model.training_view(data)``.
         num_neighbors, num_members: see :class:`InstanceSampler`.
         seeds: nodes of ``data`` to train on, bool ``[N]`` or int64 ``[n]``; None takes all.
         cell_size: seeds of a batch come in cells of so many neighbours (``CellShuffle``);
-            1 draws each by itself. Cells of 100 need several times fewer nodes a seed, so that an
-            epoch is as much cheaper; but a cell is no sample of all nodes: keep several in a batch.
+            1 draws each by itself. A cell is no sample of all nodes: keep several in a batch.
         shuffle: draw seeds, or cells, in random order.
         **kwargs: of :class:`~torch_geometric.loader.NodeLoader` and of
             :class:`torch.utils.data.DataLoader`: ``batch_size``, ``num_workers``, ``drop_last``,
@@ -194,13 +186,12 @@ class InstanceSampler(BaseSampler):
     taken with probability :math:`p` weighs :math:`1/p` of what it is, and degrees stay those of
     the whole graph, so that each row of a batch's operator has the row of
     :math:`\hat A = D^{-1/2}(A + P M P^\top + S)D^{-1/2}` as its expectation. The same members
-    stand for a class in the whole batch (``HubSampler``). The weights and degrees reach a batch
-    through :class:`InstanceLoader`; another ``NodeLoader`` takes the nodes alone.
+    stand for a class in the whole batch. The weights and degrees reach a batch through
+    :class:`InstanceLoader`; another ``NodeLoader`` takes the nodes alone.
 
     Neighbours are sampled as :class:`~torch_geometric.loader.NeighborLoader` does it (Hamilton,
     Ying, Leskovec: "Inductive representation learning on large graphs", NIPS 2017, Algorithm 2),
-    but in torch operations alone, without replacement, and an instance is one node: both its
-    modalities are in the batch, and one draw serves all edge types.
+    but in torch operations alone, without replacement, and one draw serves all edge types.
 
     Args:
         data: a graph, all of whose nodes may be sampled.

@@ -1,7 +1,4 @@
-"""Unsupervised baselines whose codes repeat an affinity of both modalities' features.
-
-Defaults were chosen on validation splits and differ from the authors' where it says so.
-"""
+"""Unsupervised baselines whose codes repeat an affinity of both modalities' features."""
 
 from __future__ import annotations
 
@@ -58,8 +55,7 @@ class DJSRH(AffinityModel):
             of :math:`\mu S` one half where 9 makes it over 1, so that all codes would be the same.
         lambda1, lambda2: weight of images and of texts among themselves (paper: 0.1, Wikipedia
             0.3).
-        rescale: make :math:`2 S - 1` of both cosines, as the paper does for features without
-            negative entries.
+        rescale: make :math:`2 S - 1` of both cosines, as the paper does.
     """
 
     def __init__(

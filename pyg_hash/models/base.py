@@ -139,9 +139,8 @@ class HashModel(nn.Module, ABC):
     * ``hidden_channels``: width of the encoders' hidden layer, ``dropout``: share of its entries
       that training sets to 0, ``batch_size``: items of a mini-batch;
     * ``weights``: of the loss's terms, where others than the defaults. ``contrast``, where there is
-      one, is not in the papers, and 0 by default: the :func:`~pyg_hash.losses.contrastive_loss`,
-      both directions by halves, between the two codes of a training pair and those of others: codes
-      that find the item, not only its class. Such a term of weight 0 is not computed.
+      one, is not in the papers, and 0 by default, at which it is not computed: the
+      :func:`~pyg_hash.losses.contrastive_loss` of training pairs, both directions by halves.
 
     Attributes:
         num_bits: length of the codes.

@@ -66,11 +66,10 @@ class _Round(NamedTuple):
 class GCH(EncoderHashModel):
     r"""Graph convolutional network hashing.
 
-    A semantic encoder, the teacher, turns labels into codes :math:`H^l`. An image and a text
-    encoder learn codes :math:`H^x, H^y` whose similarity to the teacher's follows the labels. Their
-    features are fused by cross-attention, and two graph convolutions on the graph of shared labels
-    make beacon codes :math:`H^b` of them, which the encoders then approach. Each batch has its own
-    graph, kept in factors. An item is encoded by its encoder alone: every code is inductive.
+    A semantic encoder, the teacher, turns labels into codes :math:`H^l`; an image and a text
+    encoder learn codes :math:`H^x, H^y`; their features are fused by cross-attention, and two graph
+    convolutions on the batch's graph of shared labels make beacon codes :math:`H^b` of them. An
+    item is encoded by its encoder alone: every code is inductive.
 
     An epoch is one round of Algorithm 1: teacher; image, text encoder under its guidance; beacon
     network; image, text encoder with the beacon. Each passes over the labelled instances in

@@ -99,10 +99,9 @@ class MCGCN(GraphHashModel):
             ``contrast``        not in the paper             0        0
             ==================  ===========================  =======  =======================
 
-            ``pairing`` is the distance between the two codes of a training pair; in the paper
-            the joint graph alone ties images and texts without label. ``view`` is the losses on
-            the labelled nodes encoded as new items are, by their nearest anchors: in the graph
-            they see their own label, which no query does. ``contrast``: see :class:`HashModel`.
+            ``pairing`` is the distance between the two codes of a training pair, ``view`` the
+            losses on the labelled nodes encoded as new items are, by their nearest anchors;
+            :doc:`/methods` says why. ``contrast``: see :class:`HashModel`.
         reduction: ``'mean'`` divides every term by its number of summands, so that weights mean the
             same for every data set; with the paper's weights, ``'sum'`` is its loss, where the
             terms of :math:`L_{hcl}` are sums, the others means, and ``'paper'`` what its

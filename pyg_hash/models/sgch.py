@@ -83,8 +83,7 @@ class SGCH(GraphHashModel):
             ``contrast``      not in the paper   0        0      0
             ================  =================  =======  =====  ===================
 
-            ``pairing``, without which nothing ties images and texts that have no label, ``view``
-            (similarity and quantization) and ``contrast`` are as in :class:`MCGCN`.
+            ``pairing``, ``view`` (similarity and quantization), ``contrast``: see :class:`MCGCN`.
         reduction: ``'mean'`` divides every term by its number of summands, so that weights mean the
             same for every data set; ``'sum'`` is the formula. The adversary is a mean in both.
         match: multi-label pairs are similar if they have a ``'shared'`` label or ``'equal'``

@@ -45,11 +45,10 @@ VARIANTS: dict[str, tuple[str, float | None, bool]] = {
 class SGEH(AffinityModel):
     r"""Semantic graph evolutionary hashing, second stage.
 
-    The first stage is a transform, :class:`~pyg_hash.transforms.UnifiedAffinity`: a sparse graph
-    Z of the training pairs. Among the nodes of a mini-batch the sparse affinity A (see
-    :class:`~pyg_hash.nn.LocalAffinity`) and the cosines of the features make a dense one, U
-    (:func:`~pyg_hash.losses.hybrid_affinity`), which the cosines of the codes are to repeat.
-    Training descends
+    The first stage, :class:`~pyg_hash.transforms.UnifiedAffinity`, makes a sparse graph Z of the
+    training pairs. Among the nodes of a mini-batch the sparse affinity A
+    (:class:`~pyg_hash.nn.LocalAffinity`) and the cosines of the features make a dense one, U
+    (:func:`~pyg_hash.losses.hybrid_affinity`), which the cosines of codes are to repeat:
 
     .. math::
         w_{II} \lVert \alpha U - \cos(B^I, B^I) \rVert_F^2
@@ -82,8 +81,7 @@ class SGEH(AffinityModel):
             :class:`~pyg_hash.nn.LocalAffinity`.
         walk_steps: steps of the random walk of ``'diffused'``.
         batches: what a mini-batch is drawn of: ``'nodes'``, or ``'edges'`` of Z with their end
-            points (paper), where a node comes as often as it has edges, always beside a
-            neighbour. ``adjacency='code'`` needs the latter.
+            points (paper), which ``adjacency='code'`` needs.
         batch_size: nodes or edges a mini-batch (paper: 8 edges).
         alpha: factor of U (paper: 1.5).
         lambda3: share of A in U (paper: 0.4).
@@ -93,7 +91,7 @@ class SGEH(AffinityModel):
             ``prior``, :math:`\eta_4`, 0.005 (paper: 0.001), and ``contrast``.
         reduction: ``'mean'``: every term is a mean over its summands. ``'sum'``: as printed, the
             affinity terms are sums over the ``n * n`` entries of a batch, and the prior is the sum
-            of both modalities' means; it then weighs ``n * n / 2`` times less.
+            of both modalities' means.
     """
 
     def __init__(

@@ -91,8 +91,7 @@ def fit(
             bfloat16; parameters and optimiser stay as they are.
         accumulate: batches, on each rank, whose mean gradient makes a step. Needs batches: a
             ``loader`` that is a ``DataLoader`` or a list, or a method that makes its own (GCH,
-            SGEH). The last group is filled up with the first batches. Batch normalisation updates
-            its statistics once a step, to the mean.
+            SGEH). The last group is filled up with the first batches; see :doc:`/distributed`.
         callbacks: called as ``callback(model, row)`` after each epoch with its history row; may
             add numbers to the row, or raise ``StopIteration`` to end the training. Those with
             ``state_dict()``, of JSON values, and ``load_state_dict(state)`` have their state in the
