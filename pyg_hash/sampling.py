@@ -124,9 +124,9 @@ class InstanceLoader(NodeLoader):
 class CellShuffle(Sampler[int]):
     r"""Random order of cells: runs of nodes that are close in the graph, cut anew each epoch.
 
-    Neighbours among the seeds need the same neighbourhood once. As in Chiang et al., "Cluster-GCN:
-    An efficient algorithm for training deep and large graph convolutional networks", KDD 2019, Sec.
-    3.2, but no edge is dropped, and clusters are runs of ``order`` (:func:`close_order`).
+    As in Chiang et al., "Cluster-GCN: An efficient algorithm for training deep and large graph
+    convolutional networks", KDD 2019, Sec. 3.2, but no edge is dropped, and clusters are runs of
+    ``order`` (:func:`close_order`).
     """
 
     def __init__(

@@ -18,8 +18,7 @@ from pyg_hash.utils.provenance import data_rows
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
-Views = tuple[Tensor, Tensor]
-"""Something of images and of texts."""
+Views = tuple[Tensor, Tensor]  # something of images and of texts
 
 
 class ClosedFormModel(EncoderHashModel):

@@ -84,12 +84,8 @@ class GCH(EncoderHashModel):
         L^{GCN} &= w_{pairwise} J(H^l, H^b) + w_{prediction} \overline{(\hat L^G - L)^2}
 
     What paper and released program (2272d2a) have is :func:`pyg_hash.recipes.recipe` of
-    ``'gch/mirflickr'``, ``'gch/coco'`` and ``'gch/mirflickr-program'``. Out of reach: CNN-F on
-    pixels, unless ``image_encoder`` is one; batch normalisation by batch-mates where an item is
-    encoded or its features are constants (running statistics here); an Adam for each of the two
-    turns of an encoder (one for both here); teacher's codes that are stale from the epoch before
-    (its own are in the bank at the start of an epoch); the text encoder's label target, which in
-    the program is a loss by mistake; and sums in place of means, but for the weights.
+    ``'gch/mirflickr'``, ``'gch/coco'`` and ``'gch/mirflickr-program'``, and what of it cannot be
+    reached is listed in :doc:`/methods`.
 
     Args:
         num_features: see :class:`HashModel`; with an encoder of your own, the width of its output.
