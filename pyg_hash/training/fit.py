@@ -124,9 +124,9 @@ def fit(
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
 
-    ``OddDataWarning``: outlying or zero rows, outlying or constant columns of the features (as they
-    were before ``ScaleFeatures``), classes that every row has, a ``loader`` of rows that are none
-    of ``data``, an attribute with tensors that training changes and a checkpoint does not hold.
+    ``OddDataWarning``: features (as they were before ``ScaleFeatures``) or labels are odd, see
+    :doc:`/own_data`; a ``loader`` of rows that are none of ``data``; an attribute with tensors that
+    training changes and a checkpoint does not hold.
     """
     check_positive_ints(
         epochs=epochs,
@@ -278,7 +278,7 @@ def _check_loss(kind: type[HashModel]) -> None:
     """Warn if a class has a ``loss`` of its own that no objective asks for, as far as is seen."""
     order = kind.__mro__
     own, steps = (next(k for k in order if name in vars(k)) for name in ("loss", "objectives"))
-    if order.index(own) < order.index(steps) and not _names(kind, "objectives", "loss", set()):
+    if order.index(own) < order.index(steps) and not _asks_for_loss(kind, "objectives", set()):
         warnings.warn(
             f"{own.__name__}.loss seems not to be trained on: the steps of {steps.__name__} come "
             "from its objectives; write those anew too",
@@ -286,18 +286,18 @@ def _check_loss(kind: type[HashModel]) -> None:
         )
 
 
-def _names(kind: type, method: str, wanted: str, seen: set[str]) -> bool:
-    """Whether a method, or one that it may call, names an attribute; so does one without code."""
+def _asks_for_loss(kind: type, method: str, seen: set[str]) -> bool:
+    """Whether a method, or one that it may call, names ``loss``; one without code may."""
     seen.add(method)
     codes = [getattr(inspect.unwrap(getattr(kind, method)), "__code__", None)]
     for code in codes:
         inherited = {"super"} if method == "objectives" else set()
-        if code is None or {wanted, "getattr", *inherited} & {*code.co_names}:
+        if code is None or {"loss", "getattr", *inherited} & {*code.co_names}:
             return True
         codes += [inner for inner in code.co_consts if inspect.iscode(inner)]
         for name in {*code.co_names} - seen:
             is_method = inspect.isfunction(inspect.getattr_static(kind, name, None))
-            if is_method and _names(kind, name, wanted, seen):
+            if is_method and _asks_for_loss(kind, name, seen):
                 return True
     return False
 
