@@ -162,10 +162,10 @@ class TaughtHash(TwoEncoders):
     def _labelled(self, data: HeteroData) -> Tensor:
         """Training rows with a label that may be read: bool ``[N]``."""
         store = data[IMAGE]
-        mask: Tensor = store.train_mask
-        if "y" not in store or "labeled_mask" not in store:
-            return torch.zeros_like(mask)
-        return mask & store.labeled_mask & has_label(store.y)
+        mask = torch.zeros_like(store.train_mask)
+        if "y" in store and "labeled_mask" in store:
+            mask = store.labeled_mask & store.train_mask & has_label(store.y)
+        return mask
 
     def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
         r"""Relaxed codes :math:`\tanh Y`, or of length 1 if no label taught them."""
