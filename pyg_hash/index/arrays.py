@@ -33,8 +33,7 @@ _NAMES = {"I64": "<i8", "F64": "<f8", "I32": "<i4", "U8": "|u1", "I8": "|i1"}
 def ranges(start: NDArray[np.int64], counts: NDArray[np.integer]) -> NDArray[np.int64]:
     """All numbers ``start[i] .. start[i] + counts[i] - 1``, one range after the other."""
     ends = np.cumsum(counts, dtype=np.int64)
-    total = int(ends[-1]) if len(ends) else 0
-    return np.arange(total) + np.repeat(start - (ends - counts), counts)
+    return np.arange(ends[-1:].sum()) + np.repeat(start - (ends - counts), counts)
 
 
 class Rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
@@ -42,12 +42,12 @@ def plain(values: Any) -> Any:
 def checked_values(values: Sequence[Any], kind: type, name: str) -> list[Any]:
     """Plain values of a field, None if missing; ``TypeError`` or ``ValueError`` for others."""
     kinds = {*map(type, values)}
-    if kind is bool and kinds == {bool}:
-        return [*values]
-    if kind is int and kinds == {int} and -(2**63) <= min(values) <= max(values) < 2**63:
-        return [*values]
-    texts = kind is str and kinds <= {str, type(None)}
-    if texts and not bad_text("".join({*"".join(filter(None, values))})):
+    fit = kind is bool and kinds == {bool}
+    if kind is int and kinds == {int}:
+        fit = -(2**63) <= min(values) <= max(values) < 2**63
+    elif kind is str and kinds <= {str, type(None)}:
+        fit = not bad_text("".join({*"".join(filter(None, values))}))
+    if fit:  # at once, without a look at each
         return [*values]
     return [None if value is None else field_value(value, kind, name) for value in values]
 
@@ -56,13 +56,12 @@ def field_value(value: Any, kind: type, name: str) -> Any:
     """One value of a field as ``kind``; ``TypeError`` or ``ValueError`` if it is none."""
     if kind is list:
         value = plain(value)
-    elif hasattr(value, "item"):
-        with suppress(ValueError, RuntimeError):  # several
-            value = value.item()  # numpy's and torch's numbers
-    if kind is list:
         if isinstance(value, str) or not isinstance(value, Sequence):
             raise TypeError(f"{name}: expected a list of str, got {value!r}")
         return [field_value(text, str, name) for text in value]
+    if hasattr(value, "item"):
+        with suppress(ValueError, RuntimeError):  # several
+            value = value.item()  # numpy's and torch's numbers
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             value = float(value)
@@ -134,14 +133,12 @@ class Texts(Ragged):
         result, some, flat = np.empty(places.shape, np.object_), self, places.reshape(-1)
         if len(flat) < _COPIED:
             some, flat = self.take(flat), np.arange(len(flat))
-        result.reshape(-1)[:] = [str(text, "utf-8") for text in some._bytes(flat)]
+        whole, texts = some.data.joined().data, list[str]()
+        for i in range(0, len(flat), _AT_ONCE):
+            spans = [x.tolist() for x in some.spans(flat[i : i + _AT_ONCE])]
+            texts += [str(whole[start:end], "utf-8") for start, end in zip(*spans, strict=True)]
+        result.reshape(-1)[:] = texts
         return result
-
-    def _bytes(self, places: Array) -> Iterator[memoryview]:
-        whole = self.data.joined().data
-        for i in range(0, len(places), _AT_ONCE):
-            spans = [x.tolist() for x in self.spans(places[i : i + _AT_ONCE])]
-            yield from (whole[start:end] for start, end in zip(*spans, strict=True))
 
     def alike(self, some: Array, others: Array) -> bool:
         """Whether each of some texts is the same as another."""
@@ -198,8 +195,7 @@ class Texts(Ragged):
     def places(self, values: Sequence[str]) -> NDArray[np.int64]:
         """Places of any of the values, without decoding the others."""
         wanted = {*values}
-        found = np.isin(self.prints(), Texts.of([*wanted]).prints(), kind="sort")
-        places = found.nonzero()[0]
+        places = np.isin(self.prints(), Texts.of([*wanted]).prints(), kind="sort").nonzero()[0]
         same = np.fromiter((v in wanted for v in self.at(places)), bool, len(places))
         return np.asarray(places[same], np.int64)
 
@@ -228,17 +224,14 @@ class Lists(Ragged):
         return np.asarray(np.diff(before).nonzero()[0])
 
 
+_KNOWN: dict[type, Any] = {str: Texts, list: Lists}
+
+
 class Mutex:
     """A lock, of which a copy is another."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *error: object) -> None:
-        self._lock.release()
+        self.lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Mutex, ()
@@ -289,7 +282,7 @@ class Finder:
     def find(self, ids: Array) -> NDArray[np.int64]:
         """Last rows of ids, -1 where there is no such id."""
         texts, keys = self._ids, ids
-        with self._preparing:  # threads may look for ids at the same time
+        with self._preparing.lock:  # threads may look for ids at the same time
             if isinstance(texts, Texts):
                 keys = Texts.of(ids.tolist()).prints()
             order, ranked = self._sorted()
@@ -327,21 +320,19 @@ class Column:
     def of(cls, kind: type, values: Sequence[Any]) -> Column:
         """Of checked values; None is a missing one."""
         null = np.array([value is None for value in values], np.uint8)
-        blank: Any = "" if kind is str else () if kind is list else 0
-        plain = [blank if value is None else value for value in values] if null.any() else values
-        known: Any = None
-        if kind in (str, list):
+        plain = [kind() if value is None else value for value in values] if null.any() else values
+        if known := _KNOWN.get(kind):
             places: dict[Any, int] = {}
             keys = map(tuple, plain) if kind is list else plain
             plain = [places.setdefault(key, len(places)) for key in keys]
-            known = (Texts if kind is str else Lists).of([*places])
+            known = known.of([*places])
         return cls(kind, Rows(np.array(plain, _DTYPES.get(kind, np.int32))), Rows(null), known)
 
     @classmethod
     def read(cls, kind: type, stored: StoredArrays, name: str, n: int) -> Column:
-        known: Any = Texts if kind is str else Lists if kind is list else None
         values = stored.rows(f"{name}_values", _DTYPES.get(kind, np.int32), n)
         null = stored.rows(f"{name}_null", np.uint8, n)
+        known = _KNOWN.get(kind)
         return cls(kind, values, null, known and known.read(stored, name))
 
     def arrays(self, name: str) -> dict[str, Array]:

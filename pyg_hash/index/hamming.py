@@ -392,7 +392,7 @@ class HammingIndex(CodeStore):
         if passing is not None:
             rows = self._all(passing)
             return rows, self._items.codes.at(rows)
-        with self._preparing:  # of several threads that search, one prepares
+        with self._preparing.lock:  # of several threads that search, one prepares
             if self._view is None:
                 order, packed = self._order(), self._items.codes.joined()
                 self._view = order, packed if order is None else packed[order]
@@ -406,7 +406,7 @@ class HammingIndex(CodeStore):
     def _prepared(self) -> Bytes:
         """The codes of all rows, which the way to look them up knows then."""
         packed = self._items.codes.joined()
-        with self._preparing:
+        with self._preparing.lock:
             self._tables.update(packed)
         return packed
 

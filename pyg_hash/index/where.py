@@ -85,10 +85,8 @@ def parse(where: Where | None, fields: Mapping[str, type]) -> Tree | None:
 def _kind(name: str, fields: Mapping[str, type]) -> type:
     if name not in fields:
         own = [field for field in fields if field.rstrip("_") == field_name(name)]
-        as_field = f", but as {own[0]!r}" if own else ""  # of the column of this name
-        raise ValueError(
-            f"where: {name!r} is not known{as_field}; this store keeps {sorted(fields)}"
-        )
+        other = f", but as {own[0]!r}" if own else ""  # the field of the column of this name
+        raise ValueError(f"where: {name!r} is not known{other}; this store keeps {sorted(fields)}")
     return fields[name]
 
 
