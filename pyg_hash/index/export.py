@@ -19,6 +19,7 @@ from torch import Tensor
 from xxhash import xxh3_64_hexdigest
 
 from pyg_hash.codes import num_bytes
+from pyg_hash.index.lookup import Bytes
 from pyg_hash.typing import PathLike
 from pyg_hash.utils.checksums import verify
 from pyg_hash.utils.faiss import load as load_faiss
@@ -27,25 +28,26 @@ from pyg_hash.utils.hdf5 import new_hdf5, open_hdf5
 from pyg_hash.utils.optional import require
 
 _OF_DAMAGE = LookupError, OSError, ValueError, EOFError, TypeError, RuntimeError, AttributeError
-Bytes = NDArray[np.uint8]
 Batches = Iterable[tuple[Bytes, NDArray[Any]]]
 Metadata = Callable[[NDArray[Any]], Mapping[str, Sequence[Any]]]
 
 
-class _Codes(NamedTuple):
-    codes: Tensor
-    ids: Tensor | NDArray[Any]
-    num_bits: int
-
-
-class ExportedCodes(_Codes):
+class ExportedCodes(NamedTuple):
     """What a file of :func:`export_codes` holds: ``codes, ids, num_bits``, and of which model.
 
     The codes are packed, uint8 ``[n, ceil(num_bits / 8)]``, the ids int64 ``[n]``, or an array of
     ``str``.
     """
 
-    model: str | None = None  #: its digest, for ``create(..., model=)`` of a store; None: not known
+    codes: Tensor
+    ids: Tensor | NDArray[Any]
+    num_bits: int
+
+    @property
+    def model(self) -> str | None:
+        """Its digest, for ``create(..., model=)`` of a store; None: not known."""
+        known: str | None = vars(self.codes).get("model")
+        return known
 
 
 class _Export(NamedTuple):
@@ -251,8 +253,7 @@ def export_codes(
         to = _format(path, endings)
     elif to not in FORMATS:
         raise ValueError(f"to: {to!r} is not known; use one of {', '.join(FORMATS)}")
-    get: Metadata = metadata or (lambda ids: {})
-    rows = ((packed, ids, get(ids) if fields else {}) for packed, ids in batches)
+    rows = ((codes, ids, metadata(ids) if metadata and fields else {}) for codes, ids in batches)
     with atomic_path(path) as temporary:
         written = _Export(Path(path), rows, num_bits, id_type, fields or {}, model or "")
         FORMATS[to][1](temporary, written)
@@ -277,11 +278,10 @@ def read_codes(path: PathLike) -> ExportedCodes:
     except (*_OF_DAMAGE, zipfile.BadZipFile) as error:
         raise CorruptFileError(f"{path}: not a file of codes ({error}); export again") from error
     names = torch.from_numpy(ids) if ids.dtype == np.int64 else ids.astype(object)
-    result = ExportedCodes(torch.from_numpy(codes), names, num_bits)
-    result.model = str(model) or None
+    packed = torch.from_numpy(codes)
     # for stores: 12 bits take as many bytes as 16, and codes of two models cannot be compared
-    vars(result.codes).update(num_bits=num_bits, model=result.model)
-    return result
+    vars(packed).update(num_bits=num_bits, model=str(model) or None)
+    return ExportedCodes(packed, names, num_bits)
 
 
 def _read_numpy(path: Path, sealed: bool) -> tuple[Bytes, NDArray[Any], int, Any]:
