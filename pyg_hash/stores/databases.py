@@ -114,7 +114,7 @@ class DatabaseStore(CodeStore):
         return Hits(np.repeat(np.arange(len(found)), [*map(len, found)]), distances, names)
 
     def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
-        known = self._known(ids)
+        known = self._known(ids) if len(ids) else set()
         return np.array([name in known for name in ids.tolist()], bool)
 
     def _rows(self, ids: NDArray[Any], columns: Sequence[str]) -> list[Mapping[str, Any]]:
@@ -337,10 +337,9 @@ class MilvusStore(DatabaseStore):
         check_choice(index, ("BIN_FLAT", "BIN_IVF_FLAT"), "index")
         check_positive_int(nlist, "nlist")
         milvus = require("pymilvus", "pymilvus", extra="milvus")
-        uri = os.fspath(uri)
+        uri, kind = os.fspath(uri), milvus.DataType
         store = cls(num_bits, ids, fields, model)
-        lite = "://" not in uri
-        kind = milvus.DataType
+        store._lite = "://" not in uri
         kinds: dict[type, dict[str, Any]] = {
             int: {"datatype": kind.INT64},
             str: {"datatype": kind.VARCHAR, "max_length": _TEXT},
@@ -349,15 +348,14 @@ class MilvusStore(DatabaseStore):
             list: {"datatype": kind.ARRAY, "element_type": kind.VARCHAR, "max_capacity": _LIST}
             | {"max_length": _TEXT},
         }
+        about = json.dumps({"pyg_hash": store._described()})
         schema = milvus.MilvusClient.create_schema(
-            auto_id=False,
-            enable_dynamic_field=False,
-            description=json.dumps({"pyg_hash": store._described()}),
+            auto_id=False, enable_dynamic_field=False, description=about
         )
         schema.add_field("id", is_primary=True, **kinds[ids])
         schema.add_field("code", kind.BINARY_VECTOR, dim=8 * num_bytes(store.num_bits))
         for key, value in store.fields.items():
-            schema.add_field(key, nullable=not lite, **kinds[value])
+            schema.add_field(key, nullable=not store._lite, **kinds[value])
         params = milvus.MilvusClient.prepare_index_params()
         more = {"nlist": nlist} if index == "BIN_IVF_FLAT" else {}
         params.add_index("code", index_type=index, metric_type="HAMMING", params=more)
@@ -375,7 +373,8 @@ class MilvusStore(DatabaseStore):
             client.drop_collection(name)  # it may be there, without its index
             client.close()
             raise
-        return store._of(client, name, lite)
+        store.client, store.name = client, name
+        return store
 
     @classmethod
     def open(cls, uri: PathLike, *, name: str = "codes", **connection: Any) -> Self:
@@ -391,18 +390,15 @@ class MilvusStore(DatabaseStore):
             raise FileNotFoundError(f"{uri}: there is no collection {name!r}")
         try:
             about = json.loads(client.describe_collection(name)["description"])["pyg_hash"]
-            store = cls(**arguments(about))._of(client, name, "://" not in uri)
+            store = cls(**arguments(about))
         except (KeyError, TypeError, ValueError) as error:
             client.close()
             raise CorruptFileError(
                 f"{uri}: collection {name!r} was not made by MilvusStore.create()"
             ) from error
         client.load_collection(name)
+        store.client, store.name, store._lite = client, name, "://" not in uri
         return store
-
-    def _of(self, client: Any, name: str, lite: bool) -> Self:
-        self.client, self.name, self._lite = client, name, lite
-        return self
 
     def __len__(self) -> int:
         return int(self.client.query(self.name, output_fields=["count(*)"])[0]["count(*)"])
@@ -441,13 +437,11 @@ class MilvusStore(DatabaseStore):
                     _check_text(text)
         if self._lite:
             _check_for_lite(names, metadata)
-        for start in range(0, len(names), _ROWS):
-            rows = [
-                {"id": names[i], "code": new.packed[i].tobytes()}
-                | {key: values[i] for key, values in metadata.items()}
-                for i in range(start, min(start + _ROWS, len(names)))
-            ]
-            send(self.name, rows)
+        codes = (code.tobytes() for code in new.packed)
+        columns = {"id": names, "code": codes, **metadata}
+        rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+        while part := [*islice(rows, _ROWS)]:
+            send(self.name, part)
 
     @staticmethod
     def _quoted(value: str) -> str:
@@ -491,15 +485,11 @@ class MilvusStore(DatabaseStore):
         params = {"nprobe": self.nprobe}
         if radius is not None:  # Milvus means distance < radius
             params |= {"radius": radius + 1, "range_filter": 0}
+        how = {"metric_type": "HAMMING", "params": params}
+        more: Any = {"filter": scope, "limit": _MOST if k is None else k, "search_params": how}
         for start in range(0, len(packed), _NAMES):
-            for found in self.client.search(
-                self.name,
-                [code.tobytes() for code in packed[start : start + _NAMES]],
-                filter=scope,
-                limit=_MOST if k is None else k,
-                anns_field="code",
-                search_params={"metric_type": "HAMMING", "params": params},
-            ):
+            some = [code.tobytes() for code in packed[start : start + _NAMES]]
+            for found in self.client.search(self.name, some, anns_field="code", **more):
                 yield [(int(hit["distance"]), hit["id"]) for hit in found]
 
 
