@@ -35,8 +35,7 @@ from pyg_hash.utils.provenance import MIXED, check_model
 Codes = Tensor | NDArray[Any]
 Ids = Tensor | NDArray[Any] | Sequence[int] | Sequence[str]
 Metadata = Mapping[str, Sequence[Any]]  # values of fields, one an item; None is a missing one
-Columns = Mapping[str, list[Any]]  # the same of all fields, checked
-_Values = list[Any]
+Columns = dict[str, list[Any]]  # the same of all fields, checked
 _PAIRS = 1 << 24  # matches that may be in hand at a time
 _ROWS = 1 << 14  # items that are rescored at a time
 _SIGNS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1) * 2.0 - 1  # of each byte
@@ -64,18 +63,16 @@ class Rescored(NamedTuple):
 class CodeStore(ABC):
     """Codes of ``num_bits`` bits under ids, with fields beside them, searched by Hamming distance.
 
-    All stores take the same calls and keep the same promises: distances are exact, a radius
-    includes its border, an id is there at most once. Stores are made with ``create``
-    (``FileExistsError``: there is one already) and found again with ``open``
-    (``FileNotFoundError``: there is none; ``CorruptFileError``: it is damaged or something else);
-    both raise ``ImportError`` if FAISS or the database's package is needed and not installed.
-    **Codes** are int8 ±1 ``[n, num_bits]``, or packed already: uint8
-    ``[n, ceil(num_bits / 8)]`` as :func:`pyg_hash.codes.pack_bits` makes them; they, and relaxed
-    codes, are tensors or arrays of NumPy. **Filters** are texts such as
-    ``"year >= 2005 and label in ('cat', 'dog')"`` (see :doc:`/stores`), or the allowed
-    value or values of each field, ``{"label": ["cat", "dog"], "year": 2020}``, all of which hold.
-    Wrong types, shapes, values, ids and filters are a ``TypeError`` or ``ValueError``,
-    and the store is then unchanged.
+    All stores take the same calls and promise the same: distances are exact, a radius includes its
+    border, an id is there at most once. ``create`` makes one (``FileExistsError``: there is one),
+    ``open`` finds it again (``FileNotFoundError``: there is none; ``CorruptFileError``: it is
+    damaged or something else); both raise ``ImportError`` if FAISS or the database's package is
+    needed and not installed. **Codes** are tensors or arrays of NumPy, as relaxed codes are: int8
+    ±1 ``[n, num_bits]``, or as :func:`pyg_hash.codes.pack_bits` makes them, uint8
+    ``[n, ceil(num_bits / 8)]``. **Filters** are texts such as
+    ``"year >= 2005 and label in ('cat', 'dog')"`` (see :doc:`/stores`), or the allowed value or
+    values of each field, ``{"label": ["cat", "dog"], "year": 2020}``, all of which hold. What is
+    wrong is a ``TypeError`` or ``ValueError``, and the store is then unchanged.
 
     Args:
         num_bits: bits of a code; need not be a multiple of 8 (the rest of a byte is zero).
@@ -155,19 +152,17 @@ class CodeStore(ABC):
 
         Args:
             codes: n codes.
-            ids: n different ids of the store's type, none of them in the store. A
-                :class:`HammingIndex <pyg_hash.index.HammingIndex>` with int ids numbers items by
-                itself: from the highest id that it ever had, or 0.
-            metadata: n values for each of the store's fields, by name or as columns of a frame;
-                None, and all of a field that is left out, are missing values.
+            ids: n different ids, none of them in the store. A ``HammingIndex`` with int ids numbers
+                items by itself: from the highest id that it ever had, or 0.
+            metadata: n values for each field, by name or as columns of a frame; None, and all of a
+                field that is left out, are missing values.
             relaxed: for a ``HammingIndex``: the same items before their signs were taken, float
                 ``[n, num_bits]`` in [-1, 1], of all items or of none: kept as int8 in steps of
                 1 / 127, ``num_bits`` bytes an item, for :meth:`search` to rescore by.
             model: digest of the model of these codes; those of ``read_codes`` know theirs.
 
-        ``ValueError``: ids given twice or present already; relaxed codes where they cannot be kept,
-        of some items only, or of other signs than the codes; codes of another model than the
-        store's.
+        ``ValueError``: ids are given twice or present; relaxed codes cannot be kept, are of some
+        items only, or of other signs than the codes; the codes are of another model.
         """
         self._insert(codes, ids, metadata, relaxed, model, replace=False, force=False)
 
@@ -183,11 +178,10 @@ class CodeStore(ABC):
     ) -> int:
         """Add items, in the place of those that have one of the ids already; how many these were.
 
-        Of these, the fields that ``metadata`` does not name keep their values.
-        Whatever happens meanwhile, each item is there, as it was or as it is to be: there is no
-        moment without it. Arguments and errors are those of :meth:`add`, but ids may be present.
-        With ``force`` codes of another ``model`` are taken, and the store says that it is
-        ``'mixed'``; ``ValueError``: a database cannot note that.
+        These keep the fields that ``metadata`` does not name, and are there at every moment, as
+        they were or as they are to be. Arguments and errors are those of :meth:`add`, but ids may
+        be present, and ``force`` takes codes of another ``model``: the store is then ``'mixed'``
+        (``ValueError``: a database cannot note that).
         """
         return self._insert(codes, ids, metadata, relaxed, model, replace=True, force=force)
 
@@ -250,10 +244,9 @@ class CodeStore(ABC):
             return len(present)
 
     def update(self, ids: Ids, metadata: Metadata) -> None:
-        """Change fields of items; those that are not named stay.
+        """Change fields of items, those that ``metadata`` names; arguments as of :meth:`add`.
 
-        ``ids`` are n different ids of items (``ValueError``: given twice, or not there),
-        ``metadata`` n values for each field that changes.
+        ``ValueError``: an id is given twice, or not there.
         """
         names, metadata = self._unique(ids), _mapping(metadata)
         kept = self._columns(metadata, [*metadata], len(names))
@@ -264,7 +257,7 @@ class CodeStore(ABC):
 
     def remove(self, ids: Ids) -> None:
         """Remove items, all or, with a ``ValueError``, none; also by a set, or an id twice."""
-        gone = np.unique(self._id_array(_listed(ids)))
+        gone = np.unique(self._id_array(ids, in_order=False))
         with self._changing():
             self._check_present(gone)
             if len(gone):
@@ -272,14 +265,13 @@ class CodeStore(ABC):
 
     def contains(self, ids: Ids) -> list[bool]:
         """Whether each id is there."""
-        names = self._id_array(_listed(ids))
-        return self._present(names).tolist() if len(names) else []
+        return [*map(bool, self._present(self._id_array(ids, in_order=False)))]
 
-    def metadata(self, ids: Ids) -> dict[str, _Values]:
+    def metadata(self, ids: Ids) -> Columns:
         """Values of all fields of items, in the order of ``ids``; ``ValueError``: not there."""
         names = self._id_array(ids)
         self._check_present(names)
-        return self._metadata(names) if len(names) else {name: [] for name in self.fields}
+        return self._metadata(names)
 
     def search(
         self,
@@ -295,9 +287,8 @@ class CodeStore(ABC):
 
         Rescoring takes the ``oversample * k`` nearest items and **all** that are as far as the
         last of these, and orders them by the inner product of the query's real-valued code with
-        the items' relaxed codes if :meth:`add` was given them, else with the items' bits. That
-        product prefers long relaxed codes, so that an item at distance 0, the query itself, need
-        not come first; ``rescore=None`` orders by distance.
+        their relaxed codes if :meth:`add` was given them, else with their bits. It prefers long
+        relaxed codes, so that an item at distance 0, the query itself, need not come first.
 
         Args:
             codes: q codes.
@@ -313,13 +304,12 @@ class CodeStore(ABC):
         Returns:
             ``(distances, ids)`` ``[q, k]``, on the CPU: int32, and int64 or an array of ``str``;
             nearest first. Where there are fewer than ``k`` items, the rest of a row has distance
-            -1 and id -1 (``None`` among strings). With ``rescore`` a
-            named tuple of ``distances``, ``ids`` and ``scores``, highest first;
-            equal scores by distance, then as equal distances.
+            -1 and id -1 (``None`` among strings). With ``rescore`` a named tuple of ``distances``,
+            ``ids`` and ``scores``, highest first; equal scores by distance, then as below.
 
-            **Equal distances** are ordered in a ``HammingIndex`` by lower id, or, with ids of
-            ``str``, by when an item was added, also where ``k`` cuts through them (but for ``IVF``
-            and ``HNSW``); in databases by id.
+            **Equal distances** are ordered in a ``HammingIndex`` by lower id, strings by when an
+            item was added, also where ``k`` cuts through them (but for ``IVF`` and ``HNSW``); in
+            databases by id.
         """
         scope, packed = self._scope(self._tree(where)), self._packed_codes(codes, model)
         check_positive_int(k, "k")
@@ -360,8 +350,9 @@ class CodeStore(ABC):
         for start in range(0, len(packed), step):
             asked = packed[start : start + step]
             near = self._found(scope, asked, count, None)
-            last = np.searchsorted(near.query, np.arange(len(asked))) + count - 1
-            full = last < np.searchsorted(near.query, np.arange(len(asked)), "right")
+            bounds = np.searchsorted(near.query, np.arange(len(asked) + 1))
+            last = bounds[:-1] + count - 1
+            full = last < bounds[1:]
             edge = np.full(len(asked), self.num_bits)
             edge[full] = near.distances[last[full]]
             near = near.some(near.distances <= edge[near.query])
@@ -375,9 +366,7 @@ class CodeStore(ABC):
     def range_search(
         self, codes: Codes, radius: int, *, where: Where | None = None
     ) -> tuple[Tensor, Tensor, Any]:
-        """All items within a Hamming radius, **distance <= radius**.
-
-        ``codes``, ``where`` and the order are as in :meth:`search`.
+        """All items within a Hamming radius, **distance <= radius**, ordered as by :meth:`search`.
 
         Returns:
             ``(limits, distances, ids)``: int64 ``[q + 1]``, int32 ``[m]``, and int64 or ``str``
@@ -401,7 +390,7 @@ class CodeStore(ABC):
         ``TypeError``: these are not one integer a query; ``ValueError``: one is negative.
         """
         scope, packed = self._scope(self._tree(where)), self._packed_codes(codes)
-        each = distances.tolist() if hasattr(distances, "tolist") else distances
+        each = plain(distances)
         if not isinstance(each, list | tuple) or len(each) != len(packed):
             what = f"distances: expected {len(packed)} integers, one a query"
             raise TypeError(f"{what}, got {distances!r:.80}")
@@ -415,13 +404,12 @@ class CodeStore(ABC):
     def list(self, where: Where | None = None, start: int = 0, limit: int | None = 100) -> Any:
         """Ids of items, as :meth:`search` gives them: those that pass a filter, some at a time.
 
-        They come in the order of equal distances, in databases in an order of their own; the first
-        ``start`` are left out, and at most ``limit`` given, whole numbers from 0; None: all.
+        They come in the order of equal distances, in databases in an order of their own: those from
+        ``start`` on, ``limit`` at most (both from 0; None: all).
         """
-        scope, none = self._scope(self._tree(where)), np.empty(0, np.int64)
-        start = _whole(start, "start")
+        scope, start = self._scope(self._tree(where)), _whole(start, "start")
         limit = len(self) if limit is None else _whole(limit, "limit")
-        names = self._listed(scope, start, limit) if limit else none
+        names = self._listed(scope, start, limit) if limit else NOTHING.names
         return self._public(self._ids_of(names))
 
     def export(self, path: PathLike, *, to: str | None = None) -> None:
@@ -453,7 +441,7 @@ class CodeStore(ABC):
     def _update(self, ids: NDArray[Any], metadata: Columns) -> None: ...
 
     @abstractmethod
-    def _metadata(self, ids: NDArray[Any]) -> dict[str, _Values]: ...
+    def _metadata(self, ids: NDArray[Any]) -> Columns: ...
 
     @abstractmethod
     def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]: ...
@@ -505,13 +493,12 @@ class CodeStore(ABC):
         return self._hits(scope, packed, k, radius) if len(packed) and len(self) else NOTHING
 
     def _check_present(self, ids: NDArray[Any]) -> None:
-        absent = ids[~self._present(ids)].tolist() if len(ids) else []
-        if absent:
+        if absent := ids[~self._present(ids)].tolist():
             raise ValueError(
                 f"ids: {len(absent)} are not in the {self._kind} (first: {absent[0]!r})"
             )
 
-    def _columns(self, metadata: Metadata, names: Sequence[str], n: int) -> dict[str, _Values]:
+    def _columns(self, metadata: Metadata, names: Sequence[str], n: int) -> Columns:
         """Values of these fields, ``n`` each."""
         if not set(metadata) <= set(self.fields):
             raise ValueError(
@@ -552,8 +539,10 @@ class CodeStore(ABC):
             given = pack_bits(given, num_bits=self.num_bits)
         return np.ascontiguousarray(given.cpu().numpy())
 
-    def _id_array(self, ids: Any) -> NDArray[Any]:
+    def _id_array(self, ids: Any, *, in_order: bool = True) -> NDArray[Any]:
         """Ids as int64 ``[n]``, or as an object array of ``str``."""
+        if not in_order and isinstance(ids, set | frozenset):
+            ids = [*ids]
         _check_in_order(ids, "ids")
         check_unmasked(ids, "ids")
         if self.id_type is int:
@@ -594,10 +583,6 @@ class CodeStore(ABC):
         fields = {name: kind.__name__ for name, kind in self.fields.items()}
         about = {"num_bits": self.num_bits, "ids": self.id_type.__name__, "fields": fields}
         return {**about, "model": self.model}
-
-
-def _listed(ids: Any) -> Any:
-    return [*ids] if isinstance(ids, set | frozenset) else ids
 
 
 def _mapping(metadata: Any) -> Metadata:

@@ -44,10 +44,9 @@ class HammingIndex(CodeStore):
     from is kept, whatever happens, and a change is there as a whole or not at all. Copy or remove
     the file and the folder together. Any number of processes may read the file while one writes
     it; each goes on with the content that it opened. One at a time may change it, from the first
-    change to :meth:`save` or :meth:`close`: others get a
-    :class:`BusyError <pyg_hash.utils.locks.BusyError>` that names the process.
-    Threads may search one index at the same time, but not change it meanwhile. One in memory can
-    be pickled and deep-copied; other processes ``open`` a file.
+    change to :meth:`save` or :meth:`close`: others get a :class:`BusyError
+    <pyg_hash.utils.locks.BusyError>` that names the process. Threads may search one index at the
+    same time, but not change it meanwhile. One in memory can be pickled and deep-copied.
 
     Without FAISS the search is done in torch, slower and with the same results. For examples see
     :doc:`/get_started` (in memory) and :doc:`/stores` (in a file).
@@ -255,11 +254,10 @@ class HammingIndex(CodeStore):
             mark = uuid.uuid4().hex
             self._write(own, mark)
             self._journal, self._late = arrays.Journal(own, mark), 0
-            self._begin(len(self._items))
         elif changed or self._settings() != self._about:
             self._write_change(journal)
             self._late += changed
-            self._begin(len(self._items))
+        self._begin(len(self._items))
         self._opened = arrays.state(own)
         self.unlock()
 
@@ -457,12 +455,10 @@ class HammingIndex(CodeStore):
 
     def _put(self, new: New, there: NDArray[np.bool_]) -> None:
         if len(self) and (new.relaxed is None) == self.has_relaxed:
-            raise ValueError(
-                f"relaxed: the {self._kind} has relaxed codes of its other items; give these too"
-                if new.relaxed is None
-                else f"relaxed: the {self._kind} has other items without; leave it out, or add all "
-                "items anew"
-            )
+            wrong = "has other items without; leave it out, or add all items anew"
+            if new.relaxed is None:
+                wrong = "has relaxed codes of its other items; give these too"
+            raise ValueError(f"relaxed: the {self._kind} {wrong}")
         items = Items.of(new.packed, new.ids, new.metadata, self.fields, new.relaxed)
         self.lock()
         if there.any():
@@ -520,6 +516,8 @@ class HammingIndex(CodeStore):
             ids = self._items.ids.at(found.names) if self.id_type is int else found.names
             return cast(Hits, found.some(np.lexsort((ids, found.distances, found.query))))
         rows, codes = ready()
+        if len(codes) == 0:
+            return lookup.NOTHING
         if k is None:
             found = self._exact.range_search(codes, packed, radius)
             found = found.some(np.lexsort(found[::-1]))

@@ -97,8 +97,6 @@ class Scan:
 
     def search(self, packed: Bytes, query: Bytes, k: int) -> Hits:
         """The ``k <= n`` nearest of each query, by query, then distance, then place."""
-        if k == 0:
-            return NOTHING
         n, best = len(packed), dict[int, Tensor]()
         for top, start, distance in _tiles(packed, query):
             key = distance * n + torch.arange(start, start + distance.size(1))
@@ -109,7 +107,7 @@ class Scan:
 
     def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Hits:
         """All within the radius, in any order."""
-        parts = [tuple(map(torch.from_numpy, NOTHING))]
+        parts = []
         for top, start, distance in _tiles(packed, query):
             row, column = (distance <= radius).nonzero(as_tuple=True)
             parts.append((row + top, distance[row, column], column + start))
@@ -124,8 +122,6 @@ class FaissScan(Scan):
 
     def search(self, packed: Bytes, query: Bytes, k: int) -> Hits:
         """As :meth:`Scan.search`: FAISS's heaps order equal distances by place too."""
-        if k == 0:
-            return NOTHING
         distances, places = _faiss.load().knn_hamming(query, packed, k)
         return Hits(np.repeat(np.arange(len(query)), k), distances.reshape(-1), places.reshape(-1))
 
