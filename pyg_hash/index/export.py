@@ -35,8 +35,7 @@ Metadata = Callable[[NDArray[Any]], Mapping[str, Sequence[Any]]]
 class ExportedCodes(NamedTuple):
     """What a file of :func:`export_codes` holds: ``codes, ids, num_bits``, and of which model.
 
-    The codes are packed, uint8 ``[n, ceil(num_bits / 8)]``, the ids int64 ``[n]``, or an array of
-    ``str``.
+    The codes are packed, uint8 ``[n, ceil(num_bits / 8)]``, the ids int64 or ``str``, ``[n]``.
     """
 
     codes: Tensor
@@ -67,14 +66,13 @@ class _Export(NamedTuple):
         codes, ids = zip(*parts, *(batch[:2] for batch in self.batches), strict=True)
         return np.concatenate(codes), np.concatenate(ids)
 
-    def rows(self) -> Iterator[tuple[Any, str, tuple[Any, ...]]]:
+    def rows(self) -> Iterator[tuple[Any, ...]]:
         """Id, code as digits 0 and 1, and values of the fields of each item."""
         for packed, ids, more in self.batches:
             bits = np.unpackbits(packed, axis=1)[:, : self.num_bits] + ord("0")
             digits = np.ascontiguousarray(bits).view(f"S{self.num_bits}").ravel().astype(str)
-            columns = [more[name] for name in self.fields]
-            for row, (name, code) in enumerate(zip(ids.tolist(), digits.tolist(), strict=True)):
-                yield name, code, tuple(column[row] for column in columns)
+            columns = (more[name] for name in self.fields)
+            yield from zip(ids.tolist(), digits.tolist(), *columns, strict=True)
 
 
 def _numpy(path: Path, all_of: _Export) -> None:
@@ -124,9 +122,9 @@ def _csv(path: Path, all_of: _Export) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "code", *all_of.fields])
-        for name, code, values in all_of.rows():
-            cells = (json.dumps(v, ensure_ascii=False) if type(v) is list else v for v in values)
-            writer.writerow([name, code, *cells])
+        for row in all_of.rows():
+            cells = (json.dumps(v, ensure_ascii=False) if type(v) is list else v for v in row)
+            writer.writerow(cells)
 
 
 def _faiss(path: Path, all_of: _Export) -> None:
@@ -194,8 +192,8 @@ def _pgvector(path: Path, all_of: _Export) -> None:
             f"    code bit({bits}) NOT NULL{more}\n);\n"
             f"COPY {table} ({', '.join(['id', 'code', *fields])}) FROM stdin;\n"
         )
-        for name, code, values in all_of.rows():
-            file.write("\t".join(map(_copied, (name, code, *values))) + "\n")
+        for row in all_of.rows():
+            file.write("\t".join(map(_copied, row)) + "\n")
         file.write(
             "\\.\n"
             "-- approximate; for exact answers leave the next line out\n"
@@ -231,8 +229,8 @@ def export_codes(
 ) -> None:
     """Write packed codes with ids, atomically; ``store.export(path)`` calls this.
 
-    What each format holds: :doc:`/stores`, "Plain files". In a byte the first bit is the most
-    significant one, as in ``numpy.packbits``.
+    What each format holds: :doc:`/stores`, "Plain files". Codes are packed as by
+    :func:`pyg_hash.codes.pack_bits`.
 
     Args:
         path: the file; its ending decides the format.
@@ -244,9 +242,8 @@ def export_codes(
         metadata: gives the values of these fields for some ids, as ``store.metadata``.
         to: a format by name, where the ending does not say it: ``'milvus'``.
 
-    ``ValueError``: an unknown ending or format; ``ImportError``: Parquet without pyarrow, FAISS
-    without faiss; ``OSError``: the file cannot be written, or where FAISS's list of ids goes is
-    something else.
+    ``ValueError``: an unknown ending or format; ``ImportError``: pyarrow or faiss is needed and
+    missing; ``OSError``: the file, or FAISS's list of ids beside it, cannot be written there.
     """
     if to is None:
         endings = {end: name for name, (end, _) in FORMATS.items() if name != "milvus"}
@@ -263,10 +260,8 @@ def read_codes(path: PathLike) -> ExportedCodes:
     """Read what :func:`export_codes` wrote as ``.npz``, ``.h5`` or ``.parquet``.
 
     The result fits ``store.add(result.codes, result.ids)``, if the store has its ``num_bits`` and
-    ``model`` (``ValueError``).
-
-    ``FileNotFoundError``; ``CorruptFileError``: the file is damaged or holds something else;
-    ``ImportError``: Parquet without pyarrow; ``ValueError``: an unknown ending.
+    ``model`` (``ValueError``). ``FileNotFoundError``; ``CorruptFileError``: the file is damaged or
+    holds something else; ``ImportError``: Parquet without pyarrow; ``ValueError``: another ending.
     """
     reader = _format(path, _READERS)
     check_file(path)
