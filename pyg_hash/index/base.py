@@ -28,7 +28,7 @@ from pyg_hash.index.columns import FIELD_TYPES, checked_values, plain
 from pyg_hash.index.lookup import NOTHING, Bytes, Hits
 from pyg_hash.index.where import Tree, Where, parse
 from pyg_hash.typing import PathLike
-from pyg_hash.utils.checks import check_mapping, check_positive_int
+from pyg_hash.utils.checks import check_mapping, check_positive_int, check_size
 from pyg_hash.utils.oddities import check_unmasked
 from pyg_hash.utils.provenance import MIXED, check_model
 
@@ -56,8 +56,7 @@ class Rescored(NamedTuple):
 
     distances: Tensor  #: Hamming distances, int32 ``[q, k]``; -1 where there are fewer items
     ids: Any  #: int64 ``[q, k]``, or an array of ``str``
-    #: inner products of real-valued codes, float64 ``[q, k]``; -inf where there is none
-    scores: Tensor
+    scores: Tensor  #: products of real-valued codes, float64 ``[q, k]``; -inf: there is none
 
 
 class CodeStore(ABC):
@@ -97,7 +96,7 @@ class CodeStore(ABC):
     def __init__(
         self, num_bits: int, ids: type[Any], fields: Mapping[str, type] | None, model: str | None
     ) -> None:
-        check_positive_int(num_bits, "num_bits")
+        check_size(num_bits, "num_bits")
         if ids is not int and ids is not str:
             raise ValueError(f"ids: {ids!r} is not known; use int or str, the types themselves")
         fields = {} if fields is None else fields
@@ -251,7 +250,7 @@ class CodeStore(ABC):
         names, metadata = self._unique(ids), _mapping(metadata)
         kept = self._columns(metadata, [*metadata], len(names))
         with self._changing():
-            self._check_present(names)
+            self._there(names)
             if kept and len(names):
                 self._update(names, kept)
 
@@ -259,8 +258,7 @@ class CodeStore(ABC):
         """Remove items, all or, with a ``ValueError``, none; also by a set, or an id twice."""
         gone = np.unique(self._id_array(ids, in_order=False))
         with self._changing():
-            self._check_present(gone)
-            if len(gone):
+            if len(self._there(gone)):
                 self._remove(gone)
 
     def contains(self, ids: Ids) -> list[bool]:
@@ -269,9 +267,7 @@ class CodeStore(ABC):
 
     def metadata(self, ids: Ids) -> Columns:
         """Values of all fields of items, in the order of ``ids``; ``ValueError``: not there."""
-        names = self._id_array(ids)
-        self._check_present(names)
-        return self._metadata(names)
+        return self._metadata(self._there(self._id_array(ids)))
 
     def search(
         self,
@@ -492,11 +488,12 @@ class CodeStore(ABC):
     def _found(self, scope: Any, packed: Bytes, k: int | None, radius: int | None) -> Hits:
         return self._hits(scope, packed, k, radius) if len(packed) and len(self) else NOTHING
 
-    def _check_present(self, ids: NDArray[Any]) -> None:
+    def _there(self, ids: NDArray[Any]) -> NDArray[Any]:
+        """These ids; ``ValueError`` unless all are there."""
         if absent := ids[~self._present(ids)].tolist():
-            raise ValueError(
-                f"ids: {len(absent)} are not in the {self._kind} (first: {absent[0]!r})"
-            )
+            first = f"(first: {absent[0]!r})"
+            raise ValueError(f"ids: {len(absent)} are not in the {self._kind} {first}")
+        return ids
 
     def _columns(self, metadata: Metadata, names: Sequence[str], n: int) -> Columns:
         """Values of these fields, ``n`` each."""

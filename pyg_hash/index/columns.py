@@ -18,12 +18,7 @@ from pyg_hash.utils.files import bad_text
 
 FIELD_TYPES: tuple[type, ...] = (str, int, float, bool, list)
 _DTYPES: dict[type, Any] = {int: np.int64, float: np.float64, bool: np.uint8}
-_COMPARE: dict[str, Any] = {
-    "<": np.less,
-    "<=": np.less_equal,
-    ">": np.greater,
-    ">=": np.greater_equal,
-}
+_COMPARE = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal}
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 _FEW = 32  # values that are looked for one by one
 _MANY = 16  # known ones to a new one, so that it is put among them instead of all sorted anew

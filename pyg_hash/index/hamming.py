@@ -23,7 +23,7 @@ from pyg_hash.index.lookup import Bytes, Hits
 from pyg_hash.index.where import Condition, Tree
 from pyg_hash.typing import PathLike
 from pyg_hash.utils import faiss as _faiss
-from pyg_hash.utils.checks import check_choice, check_flags, check_positive_int, check_size
+from pyg_hash.utils.checks import check_choice, check_flags, check_positive_int
 from pyg_hash.utils.files import check_path, check_writable
 from pyg_hash.utils.locks import BusyError, Lock
 from pyg_hash.utils.provenance import MIXED, say_mixed
@@ -75,7 +75,6 @@ class HammingIndex(CodeStore):
         model: str | None = None,
         backend: Backend = "auto",
     ) -> None:
-        check_size(num_bits, "num_bits")
         super().__init__(num_bits, ids, fields, model)
         index = lookup.Flat() if index is None else index
         if not isinstance(index, lookup.Index):
@@ -133,8 +132,7 @@ class HammingIndex(CodeStore):
     ) -> Self:
         """A new, empty index in the file ``path``, which appears with :meth:`save`.
 
-        The other arguments are those of the class. ``OSError``: the file could not be written, or
-        in the place of its journal is something else.
+        ``OSError``: it could not be written, or in the place of its journal is something else.
         """
         check_path(path)
         store = cls(num_bits, ids=ids, fields=fields, index=index, model=model)
@@ -149,10 +147,8 @@ class HammingIndex(CodeStore):
     def open(cls, path: PathLike, *, mapped: bool = True) -> Self:
         """Open what :meth:`save` wrote.
 
-        Args:
-            path: the file.
-            mapped: leave codes, ids, fields and hash tables on disk, to be read as they are used;
-                what IVF and HNSW keep beside the codes is always read into memory.
+        ``mapped`` leaves codes, ids, fields and hash tables on disk, to be read as they are used;
+        what IVF and HNSW keep beside the codes is always read into memory.
         """
         check_path(path)
         check_flags(mapped=mapped)
@@ -410,9 +406,7 @@ class HammingIndex(CodeStore):
 
     def _rows(self, ids: Ids) -> NDArray[np.int64]:
         """Rows of items; ``ValueError`` unless all are there."""
-        names = self._id_array(ids)
-        self._check_present(names)
-        return self._find(names)
+        return self._find(self._there(self._id_array(ids)))
 
     def _find(self, ids: NDArray[Any]) -> NDArray[np.int64]:
         rows = self._items.finder.find(ids)

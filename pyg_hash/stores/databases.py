@@ -164,8 +164,8 @@ class LanceStore(DatabaseStore):
     ) -> Self:
         """Make an empty table ``name``.
 
-        ``uri`` is a folder, made if need be, or an address that LanceDB knows; the other arguments
-        and the errors are those of every :class:`CodeStore <pyg_hash.index.CodeStore>`.
+        ``uri`` is a folder, made if need be, or an address that LanceDB knows; all else is as of
+        every :class:`CodeStore <pyg_hash.index.CodeStore>`.
         """
         check_path(uri, "uri")
         lancedb = require("lancedb", "lancedb", extra="lancedb")
