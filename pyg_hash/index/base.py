@@ -126,10 +126,8 @@ class CodeStore(ABC):
         return False
 
     def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}(num_bits={self.num_bits}, ids={self.id_type.__name__}, "
-            f"items={len(self)})"
-        )
+        kind, ids = type(self).__name__, self.id_type.__name__
+        return f"{kind}(num_bits={self.num_bits}, ids={ids}, items={len(self)})"
 
     def __enter__(self) -> Self:
         return self
@@ -263,7 +261,7 @@ class CodeStore(ABC):
 
     def contains(self, ids: Ids) -> list[bool]:
         """Whether each id is there."""
-        return [*map(bool, self._present(self._id_array(ids, in_order=False)))]
+        return [*self._present(self._id_array(ids, in_order=False)).tolist()]
 
     def metadata(self, ids: Ids) -> Columns:
         """Values of all fields of items, in the order of ``ids``; ``ValueError``: not there."""
@@ -497,9 +495,9 @@ class CodeStore(ABC):
 
     def _columns(self, metadata: Metadata, names: Sequence[str], n: int) -> Columns:
         """Values of these fields, ``n`` each."""
-        if not set(metadata) <= set(self.fields):
+        if others := {*metadata} - {*self.fields}:
             raise ValueError(
-                f"metadata: got {sorted(set(metadata) - set(self.fields))}, this store keeps "
+                f"metadata: got {sorted(others)}, this store keeps "
                 f"{sorted(self.fields) or 'nothing'} beside a code; give some of that"
             )
         found = {}
