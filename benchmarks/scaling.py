@@ -47,7 +47,7 @@ class BlockKNN(IntraKNN):
             weight[some], place = cosine.topk(self.k, dim=2)
             source[some] = some.gather(1, place.flatten(1)).view_as(place)
         target = torch.arange(x.size(0)).repeat_interleave(self.k)
-        return source.flatten(), target, weight.flatten().clamp_(min=0), 1.0
+        return torch.stack((source.flatten(), target)), weight.flatten().clamp_(min=0), 1.0
 
 
 def block_graph(num_nodes, *, width=128, k=10, labeled=0.3, seed=0):
