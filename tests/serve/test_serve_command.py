@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import multiprocessing
 import os
 import re
 import shutil
@@ -10,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -56,19 +59,51 @@ def features(tmp_path_factory):
     return folder / "run"
 
 
-class Process:
-    """``pyg-hash serve`` until the block ends."""
+def serve(words, write):
+    """What a process of ``pyg-hash serve`` does, in a fork: torch is loaded there."""
+    for number in (1, 2):
+        os.dup2(write, number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", 1) for number in (1, 2))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    tempfile.tempdir = None
+    logging.root.handlers.clear()
+    sys.exit(main(["serve", *words]))
 
-    def __init__(self, *words):
-        command = [sys.executable, "-u", "-m", "pyg_hash", "serve", *map(str, words)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        before = signal.getsignal(signal.SIGINT)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # tests in the background ignore it
-        try:
+
+class Fork(multiprocessing.get_context("fork").Process):
+    """As ``subprocess.Popen``."""
+
+    def __init__(self, words):
+        read, write = os.pipe()
+        super().__init__(target=serve, args=(words, write))
+        self.start()
+        os.close(write)
+        self.stdout = os.fdopen(read)
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def wait(self, timeout=None):
+        self.join(timeout)
+        if self.exitcode is None:
+            raise subprocess.TimeoutExpired("serve", timeout)
+        return self.exitcode
+
+
+class Process:
+    """``pyg-hash serve`` until the block ends; ``typed``, as a command, else as a fork."""
+
+    def __init__(self, *words, typed=False):
+        words = [*map(str, words)]
+        if not typed:
+            self.process = Fork(words)
+        else:
+            command = [sys.executable, "-u", "-m", "pyg_hash", "serve", *words]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+            how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
             self.process = subprocess.Popen(command, env=environment, **how)
-        finally:
-            signal.signal(signal.SIGINT, before)
         self.lines = []
 
     def __enter__(self):
@@ -115,7 +150,8 @@ def test_a_store_a_token_and_the_end(shapes_run, tmp_path, monkeypatch, number):
     monkeypatch.setenv("TMPDIR", str(temporary))
     words = [f"--store={store.path}", f"--token_file={tmp_path / 'token'}", f"--log={log}"]
     picture = png("red")
-    with Process(shapes_run, "--port=0", *words) as server:
+    typed = number == signal.SIGTERM  # of the system, which ends services so
+    with Process(shapes_run, "--port=0", *words, typed=typed) as server:
         wanted = kept["text"][0].replace(" ", "%20")
         found = server.get(f"api/search?text=red&k=1&where=text='{wanted}'")[1]["answers"]
         assert [answer["id"] for answer in found] == [f"n{rows[0]}"]
