@@ -80,6 +80,16 @@ def undrawn(monkeypatch):
     monkeypatch.setattr("pyg_hash.report.page.to_svg", empty)
 
 
+@pytest.fixture
+def two_epochs(monkeypatch):
+    """Recipes of two epochs, where nothing is asked of what is learnt."""
+    from pyg_hash.recipes import METHODS
+
+    for settings in METHODS.values():
+        if "epochs" in settings:
+            monkeypatch.setitem(settings, "epochs", 2)
+
+
 @pytest.fixture(scope="session")
 def taught_run(tmp_path_factory):
     """The run folder of a small TaughtHash: 90 database items, features of 16 and 12 numbers."""

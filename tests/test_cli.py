@@ -25,15 +25,15 @@ from pyg_hash.typing import binarize
 from pyg_hash.utils.files import load_json
 from pyg_hash.utils.settings import SettingError
 
-SETTINGS = ("--dataset=shapes", "--k=3", "--num_bits=16", "--epochs=6", "--label_rate=0.5")
+SETTINGS = ("--dataset=shapes", "--k=3", "--num_bits=16", "--epochs=5", "--label_rate=0.5")
 
 
 pytestmark = pytest.mark.usefixtures("shapes")
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
+def root(shapes_root):
+    return shapes_root
 
 
 def train(root, out, *more):
@@ -41,10 +41,9 @@ def train(root, out, *more):
 
 
 @pytest.fixture(scope="module")
-def trained(root, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "one"
-    assert train(root, out) == 0
-    return out
+def trained(shapes_run):
+    """Trained by these settings."""
+    return shapes_run
 
 
 def codes(folder):
@@ -66,7 +65,7 @@ def same_codes(a, b):
 def test_run_folder_is_complete(trained):
     run = Run.open(trained, need=PARTS)
     assert (trained / "history.csv").is_file()
-    assert len(load_json(trained / "history.json")) == 6
+    assert len(load_json(trained / "history.json")) == 5
     items = run.items()
     assert items.ids[0] == "red-square"
     assert items.labels[0] == ["red"]
@@ -90,7 +89,7 @@ def test_config_repeats_the_run(trained, tmp_path):
     )
     assert same_codes(trained, tmp_path / "again")
     settings = yaml.safe_load((trained / "config.yaml").read_text())
-    assert settings["epochs"] == 6
+    assert settings["epochs"] == 5
     assert settings == yaml.safe_load((tmp_path / "again" / "config.yaml").read_text())
 
 
@@ -232,13 +231,14 @@ def test_early_stopping_needs_validation(root, tmp_path, capsys):
     assert {"query", "val"} <= set(load_json(tmp_path / "x" / "metrics.json"))
 
 
-def test_evaluate_agrees_with_training(trained, capsys):
+def test_evaluate_agrees_with_training(trained, tmp_path, capsys):
     stored = load_json(trained / "metrics.json")["query"]
-    assert main(["evaluate", str(trained), "--json"]) == 0
+    run = shutil.copytree(trained, tmp_path / "run")
+    assert main(["evaluate", str(run), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == stored
-    assert main(["evaluate", str(trained), "--topk=5", "--denominator=R"]) == 0
+    assert main(["evaluate", str(run), "--topk=5", "--denominator=R"]) == 0
     assert "inductive" in capsys.readouterr().out
-    assert len(load_json(trained / "metrics.json")) == 2
+    assert len(load_json(run / "metrics.json")) == 2
 
 
 def test_evaluate_by_finer_labels(trained, tmp_path, monkeypatch, capsys):
@@ -265,7 +265,8 @@ def test_evaluate_by_finer_labels(trained, tmp_path, monkeypatch, capsys):
 
 def test_evaluate_when_the_folder_of_the_data_has_moved(trained, root, tmp_path, capsys):
     shutil.copytree(root, tmp_path / "moved")
-    assert main(["evaluate", str(trained), f"--data={tmp_path / 'moved'}", "--json"]) == 0
+    run = shutil.copytree(trained, tmp_path / "run")
+    assert main(["evaluate", str(run), f"--data={tmp_path / 'moved'}", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == load_json(trained / "metrics.json")["query"]
 
 

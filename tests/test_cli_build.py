@@ -447,7 +447,7 @@ def test_a_folder_of_pictures_that_is_none_is_refused(built, capsys):
         Run(run).pictures_root("nowhere")
 
 
-def test_a_report_says_how_many_pictures_have_moved(built, tmp_path, capsys):
+def test_a_report_says_how_many_pictures_have_moved(built, undrawn, tmp_path, capsys):
     shop, run, _ = built
     words = ["report", str(run), f"--out={tmp_path}/report.html", "--points=5"]
     (shop / "moved").mkdir()

@@ -199,7 +199,7 @@ class Closed(CrossModalDataset):
 """
 
 
-def test_a_data_set_of_ones_own_is_named_each_time(tmp_path, monkeypatch, capsys):
+def test_a_data_set_of_ones_own_is_named_each_time(tmp_path, undrawn, monkeypatch, capsys):
     (tmp_path / "odd_sets.py").write_text(ODD_SETS)
     shutil.copy(Path(__file__).parents[1] / "examples" / "own_dataset.py", tmp_path)
     (tmp_path / "data" / "pairs").mkdir(parents=True)
@@ -414,7 +414,7 @@ def test_values_of_another_range_than_ours(name, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(tmp_path)
     out, of = tmp_path / "run", f"--model=own_ranges:{name}"
     assert main(["train", of, *SYNTHETIC, f"--out={out}"]) == 0
-    assert main(["report", str(out), of]) == 0
+    assert main(["report", str(out), of, "--points=20"]) == 0
     run = Run(out)
     settings = build.settings_of(Report(run=str(out), model=of[8:]), run)
     model = build.load_model(run, settings)

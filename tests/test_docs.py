@@ -147,7 +147,7 @@ def test_names_in_python_are_made_or_told(page):
 
 
 @pytest.mark.parametrize("name", ["get_started", "concepts", "methods", "baselines"])
-def test_python_of_pages_runs(name, monkeypatch, tmp_path):
+def test_python_of_pages_runs(name, two_epochs, monkeypatch, tmp_path):
     class Emoji(SyntheticCrossModal):
         def __init__(self, root, pre_transform=None):
             super().__init__(100, pre_transform=pre_transform)

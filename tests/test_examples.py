@@ -39,7 +39,7 @@ def test_all_examples_are_tested():
     assert {name for name in names if f'"{name}"' not in source} == set()
 
 
-def test_quickstart(small_emoji, capsys):
+def test_quickstart(small_emoji, two_epochs, capsys):
     load("quickstart")
     out = capsys.readouterr().out
     assert "inductive" in out

@@ -295,6 +295,14 @@ def file(tmp_path):
     return encoded(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A feature file, and a run on it that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert main(train(encoded(folder), folder / "run")) == 0
+    return folder / "x.h5", folder / "run"
+
+
 def train(file, out, *more):
     options = ["--num_bits=8", "--epochs=6", "--label_rate=1"]
     return ["train", f"--dataset={file}", "--model=mcgcn", f"--out={out}", *options, *more]
@@ -303,10 +311,9 @@ def train(file, out, *more):
 @posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_the_epoch_and_the_rest_is_bit_equal(
-    file, tmp_path, monkeypatch, capsys, number
+    whole, tmp_path, monkeypatch, capsys, number
 ):
     before = signal.getsignal(number)
-    assert main(train(file, tmp_path / "whole")) == 0
     objectives, calls = models.MCGCN.objectives, []
 
     def hit(self, *args):
@@ -318,14 +325,14 @@ def test_a_signal_ends_the_epoch_and_the_rest_is_bit_equal(
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(models.MCGCN, "objectives", hit)
-        assert main(train(file, out)) == 128 + number
+        assert main(train(whole[0], out)) == 128 + number
     said = capsys.readouterr().err
     assert "stopping after this epoch" in said and "--resume" in said
     assert len(calls) == 4
     assert signal.getsignal(number) is before
     assert main(["train", f"--out={out}", "--resume"]) == 0
     for modality in ("image", "text"):
-        files_of = [Run(tmp_path / name).index_file(modality) for name in ("whole", "run")]
+        files_of = [Run(path).index_file(modality) for path in (whole[1], out)]
         assert files_of[0].read_bytes() == files_of[1].read_bytes()
 
 

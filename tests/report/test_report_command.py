@@ -31,7 +31,7 @@ def test_report_with_pictures(shapes_run, capsys):
     assert "cannot be read:" not in page
 
 
-def test_a_page_of_somebody_else_is_not_replaced(shapes_run, tmp_path, capsys):
+def test_a_page_of_somebody_else_is_not_replaced(shapes_run, undrawn, tmp_path, capsys):
     out = tmp_path / "index.html"
     out.write_text("<h1>my page</h1>")
     for more in ([], [str(shapes_run)]):
