@@ -289,6 +289,25 @@ def test_a_preset_says_where_everything_comes_from_and_keeps_no_choice_of_ours(n
         assert preset.settings["model_options"]["weights"]["pairing"] == 0
 
 
+@pytest.mark.parametrize("name", ["mcgcn", "taughthash", *PRESETS])
+def test_what_is_changed_in_a_recipe_is_in_no_other(name):
+    before = [repr(recipe(other).settings) for other in (name, *PRESETS)]
+    for value in recipe(name).settings.values():
+        if isinstance(value, dict):
+            value.update(changed=1)
+    assert [repr(recipe(other).settings) for other in (name, *PRESETS)] == before
+
+
+def test_presets_share_nothing():
+    def inside(value):
+        for own in value.values() if isinstance(value, dict) else ():
+            yield from inside(own)
+        yield from [id(value)] * isinstance(value, dict)
+
+    every = [x for preset in PRESETS.values() for x in inside(preset.settings)]
+    assert len({*every}) == len(every)
+
+
 # --- methods of others --------------------------------------------------------------------------
 
 OWN = """

@@ -334,7 +334,7 @@ class EmojiVendors(Emoji):
 
     The other arguments and errors are those of :class:`Emoji`. ``FileNotFoundError``: there is no
     set of icons; the message has the command that gets them. ``ValueError``: two sets of one name,
-    or such a ``vendor`` cannot be. ``CorruptFileError``: a file of a set is damaged.
+    or a ``vendor`` that is none or goes with no such split. ``CorruptFileError``: a damaged file.
     """
 
     def __init__(

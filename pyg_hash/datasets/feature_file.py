@@ -336,7 +336,8 @@ def stored_encoder(path: Path, modality: Modality) -> Any:
         for file in stored_files(folders[0]):  # names one that is damaged
             verify(file)
         raise CorruptFileError(
-            f"{folders[0]}: is not the encoder that made {path}; put that back, or remove this"
+            f"{folders[0]}: is not the encoder that made {path}; put that one back, or remove this "
+            "folder to go without"
         )
     return None
 

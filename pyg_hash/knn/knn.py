@@ -142,8 +142,8 @@ def knn(
 def prepare(x: Tensor, metric: str = "cosine") -> PreparedRows:
     """Check, normalise and copy rows once for many searches; a ``database`` for :func:`knn`.
 
-    They are float ``[n, d]``, dense or ``torch.sparse_csr``. L2 is measured around a point near the
-    data, of CSR rows around 0, their most common value. Errors are those of :func:`knn`.
+    They are float ``[n, d]``, dense or ``torch.sparse_csr``, ``metric`` is that of :func:`knn`, as
+    errors are. L2 is measured around a point near the data, of CSR rows around 0.
     """
     check_rows(x, "database")
     return (ready_csr if is_csr(x) else ready)(x, metric, name="database")

@@ -260,7 +260,8 @@ def presets() -> dict[str, Preset]:
         method, _, ending = file.name.rpartition(".")
         if ending != "yaml":
             continue
-        for name, entry in yaml.safe_load(file.read_text(encoding="utf-8")).items():
+        for name, shared in yaml.safe_load(file.read_text(encoding="utf-8")).items():
+            entry = _plain(shared)  # what YAML's aliases share is each preset's own
             tables = tuple(
                 Reported(**{**table, "columns": tuple(table.get("columns", ("",)))})
                 for table in entry.pop("tables", ())
@@ -336,7 +337,8 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
         if (stated := f"{ours}{preset or written}") not in presets():
             own_ones = [key for key in presets() if key.startswith(ours)] or list(presets())
             raise SettingError(f"recipe: {stated!r} is not known; use one of {', '.join(own_ones)}")
-        defaults = {**defaults, **presets()[stated].settings}
+        defaults |= presets()[stated].settings
+    defaults = _plain(defaults)  # to be changed by who gets them
     given = {key: _plain(value) for key, value in settings.items()}
     given = {key: value for key, value in given.items() if value not in (None, {})}
     if foreign := sorted(set(given) - set(defaults) - options):
@@ -372,7 +374,7 @@ def _with_options(settings: Settings, options: set[str]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """``value`` with numbers of Python's in place of NumPy's and of tensors with one."""
+    """A copy, with numbers of Python's in place of NumPy's and of tensors with one."""
     if isinstance(value, Mapping):
         return {key: _plain(own) for key, own in value.items()}
     if isinstance(value, list | tuple):

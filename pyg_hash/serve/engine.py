@@ -35,7 +35,7 @@ from pyg_hash.utils.provenance import check_model
 
 _EXAMPLES, _EXAMPLE_LETTERS, _EXAMPLE_ITEMS = 6, 12, 2000
 _PATIENCE = 5.0  # seconds, with another process that changes the same two stores
-_REPLACED = "items: this server has a run that was replaced by one of another model; restart it"
+_REPLACED = "items: the run was replaced by one of another model; restart it: this has the old"
 _STRETCH = 25  # answers: fewer are the first of these
 OWN = ("text", "image", "labels")  # fields that every answer has by name
 
@@ -416,7 +416,8 @@ class SearchEngine:
             if kind and of[lone]:
                 raise QueryError(
                     f"items: {next(iter(of[lone]))!r} is one of {lone} alone, and this store keeps "
-                    f"the {kind}s of a run; serve the whole run, or the store of its {lone}s"
+                    f"the {kind}s of a run, which are found and replaced by their ids; serve the "
+                    f"whole run, or the store of its {lone}s"
                 )
         with self._changing(names, new) as values:
             key_of = dict(zip(names, values, strict=True))
@@ -438,8 +439,10 @@ class SearchEngine:
                 if ids:
                     codes = [signed_new(self.model, x, modality) for x in some.values()]
                     relaxed = torch.cat(codes)
-                    fit = not len(index) and bool((relaxed.abs() <= 1).all())
-                    keeps = isinstance(index, HammingIndex) and (index.has_relaxed or fit)
+                    fit = bool((relaxed.abs() <= 1).all())
+                    keeps = isinstance(index, HammingIndex) and (
+                        index.has_relaxed or (fit and not len(index))
+                    )
                     more: Any = {"relaxed": relaxed if keeps else None}
                     more |= {"model": self._digest, "force": self.force}
                     index.replace(binarize(relaxed), ids, _columns(index, ids, values), **more)

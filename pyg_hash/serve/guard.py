@@ -9,7 +9,6 @@ import hmac
 import ipaddress
 import json
 import logging
-import operator
 import os
 import re
 import shutil
@@ -464,7 +463,7 @@ class Worker:
         limits: Limits,
         threads: int | None = None,
         *,
-        call: Callable[[list[Any]], list[Any]] = lambda calls: [*map(operator.call, calls)],
+        call: Callable[[list[Any]], list[Any]] = lambda calls: [one() for one in calls],
         most: int = 1,
         more: Callable[[], bool] = bool,
     ) -> None:

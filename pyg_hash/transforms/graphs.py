@@ -211,8 +211,8 @@ class InterKNN(BaseTransform):
         if anchors != intra:  # edges of their own inside the modalities
             own = ("x", "train_mask")
             bare = HeteroData({m: {name: data[m][name] for name in own} for m in MODALITIES})
-            kept = ("k", "metric", "weight", "neighbor_weight", "approximate")
-            same = {key: data.graph[key] for key in kept if key in data.graph}
+            same = {key: data.graph[key] for key in ("k", "metric", "weight", "neighbor_weight")}
+            same["approximate"] = data.graph.get("approximate")
             bare = IntraKNN(anchors=anchors, **same)(bare)
             if "recall" in bare.graph:
                 data.graph = data.graph | {"joint_recall": bare.graph["recall"]}

@@ -58,9 +58,9 @@ def odd_rows(lengths: Tensor, name: str) -> list[str]:
 
 def zero_rows(lengths: Tensor, name: str) -> list[str]:
     """What rows without direction mean."""
-    zero = (lengths == 0).nonzero().flatten().tolist()
-    what = f"{len(zero)} zero rows have no cosine (first: row {min(zero, default=0)})"
-    return [f"{name}: {what}; drop them or use metric='l2'"] if zero else []
+    zero = (lengths == 0).nonzero()
+    what = f"{len(zero)} zero rows have no cosine (first: row {zero[:1].sum()})"
+    return [f"{name}: {what}; drop them or use metric='l2'"] if len(zero) else []
 
 
 def unusable(lengths: Tensor, name: str) -> str:
