@@ -6,7 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import wraps
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar
@@ -51,7 +51,7 @@ class Intake:
 
     tensors: dict[str, Tensor]
     about: dict[str, Any]
-    trained: Mapping[str, Tensor] | None = None
+    trained: Mapping[str, Tensor] | None = field(default=None, init=False)
 
     @classmethod
     def of(cls, data: HeteroData) -> Self:
@@ -85,7 +85,9 @@ class Intake:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Apply ``function`` to every tensor (used by ``model.to(device)``)."""
-        return replace(self, tensors={path: function(x) for path, x in self.tensors.items()})
+        result = type(self)({path: function(x) for path, x in self.tensors.items()}, self.about)
+        result.trained = self.trained
+        return result
 
 
 class Objective(NamedTuple):

@@ -434,6 +434,11 @@ def keep(known: dict[str, T], name: str, value: T, most: int) -> None:
         del known[next(iter(known))]
 
 
+def _each(calls: list[Callable[[], T]]) -> list[T]:
+    """What each call gives: the work of a pool whose questions are calls, one at a time."""
+    return [call() for call in calls]
+
+
 def _client(scope: Scope) -> str:
     """Who asks: an address, or the network that one household has in IPv6."""
     host: str = (scope.get("client") or ("",))[0]
@@ -463,7 +468,7 @@ class Worker:
         limits: Limits,
         threads: int | None = None,
         *,
-        call: Callable[[list[Any]], list[Any]] = lambda calls: [one() for one in calls],
+        call: Callable[[list[Any]], list[Any]] = _each,
         most: int = 1,
         more: Callable[[], bool] = bool,
     ) -> None:

@@ -79,6 +79,17 @@ def test_stored_and_mapped(make, tmp_path):
     assert {tensor.device.type for tensor in moved.values()} <= {"meta"}
 
 
+def test_an_intake_of_ones_own_constructor_is_mapped():
+    class Own(Intake):
+        def __init__(self, tensors, about):
+            super().__init__(tensors, about)
+
+    intake = Own.of(raw_items())
+    intake.trained = {"rows": torch.arange(2)}
+    moved = intake.map(torch.clone)
+    assert type(moved) is Own and moved.trained is intake.trained
+
+
 @pytest.mark.parametrize("kind", [MCGCN, SGCH])
 @pytest.mark.parametrize("protocol", ["inductive", "transductive"])
 def test_stored_items_keep_their_codes_as_new_items(kind, protocol, tmp_path):
