@@ -29,6 +29,8 @@ _COPIED = 1000  # texts of which a copy is made; of more it would take 16 bytes 
 def plain(values: Any) -> Any:
     """Values of NumPy, torch, pandas, polars or Arrow as a list; others are as they are."""
     if hasattr(values, "isna"):  # pandas' are missing in several ways
+        if values.ndim != 1:  # a frame, which is its columns' names in turn
+            return values.to_numpy().tolist()
         return [None if no else x for x, no in zip(values, values.isna(), strict=True)]
     ways = (getattr(values, name, None) for name in ("to_pylist", "to_list", "tolist"))
     return next((way() for way in ways if way is not None), values)

@@ -32,21 +32,19 @@ Batches = Iterable[tuple[Bytes, NDArray[Any]]]
 Metadata = Callable[[NDArray[Any]], Mapping[str, Sequence[Any]]]
 
 
-class ExportedCodes(NamedTuple):
+class _Codes(NamedTuple):
+    codes: Tensor
+    ids: Tensor | NDArray[Any]
+    num_bits: int
+
+
+class ExportedCodes(_Codes):
     """What a file of :func:`export_codes` holds: ``codes, ids, num_bits``, and of which model.
 
     The codes are packed, uint8 ``[n, ceil(num_bits / 8)]``, the ids int64 or ``str``, ``[n]``.
     """
 
-    codes: Tensor
-    ids: Tensor | NDArray[Any]
-    num_bits: int
-
-    @property
-    def model(self) -> str | None:
-        """Its digest, for ``create(..., model=)`` of a store; None: not known."""
-        known: str | None = vars(self.codes).get("model")
-        return known
+    model: str | None = None  #: its digest, for ``create(..., model=)`` of a store; None: not known
 
 
 class _Export(NamedTuple):
@@ -71,7 +69,9 @@ class _Export(NamedTuple):
         for packed, ids, more in self.batches:
             bits = np.unpackbits(packed, axis=1)[:, : self.num_bits] + ord("0")
             digits = np.ascontiguousarray(bits).view(f"S{self.num_bits}").ravel().astype(str)
-            columns = (more[name] for name in self.fields)
+            columns = [more[name] for name in self.fields]
+            if other := [f"{len(x)} values" for x in columns if len(x) != len(ids)]:
+                raise ValueError(f"metadata: {other[0]} of a field for {len(ids)} items")
             yield from zip(ids.tolist(), digits.tolist(), *columns, strict=True)
 
 
@@ -273,10 +273,11 @@ def read_codes(path: PathLike) -> ExportedCodes:
     except (*_OF_DAMAGE, zipfile.BadZipFile) as error:
         raise CorruptFileError(f"{path}: not a file of codes ({error}); export again") from error
     names = torch.from_numpy(ids) if ids.dtype == np.int64 else ids.astype(object)
-    packed = torch.from_numpy(codes)
+    result = ExportedCodes(torch.from_numpy(codes), names, num_bits)
+    result.model = str(model) or None
     # for stores: 12 bits take as many bytes as 16, and codes of two models cannot be compared
-    vars(packed).update(num_bits=num_bits, model=str(model) or None)
-    return ExportedCodes(packed, names, num_bits)
+    vars(result.codes).update(num_bits=num_bits, model=result.model)
+    return result
 
 
 def _read_numpy(path: Path, sealed: bool) -> tuple[Bytes, NDArray[Any], int, Any]:

@@ -409,7 +409,7 @@ class HammingIndex(CodeStore):
         return self._find(self._there(self._id_array(ids)))
 
     def _find(self, ids: NDArray[Any]) -> NDArray[np.int64]:
-        rows = self._items.finder.find(ids)
+        rows = self._items.finder.find(ids) if len(ids) else np.zeros(0, np.int64)
         return rows if self._alive is None else np.where(self._alive[rows], rows, -1)
 
     def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]:

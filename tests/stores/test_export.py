@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import pickle
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,22 @@ def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ImportError, match="parquet"):
         export_codes(tmp_path / "y.parquet", [], 8, int)
     assert not (tmp_path / "y.parquet").exists()
+    two = [(np.zeros((2, 1), np.uint8), np.arange(2))]
+    for values in ([1], [1, 2, 3]):
+        with pytest.raises(ValueError, match=f"metadata: {len(values)} values of a field for 2"):
+            more: Any = {"fields": {"n": int}, "metadata": lambda ids, n=values: {"n": n}}
+            export_codes(tmp_path / "x.csv", two, 8, int, **more)
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_whose_codes_they_are_goes_to_other_processes_along(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    export_codes(path, batches(random_codes(3, 8), np.arange(3), 2), 8, int, model="of")
+    with get_context("fork").Pool(1) as pool:  # torch sends a tensor without its attributes
+        assert pool.apply(read_codes, (path,)).model == "of"
+    again = pickle.loads(pickle.dumps(read_codes(path)))
+    again.model = "another"
+    assert (again.model, again.num_bits) == ("another", 8)
 
 
 def test_a_damaged_parquet_file(tmp_path: Path) -> None:

@@ -294,6 +294,10 @@ def test_columns_of_frames_and_arrays_of_others_are_values(case: Case, folder: P
         assert store.metadata(pyarrow.array(["p", "q"])) == columns
         store.replace(random_codes(2, 8), ["p", "q"], frame())
         store.update(["p", "q"], {**columns, "tags": arrays})
+        rows = {"isna": None, "ndim": 2, "to_numpy": lambda self: np.array([["x"], ["y"]], object)}
+        rows |= {"__iter__": lambda self: iter(["y", "z"]), "__len__": lambda self: 2}
+        with pytest.raises(TypeError, match="metadata: name: expected str, got "):  # no column
+            store.update(["p", "q"], {"name": type("Frame", (), rows)()})
         assert store.metadata(["p", "q"]) == columns
 
 
