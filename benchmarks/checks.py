@@ -28,7 +28,8 @@ from pyg_hash.recipes import recipe
 
 CHECKS = {  # by where they are called
     "training.fit": ("say_odd_data", "data_rows", "as_pairs", "_check_loss"),
-    "metrics.evaluation": ("data_rows", "_repeated", "trained_queries", "odd_queries"),
+    "metrics.evaluation": ("data_rows", "_repeated", "trained_queries"),
+    "utils.oddities": ("odd_queries",),
     "models.two_encoders": ("check_widths",),
     "models.taught": ("check_features",),
     "models.base": ("check_features", "digest_of"),
