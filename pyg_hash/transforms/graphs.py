@@ -46,9 +46,10 @@ from pyg_hash.utils.oddities import has_label
 ANCHORS = ("train", "all")
 
 
-def anchor_mask(store: NodeStorage, anchors: str) -> Any:
+def anchor_mask(store: NodeStorage, anchors: str) -> Tensor:
     """Nodes that may be a neighbour of others: bool ``[N]``."""
-    return store.train_mask if anchors == "train" else store.train_mask | True
+    train: Tensor = store.train_mask
+    return train if anchors == "train" else train | True
 
 
 @dataclass(eq=False)
