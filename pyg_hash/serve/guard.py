@@ -66,6 +66,7 @@ _TIMES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 # formats from outside: Pillow knows dozens, and each is code that a stranger's file would run
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 _ENOUGH = 8  # questions that share a call well
+_LINGER = 2.0  # seconds in which the rest of a refused body is read and dropped
 _TURN, _TURNS = 0.01, 20  # how often, in seconds, and how many times it is looked for more
 T = TypeVar("T")
 
@@ -167,7 +168,15 @@ class Guard:
         from starlette.datastructures import MutableHeaders
         from starlette.requests import Request
 
-        start, request = time.perf_counter(), Request(scope, receive)
+        whole = False  # whether the body has come to its end
+
+        async def reading() -> Message:
+            nonlocal whole
+            message = await receive()
+            whole = not message.get("more_body")
+            return message
+
+        start, request = time.perf_counter(), Request(scope, reading)
         root = scope.get("root_path", "").strip("/")
         root = quote(f"/{root}") if root else ""
         visit, content = Visit(_client(scope), root), cast(Any, bytearray())
@@ -194,7 +203,7 @@ class Guard:
             self._admit(request, visit)
             if scope["method"] != "GET":
                 await self._read(request, visit.client, content)
-            content = bytes(content)  # and no second copy
+            whole, content = True, bytes(content)  # and no second copy
             body = [{"type": "http.request", "body": content, "more_body": False}]
 
             async def told() -> Message:
@@ -209,9 +218,22 @@ class Guard:
         except (Exception, asyncio.CancelledError) as error:
             # here: the framework would send its own outside of the guard
             refused = _refusal(error, f"{scope['method']} {path} (request {name})")
+            ends = whole or isinstance(error, asyncio.CancelledError)
+
+            async def last(message: Message) -> None:
+                if message["type"] == "http.response.body" and not ends:
+                    # an end before that of the body resets the connection, and loses the answer
+                    await guarded({**message, "more_body": True})
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(min(_LINGER, self.limits.upload_timeout)):
+                            while (await receive()).get("more_body"):
+                                pass
+                    message = {"type": "http.response.body"}
+                await guarded(message)
+
             if not status:
                 answer = as_json({"detail": str(refused)}, refused.status, refused.headers)
-                await answer(scope, receive, guarded)
+                await answer(scope, receive, last)
         finally:
             self._uploading[visit.client] -= len(content)
             self._uploading += Counter()  # which drops those with nothing
@@ -289,7 +311,7 @@ class Guard:
                     own, total = self._uploading[client], self._uploading.total()
                     if total > limits.upload_total or own > max(limit, limits.upload_total // 2):
                         raise QueryError("busy: too much is being uploaded", 503)
-                    if size > 4 * limit:  # not sooner: who hangs up on a sender is not heard
+                    if size > 4 * limit:
                         break
         except ClientDisconnect as error:
             raise QueryError("body: the connection ended before its end", 400) from error

@@ -294,6 +294,22 @@ def test_json_is_limited(engine):
     assert client.post("/api/search/batch", deep, kind).status == 422
 
 
+@pytest.mark.parametrize("length", [b"Content-Length: 600000", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize(("host", "status"), [(b"localhost", 413), (b"elsewhere", 421)])
+def test_who_sends_all_before_it_reads_hears_the_refusal(engine, length, host, status):
+    """As proxies do, for which a reset is a server that does not work."""
+    part = b"x" * 60_000
+    with running(engine, upload_bytes=60_000) as address, connect(address) as sender:
+        head = HEAD.replace(b"localhost", host) + b"Connection: close\r\n"  # as nginx does
+        sender.sendall(head + length + b"\r\n\r\n")
+        for _ in range(10):
+            sender.sendall(b"%x\r\n%b\r\n" % (60_000, part) if b"chunked" in length else part)
+            time.sleep(0.02)
+        sender.sendall(b"0\r\n\r\n" * (b"chunked" in length))
+        answer = sender.recv(1 << 16)
+    assert answer.startswith(b"HTTP/1.1 %d" % status)
+
+
 def test_rate(engine):
     client = Client(engine, limits=Limits(rate=0.5, burst=3))
     statuses = [client.get("/api/search?text=red").status for _ in range(5)]
