@@ -80,7 +80,7 @@ def kinds(port, run):
     if "image" in about["queries"] and pictures:
         asks["picture"] = lambda i: message("POST", "/api/search", pictures[i % len(pictures)])
     items = [quote(str(item), safe="") for item in ids]
-    asks["similar item"] = lambda i: message("GET", f"/api/item/{items[i % len(items)]}/similar")
+    asks["similar item"] = lambda i: message("GET", f"/api/similar?id={items[i % len(items)]}")
     return asks
 
 

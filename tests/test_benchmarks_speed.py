@@ -363,7 +363,7 @@ def test_requests_are_those_the_run_can_answer(monkeypatch, tmp_path):
     assert list(asks) == ["words", "picture", "similar item"]
     assert asks["words"](2).startswith(b"GET /api/search?text=a%20b HTTP/1.1\r\n")
     assert asks["picture"](5).endswith(b"Content-Length: 7\r\n\r\npicture")
-    assert asks["similar item"](3).startswith(b"GET /api/item/x%2F1/similar ")
+    assert asks["similar item"](3).startswith(b"GET /api/similar?id=x%2F1 ")
     monkeypatch.setattr(serve_load, "get", lambda port, path: {"queries": []})
     assert list(serve_load.kinds(1, run)) == ["similar item"]
 

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import torch
 from torch import Tensor
@@ -74,7 +74,7 @@ class Refused(TypedDict):
 
 _TOGETHER = 64  # new items that are coded in one call
 _LARGE = 8 << 20  # bytes of a decoded picture, whose memory goes back to the system at once
-_ITEM = "/api/item/{key:path}"
+_KEY = "its id, or its row where items have rows"
 _REFUSED = (400, 401, 403, 404, 408, 409, 413, 415, 421, 429, 503, 507)
 
 
@@ -292,10 +292,9 @@ def _add_pages(app: "FastAPI", work: Work, metrics: guard.Metrics, token: str | 
 def _add_searches(app: "FastAPI", work: Work) -> None:
     """All kinds of queries."""
     from fastapi import Query, Request
-    from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, StringConstraints
+    from pydantic import BaseModel, Field, FiniteFloat, StringConstraints
 
     engine, limits = work.engine, work.limits
-    Key = Annotated[str, AfterValidator(unquote)]  # the guard quoted it
     Words = Annotated[
         str, StringConstraints(strip_whitespace=True, min_length=1, max_length=limits.letters)
     ]
@@ -330,11 +329,16 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
 
         by: Modality | None = Field(None, description="which code of the item to search with")
 
+    class SimilarPage(ItemPage):
+        """An item, and which answers."""
+
+        id: str = Field(description=_KEY)
+
     class OneQuery(ItemPage):
         """One of text, item, vector or code."""
 
         text: Words | None = None
-        item: str | None = Field(None, description="its id, or its row where items have rows")
+        item: str | None = Field(None, description=_KEY)
         vector: list[FiniteFloat] | None = Field(
             None, max_length=1 << 16, description="features of the modality that ``by`` names"
         )
@@ -414,19 +418,20 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
 
         return as_json({"results": await asyncio.gather(*map(one, many.queries))})
 
-    @app.get(_ITEM + "/similar", summary="Items nearest to an item", response_model=Found)
-    async def similar(key: Key, page: Annotated[ItemPage, Query()]) -> Any:
-        return as_json(await work.found(work.worker.run(by_item, key, page), page.offset))
+    @app.get("/api/similar", summary="Items nearest to an item", response_model=Found)
+    async def similar(page: Annotated[SimilarPage, Query()]) -> Any:
+        return as_json(await work.found(work.worker.run(by_item, page.id, page), page.offset))
 
 
 def _add_items(app: "FastAPI", work: Work) -> None:
     """Items themselves: to look at, to add and to remove."""
     from fastapi import Depends, Query, Request, Response
     from fastapi.security import HTTPBearer
-    from pydantic import AfterValidator, BaseModel, Field, FiniteFloat
+    from pydantic import BaseModel, Field, FiniteFloat
 
     engine, limits = work.engine, work.limits
-    Key = Annotated[str, AfterValidator(unquote)]  # the guard quoted it
+    # in the query: proxies decode paths, or refuse %2F in them; the guard puts it there from a path
+    Key = Annotated[str, Query(description=_KEY)]
     Vector = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1 << 16)]
 
     class GivenItem(BaseModel, extra="forbid"):
@@ -474,14 +479,14 @@ def _add_items(app: "FastAPI", work: Work) -> None:
     }
 
     @app.get(
-        _ITEM + "/picture",
+        "/api/picture",
         summary="Its picture, small",
         response_class=Response,
         responses={200: {"content": {"image/jpeg": {}}}, 304: {}},
     )
-    async def picture(request: Request, key: Key) -> Any:
+    async def picture(request: Request, id: Key) -> Any:
         try:
-            path = await work.worker.run(lambda: engine.picture_path(engine.key(key)))
+            path = await work.worker.run(lambda: engine.picture_path(engine.key(id)))
             content = await work.small(path)
         except UnreadableImageError as error:
             # the message would name a file of the server
@@ -491,9 +496,9 @@ def _add_items(app: "FastAPI", work: Work) -> None:
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         return Response(b"" if known else content, 304 if known else 200, headers, "image/jpeg")
 
-    @app.get(_ITEM, summary="One item", response_model=Item)
-    async def show(key: Key) -> Any:
-        return as_json(_addressed(await work.worker.run(lambda: engine.describe(engine.key(key)))))
+    @app.get("/api/item", summary="One item", response_model=Item)
+    async def show(id: Key) -> Any:
+        return as_json(_addressed(await work.worker.run(lambda: engine.describe(engine.key(id)))))
 
     @app.post("/api/items", summary="Add items", **change)
     async def add(given: GivenItems) -> Any:
@@ -505,23 +510,19 @@ def _add_items(app: "FastAPI", work: Work) -> None:
     async def remove(id: Annotated[list[str], Query(max_length=limits.batch)]) -> Any:
         return as_json({"removed": await work.changes.run(engine.remove, id)})
 
-    @app.delete(_ITEM, summary="Remove an item", **change)
-    async def remove_one(key: Key) -> Any:
-        return as_json({"removed": await work.changes.run(engine.remove, [key])})
 
-
-def _address(row: Any) -> str:
-    return f"{guard.VISIT.get().root}/api/item/{quote(str(row), safe='')}"
+def _address(row: Any, what: str = "item") -> str:
+    return f"{guard.VISIT.get().root}/api/{what}?id={quote(str(row), safe='')}"
 
 
 def _addressed(item: dict[str, Any]) -> dict[str, Any]:
     """An item with addresses in this API in the place of paths of the server."""
-    address = _address(item["id"] if item["row"] is None else item["row"])
-    picture = f"{address}/picture" if item["image"] else None
+    row = item["id"] if item["row"] is None else item["row"]
+    picture = _address(row, "picture") if item["image"] else None
     labels = item["labels"] or []
     labels = labels if isinstance(labels, list) else [str(labels)]
     rest = {name: value for name, value in item.items() if name != "image"}
-    return {"item": address, **rest, "labels": labels, "picture": picture}
+    return {"item": _address(row), **rest, "labels": labels, "picture": picture}
 
 
 def listen(host: str, port: int) -> socket.socket:

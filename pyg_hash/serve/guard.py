@@ -184,7 +184,7 @@ class Guard:
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
             name = uuid.uuid4().hex
         path = scope["path"]
-        scope = {**scope, "path": _with_quoted_key(scope)}
+        scope = {**scope, **_with_id(scope)}
         if scope["method"] == "HEAD":  # the server leaves the body out
             scope["method"] = "GET"
         status = sent = 0
@@ -322,20 +322,23 @@ class Guard:
             raise too_large
 
 
-def _with_quoted_key(scope: Scope) -> str:
-    """The path, an item's key quoted in it: the routes then see where it ends, and line feeds.
+def _with_id(scope: Scope) -> dict[str, Any]:
+    """Path and query, of a path that ends in an item's id with the id in the query.
 
-    A key ends in ``/similar`` if that slash was sent as ``%2F``, which the path no longer tells.
+    An id ends in ``/similar`` if that slash was sent as ``%2F``, which the path no longer tells.
     """
     root, path = _route(scope)
-    if not path.startswith(_ITEM):
-        return root + path
-    key, part = path.removeprefix(_ITEM), ""
+    key, query, part = path.removeprefix(_ITEM), scope["query_string"], "item"
+    if key == path:
+        return {}
     sent = (scope.get("raw_path") or path.encode()).partition(b"?")[0]
     last = unquote(sent.rpartition(b"/")[2])
     if last in ("similar", "picture") and key.endswith(f"/{last}"):
-        key, part = key.removesuffix(f"/{last}"), f"/{last}"
-    return root + _ITEM + quote(key, safe="") + part
+        key, part = key.removesuffix(f"/{last}"), last
+    if scope["method"] == "DELETE":
+        part, query = "items", b""  # of which all ids of a query are removed
+    query = b"&".join([*filter(None, [query]), b"id=" + quote(key, safe="").encode()])
+    return {"path": f"{root}/api/{part}", "query_string": query}
 
 
 def cookie(root: str) -> str:

@@ -14,7 +14,7 @@ function make(name, properties = {}, ...children) {
 }
 
 // An address in an answer, from this page, whatever prefix a proxy takes away.
-function here(address) { return address.slice(address.lastIndexOf("/api/item/") + 1); }
+function here(address) { return address.slice(address.lastIndexOf("/api/") + 1); }
 
 function button(text, onclick, title = "") { return make("button", { type: "button", title, onclick }, text); }
 
@@ -117,8 +117,9 @@ async function ask(query, offset) {
   let path = "api/search";
   if (offset) values.set("offset", offset);
   if (query.kind === "item") {
-    path = `${here(query.item)}/similar`;
+    path = "api/similar";
     values.delete("item");
+    values.set("id", new URL(query.item, location).searchParams.get("id"));
   } else if (query.kind === "image") {
     Object.assign(options, { method: "POST", body: query.body });
   }
@@ -279,8 +280,9 @@ function fromAddress() {
   byId("where").value = values.get("where") || "";
   byId("filter").open = byId("where").value !== "";
   const item = values.get("item"), text = values.get("text");
-  // addresses of earlier versions name an item by its row alone
-  if (item) search({ kind: "item", item: item.includes("/api/item/") ? item : `/api/item/${encodeURIComponent(item)}`, by: values.get("by") }, { remember: false });
+  // addresses of earlier versions name an item by its row alone, or by a path
+  const known = item && (item.includes("/api/item") ? item.replace("/api/item/", "/api/item?id=") : `/api/item?id=${encodeURIComponent(item)}`);
+  if (item) search({ kind: "item", item: known, by: values.get("by") }, { remember: false });
   else if (text) search({ kind: "text", text }, { remember: false });
   else if (!run.queries.length && run.first && run.similar) search({ kind: "item", item: run.first, by: null }, { remember: false });
   else search(null);

@@ -55,7 +55,7 @@ def test_words_find_pictures(client, engine):
     assert first["id"] == f"id {rows[0]}"
     assert first["text"] == engine.describe(rows[0])["text"]
     assert first["labels"] == [first["text"].split()[0]]
-    assert first["picture"] == f"/api/item/{rows[0]}/picture"
+    assert first["picture"] == f"/api/picture?id={rows[0]}"
     assert engine.picture_path(rows[0]) not in answer.body.decode()
 
 
@@ -129,13 +129,13 @@ def test_similar_items(client):
 def test_item_and_picture(client, engine):
     item = client.get("/api/item/27").json
     assert item == {
-        "item": "/api/item/27",
+        "item": "/api/item?id=27",
         "metadata": {},
         "row": 27,
         "id": "id 27",
         "text": "gray thing 27",
         "labels": ["gray"],
-        "picture": "/api/item/27/picture",
+        "picture": "/api/picture?id=27",
     }
     answer = client.get(item["picture"])
     assert answer.headers["content-type"] == "image/jpeg"

@@ -65,8 +65,8 @@ def test_answers_carry_what_the_catalogue_knows(client):
     answer = by_id["set/29"]
     assert answer["metadata"] == {"year": 2029} and answer["labels"] == ["green"]
     assert answer["text"] == "green thing 29" and answer["row"] is None
-    assert answer["item"] == "/api/item/set%2F29"
-    assert answer["picture"] == "/api/item/set%2F29/picture"
+    assert answer["item"] == "/api/item?id=set%2F29"
+    assert answer["picture"] == "/api/picture?id=set%2F29"
     assert by_id["set/7"]["metadata"] == {"year": None} and by_id["set/10"]["text"] is None
     assert client.get(answer["picture"]).headers["content-type"] == "image/jpeg"
     assert client.get(answer["item"]).json.items() <= answer.items()
@@ -236,12 +236,18 @@ def test_the_addresses_of_an_item_lead_to_it_whatever_its_id(own):
         address = found[name]["item"]
         assert own.get(address).json["id"] == name
         assert own.get(found[name]["picture"]).headers["content-type"] == "image/jpeg"
-        assert own.get(f"{address}/similar").json["answers"]
+        assert own.get(address.replace("/item?", "/similar?")).json["answers"]
+        path = address.replace("?id=", "/")  # as of earlier versions
+        assert own.get(path).json["id"] == own.get(f"{path}?id=a").json["id"] == name
+        assert own.get(f"{path}/picture").headers["content-type"] == "image/jpeg"
+        assert own.get(f"{path}/similar?k=3").json["answers"]
     assert own.get("/api/item/a/similar").json["answers"]  # slashes that were sent as such
     assert own.get("/api/item/a/similar/similar").json["answers"]
     assert own.get("/api/item/similar").json["id"] == "similar"
     for name in ids:
-        assert change(own, "DELETE", found[name]["item"]).json == {"removed": 1}
+        path = found[name]["item"].replace("?id=", "/")
+        assert change(own, "DELETE", f"{path}?id=set/1").json == {"removed": 1}
+    assert own.get("/api/item?id=set/1").status == 200
 
 
 @pytest.mark.parametrize("root", ["pictures", None])
