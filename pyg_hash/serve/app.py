@@ -73,6 +73,7 @@ class Refused(TypedDict):
 
 
 _TOGETHER = 64  # new items that are coded in one call
+_TOLD = 10  # mistakes of one request, at most; each would be an object that the loop waits for
 _LARGE = 8 << 20  # bytes of a decoded picture, whose memory goes back to the system at once
 _KEY = "its id, or its row where items have rows"
 _REFUSED = (400, 401, 403, 404, 408, 409, 413, 415, 421, 429, 503, 507)
@@ -146,7 +147,8 @@ def create_app(
     async def invalid(_: Request, error: Any) -> Any:
         """As the framework's own, without the input, which may be large and is known."""
         kept = ("type", "loc", "msg")
-        return as_json({"detail": [{k: e[k] for k in kept} for e in error.errors()]}, 422)
+        told = [{k: e[k] for k in kept} for e in error.errors()[:_TOLD]]
+        return as_json({"detail": told}, 422)
 
     app.add_middleware(
         guard.Guard, hosts=hosts, limits=limits, token=token, private=private, metrics=metrics
@@ -289,17 +291,33 @@ def _add_pages(app: "FastAPI", work: Work, metrics: guard.Metrics, token: str | 
         response.set_cookie(name, quote(token), httponly=True, samesite="strict")
 
 
+def _strict() -> Any:
+    """The base of all that is sent: another name is a mistake, and so are many, but only one."""
+    from pydantic import BaseModel, model_validator
+
+    class Strict(BaseModel, extra="forbid"):
+        @model_validator(mode="before")
+        @classmethod
+        def few(cls, given: Any) -> Any:
+            if isinstance(given, dict) and len(given) > (most := len(cls.model_fields) + _TOLD):
+                raise ValueError(f"expected at most {most} names, got {len(given)}")
+            return given
+
+    return Strict
+
+
 def _add_searches(app: "FastAPI", work: Work) -> None:
     """All kinds of queries."""
     from fastapi import Query, Request
-    from pydantic import BaseModel, Field, FiniteFloat, StringConstraints
+    from pydantic import Field, FiniteFloat, StringConstraints
 
     engine, limits = work.engine, work.limits
+    Strict: Any = _strict()
     Words = Annotated[
         str, StringConstraints(strip_whitespace=True, min_length=1, max_length=limits.letters)
     ]
 
-    class Page(BaseModel, extra="forbid"):
+    class Page(Strict):  # type: ignore[misc, unused-ignore]
         """Which answers."""
 
         k: int = Field(limits.k, ge=1, le=limits.max_k, description="number of answers")
@@ -340,9 +358,12 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
         text: Words | None = None
         item: str | None = Field(None, description=_KEY)
         vector: list[FiniteFloat] | None = Field(
-            None, max_length=1 << 16, description="features of the modality that ``by`` names"
+            None,
+            max_length=1 << 16,
+            fail_fast=True,
+            description="features of the modality that ``by`` names",
         )
-        code: list[Literal[-1, 1]] | str | None = Field(
+        code: Annotated[list[Literal[-1, 1]], Field(fail_fast=True)] | str | None = Field(
             None, description="bits as -1 and 1, or packed, in hexadecimal digits"
         )
 
@@ -374,7 +395,7 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
                 raise QueryError(f"code: expected {num_bits} bits, got {code.size(1)}")
             return work.worker.run(lambda: engine.nearest(code.float(), wanted)[0])
 
-    class ManyQueries(BaseModel, extra="forbid"):
+    class ManyQueries(Strict):  # type: ignore[misc, unused-ignore]
         """Several queries."""
 
         queries: list[OneQuery] = Field(min_length=1, max_length=limits.batch)
@@ -427,14 +448,15 @@ def _add_items(app: "FastAPI", work: Work) -> None:
     """Items themselves: to look at, to add and to remove."""
     from fastapi import Depends, Query, Request, Response
     from fastapi.security import HTTPBearer
-    from pydantic import BaseModel, Field, FiniteFloat
+    from pydantic import Field, FiniteFloat
 
     engine, limits = work.engine, work.limits
+    Strict: Any = _strict()
     # in the query: proxies decode paths, or refuse %2F in them; the guard puts it there from a path
     Key = Annotated[str, Query(description=_KEY)]
-    Vector = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1 << 16)]
+    Vector = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1 << 16, fail_fast=True)]
 
-    class GivenItem(BaseModel, extra="forbid"):
+    class GivenItem(Strict):  # type: ignore[misc, unused-ignore]
         """An item to add: its codes are of its words, its picture, or of vectors of features."""
 
         id: str = Field(min_length=1, max_length=500)
@@ -442,7 +464,7 @@ def _add_items(app: "FastAPI", work: Work) -> None:
         image: str | None = Field(None, description="a picture file in base64")
         image_vector: Vector | None = None
         text_vector: Vector | None = None
-        labels: list[str] | None = None
+        labels: list[str] | None = Field(None, fail_fast=True)
         metadata: dict[str, Any] = Field(default_factory=dict, description="by field")
 
         async def made(self) -> NewItem:
@@ -467,7 +489,7 @@ def _add_items(app: "FastAPI", work: Work) -> None:
                 features[TEXT] = await work.worker.run(engine.features, TEXT, self.text)
             return NewItem(self.id, features, values, picture)
 
-    class GivenItems(BaseModel, extra="forbid"):
+    class GivenItems(Strict):  # type: ignore[misc, unused-ignore]
         """Items to add."""
 
         items: list[GivenItem] = Field(min_length=1, max_length=limits.batch)

@@ -60,6 +60,7 @@ _ITEM = "/api/item/"
 _OPEN = ("/healthz", "/readyz", "/", "/page.css", "/page.js", "/api/session")
 _UNWRITTEN = dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), 503)  # statuses by errno
 _UNWRITTEN |= dict.fromkeys((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)), 507)
+_PARAMETERS = 100  # of an address, beside a batch of ids
 _CLIENTS = 10_000  # whose rates are known
 _SECONDS = "pyg_hash_request_seconds"
 _TIMES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -263,6 +264,9 @@ class Guard:
         if self.hosts is not None and (named is None or named[1] not in map(str.lower, self.hosts)):
             told = "this server does not answer to that name; --hosts (hosts=) adds names"
             raise QueryError(f"host: {told}", 421)
+        most = self.limits.batch + _PARAMETERS
+        if request.scope["query_string"].count(b"&") >= most:  # the framework takes their square
+            raise QueryError(f"query: more than {most} parameters", 422)
         if self.limits.rate and path not in ("/healthz", "/readyz"):
             self._count(visit.client)
         changes = method not in ("GET", "HEAD") and path.startswith("/api/item")

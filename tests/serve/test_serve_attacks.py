@@ -17,7 +17,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-pytest.importorskip("fastapi")
+exceptions = pytest.importorskip("fastapi.exceptions")
 pytest.importorskip("uvicorn")
 image_module = pytest.importorskip("PIL.Image")
 
@@ -308,6 +308,40 @@ def test_who_sends_all_before_it_reads_hears_the_refusal(engine, length, host, s
         sender.sendall(b"0\r\n\r\n" * (b"chunked" in length))
         answer = sender.recv(1 << 16)
     assert answer.startswith(b"HTTP/1.1 %d" % status)
+
+
+@pytest.mark.parametrize(
+    ("target", "body"),
+    [
+        ("search/batch", {"queries": [{str(i): 0 for i in range(999)}]}),
+        ("search/batch", {"queries": [{"by": "text", "vector": ["a"] * 999}]}),
+        ("search/batch", {"queries": [{"by": "text", "code": [3] * 999}]}),
+        ("search/batch", {"queries": [{str(i): 0 for i in range(15)}]}),
+        ("items", {"items": [{"id": "a", "text_vector": ["a"] * 999, "labels": [1] * 999}]}),
+        ("items", {"items": [{"id": "a", "image_vector": ["a"] * 999}]}),
+        ("items", {str(i): 0 for i in range(999)}),
+    ],
+)
+def test_mistakes_are_not_collected_by_the_thousand(engine, target, body):
+    client, kind = Client(engine, token="t" * 16), ("content-type", "application/json")
+    refused, found = client.app.exception_handlers[exceptions.RequestValidationError], []
+
+    async def counted(request, error):
+        found.extend(error.errors())
+        return await refused(request, error)
+
+    client.app.exception_handlers[exceptions.RequestValidationError] = counted
+    headers = [kind, ("authorization", "Bearer " + "t" * 16)]
+    answer = client.post(f"/api/{target}", json.dumps(body).encode(), headers)
+    assert answer.status == 422 and len(found) <= 15 and 1 <= len(answer.json["detail"]) <= 10
+
+
+def test_parameters_are_counted(engine):
+    client = Client(engine, limits=Limits(batch=3))
+    many = "/api/search?text=red" + "".join(f"&{i}=0" for i in range(103))
+    assert client.get(many).json == {"detail": "query: more than 103 parameters"}
+    (only,) = client.get(many[:-6]).json["detail"]
+    assert "expected at most 15 names, got 103" in only["msg"]
 
 
 def test_rate(engine):
