@@ -212,7 +212,11 @@ def serve(asked: Serve) -> None:
         if log := asked.log or (None if local else "-"):
             log_access(log)
         if not local and not asked.private:
-            print(f"note: {asked.host} lets the network in: everybody who reaches it can search")
+            by = "; so can pages in their browsers, by a name of their own: give yours as --hosts"
+            print(
+                f"note: {asked.host} lets the network in: everybody who reaches it can search"
+                f"{'' if asked.hosts else by}"
+            )
         rate = (0.0 if local else 50.0) if asked.rate is None else asked.rate
         limits = Limits(threads=asked.threads, rate=rate)
         said = f"search page: {address_of(listening)} (stop with Ctrl-C)"

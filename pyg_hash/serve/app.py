@@ -686,6 +686,8 @@ def _protocol(limits: Limits) -> Any:
     waited_for: dict[Any, Any] = {}  # connections whose request is not whole; oldest first
 
     class Guarded(H11Protocol):  # type: ignore[misc, unused-ignore]
+        _until = 0.0
+
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
             self._wait()
@@ -697,7 +699,9 @@ def _protocol(limits: Limits) -> Any:
             waited_for[self] = self.loop.call_later(limits.header_timeout, self._late)
 
         def _late(self) -> None:
-            if self.cycle is None or self.cycle.response_complete:
+            if self.transport.get_write_buffer_size() and self.loop.time() < self._until:
+                self._wait()  # the last answer is still being read
+            elif self.cycle is None or self.cycle.response_complete:
                 self.transport.abort()
             # else a body is on its way, for which the application has a limit
 
@@ -711,6 +715,7 @@ def _protocol(limits: Limits) -> Any:
                 self._calm()
 
         def on_response_complete(self) -> None:
+            self._until = self.loop.time() + limits.send_timeout
             self._wait()
             super().on_response_complete()
 

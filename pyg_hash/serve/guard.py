@@ -60,6 +60,7 @@ _ITEM = "/api/item/"
 _OPEN = ("/healthz", "/readyz", "/", "/page.css", "/page.js", "/api/session")
 _UNWRITTEN = dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), 503)  # statuses by errno
 _UNWRITTEN |= dict.fromkeys((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)), 507)
+_JSON = re.compile(r"application/([^\s/]+\+)?json")
 _PARAMETERS = 100  # of an address, beside a batch of ids
 _CLIENTS = 10_000  # whose rates are known
 _SECONDS = "pyg_hash_request_seconds"
@@ -96,6 +97,7 @@ class Limits:
     pictures: int = 2000  #: small pictures kept in memory, of some 10 kB each
     connections: int = 1000  #: open ones; one more ends that which is waited for the longest
     header_timeout: float = 10.0  #: in which a request's head must come, else the connection ends
+    send_timeout: float = 30.0  #: in which an answer must have been read, else the connection ends
     idle_timeout: float = 5.0  #: between two requests of a connection
     rate: float = 0.0  #: requests a second of one client, in the long run (429); 0 for any number
     burst: int = 200  #: requests that a client may send at once
@@ -218,7 +220,7 @@ class Guard:
                 leaving.cancel()
         except (Exception, asyncio.CancelledError) as error:
             # here: the framework would send its own outside of the guard
-            refused = _refusal(error, f"{scope['method']} {path} (request {name})")
+            refused = _refusal(error, f"{scope['method']} {repr(path)[1:-1]} (request {name})")
             ends = whole or isinstance(error, asyncio.CancelledError)
 
             async def last(message: Message) -> None:
@@ -282,6 +284,10 @@ class Guard:
         if not hmac.compare_digest(token.strip(), self.token.encode()):
             told = "is missing or wrong; send the header Authorization: Bearer TOKEN"
             raise QueryError(f"token: {told}", 401, {"WWW-Authenticate": "Bearer"})
+        sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind.lower() != "bearer" and method == "POST" and changes and not _JSON.fullmatch(sent):
+            # browsers send any other with the cookie for a page of another port, without asking
+            raise QueryError("body: send it with Content-Type: application/json", 415)
 
     def _count(self, client: str) -> None:
         """One request of a client's; ``QueryError`` if it has none left."""

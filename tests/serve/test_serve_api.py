@@ -308,6 +308,14 @@ def test_odd_strings_of_the_data_can_be_sent(tmp_path):
     assert (item["id"], item["text"]) == ("\\ud800", "\\ud800 \\0 </script>")
 
 
+def test_a_path_forges_no_line_of_the_log(client, engine, monkeypatch):
+    said = []
+    monkeypatch.setattr(logging.getLogger("pyg_hash.serve.guard"), "handle", said.append)
+    monkeypatch.setattr(engine, "key", lambda text: 1 / 0)
+    assert client.get("/api/item/a%0AERROR%20b%1B").status == 500
+    assert said[0].getMessage().startswith("GET /api/item/a\\nERROR b\\x1b (request ")
+
+
 def test_200_at_a_time(engine):
     client = Client(engine)
     words = ("red", "green", "blue", "gray")

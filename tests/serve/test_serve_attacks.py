@@ -147,6 +147,23 @@ def test_slow_and_endless_requests(engine):
         assert ask(address, "api/search?text=red")[0] == 200
 
 
+@pytest.mark.parametrize(("send_timeout", "whole"), [(20, True), (0.2, False)])
+def test_an_answer_may_be_read_slowly_but_not_for_ever(engine, send_timeout, whole):
+    body = json.dumps({"queries": [{"by": "image", "code": [1] * 12, "k": 48}] * 2000}).encode()
+    head = HEAD.replace(b"search", b"search/batch") + b"Content-Type: application/json\r\n"
+    many = {"batch": 2000, "waiting": 4000}
+    with running(engine, header_timeout=0.2, send_timeout=send_timeout, **many) as address:
+        slow = socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+        slow.settimeout(30)
+        slow.connect(("127.0.0.1", int(re.search(r":(\d+)/", address)[1])))
+        slow.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        got = slow.recv(4096)  # the answer is there
+        time.sleep(1.0)
+        head, _, got = (got + rest(slow)).partition(b"\r\n\r\n")
+        assert (len(got) == int(re.search(rb"length: (\d+)", head)[1])) is whole
+
+
 def test_a_body_that_is_on_its_way_at_the_end_is_told_so(engine):
     with running(engine, drain=0.2) as address:
         body = connect(address, HEAD + b"Content-Length: 5000\r\n\r\nxx")

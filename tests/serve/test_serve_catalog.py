@@ -604,6 +604,18 @@ def test_tokens(engine, tmp_path):
         create_app(engine, private=True)
 
 
+@pytest.mark.parametrize("kinds", [["text/plain;application/json"], ["a/json"], [""], []])
+def test_a_cookie_alone_adds_nothing_that_a_form_can_send(own, kinds):
+    """Pages of other ports are of the same site; and FastAPI 0.115 reads JSON of any kind."""
+    body = json.dumps({"items": [{"id": "a", "text": "red"}]}).encode()
+    cookie = ("cookie", f"pyg_hash_token={TOKEN}")
+    answer = own.post("/api/items", body, [cookie, *(("content-type", kind) for kind in kinds)])
+    assert answer.status == 415 and "Content-Type: application/json" in answer.json["detail"]
+    json_too = ("content-type", "application/json; charset=utf-8")
+    assert own.post("/api/items", body, [cookie, json_too]).status == 200
+    assert own.send("DELETE", "/api/items?id=a", headers=[cookie]).status == 200
+
+
 @pytest.mark.parametrize("token", ["c2VjcmV0IHdvcmRz+/==", "schlüssel-€-%41"])
 def test_any_token_is_known_by_its_header_and_kept_by_the_page(engine, token):
     client = Client(engine, token=token, private=True)

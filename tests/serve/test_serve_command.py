@@ -409,6 +409,15 @@ def test_an_address_is_for_one_server_on_windows(monkeypatch):
         assert not own.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
 
 
+def test_who_lets_the_network_in_is_told_of_names(features, monkeypatch, capsys):
+    monkeypatch.setattr("pyg_hash.serve.serve", lambda *_, **more: None)
+    monkeypatch.setattr("pyg_hash.cli.search.log_access", lambda where: None)
+    for words, advice in ([], True), (["--hosts=a.example"], False):
+        assert main(["serve", str(features), "--host=0.0.0.0", "--port=0", *words]) == 0
+        told = capsys.readouterr().out
+        assert "everybody who reaches it can search" in told and ("--hosts" in told) is advice
+
+
 def test_missing_packages_are_found_at_once(shapes_run, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main(["serve", str(shapes_run), "--port=0"]) == 1
