@@ -102,6 +102,13 @@ def test_data_files_are_shipped():
         assert f"pyg_hash.{path.parent.name} = {path.name}" in listed
 
 
+def test_the_source_distribution_has_all_that_the_tests_read():
+    shipped = (ROOT / "MANIFEST.in").read_text().split()
+    folders = {path.parent.name for path in ROOT.glob("*/*.py")} - {"pyg_hash"} | {"deploy", "docs"}
+    assert folders - {"build"} <= {*shipped[shipped.index("graft") :]}
+    assert {"constraints.txt", "CITATION.cff", "Makefile"} <= {*shipped}
+
+
 def test_the_citation_is_of_this_version_and_names_the_papers():
     about = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert about["version"] == pyg_hash.__version__

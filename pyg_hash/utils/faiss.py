@@ -12,10 +12,12 @@ def is_installed() -> bool:
 
 
 def load() -> Any:
-    """Import FAISS; ``ImportError`` names the extras that bring it."""
+    """Import FAISS; ``ImportError`` says why it cannot be, or names the extras that bring it."""
     try:
         import faiss
     except ImportError as error:
+        if is_installed():
+            raise ImportError(f"FAISS is installed, but its import fails ({error})") from error
         raise ImportError(
             "FAISS is not installed: pip install 'pyg_hash[cpu]', or 'pyg_hash[gpu]' on a "
             "machine with CUDA (never both: they share one import name)"
