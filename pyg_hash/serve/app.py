@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager, suppress
+from contextvars import copy_context
 from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
@@ -166,6 +167,8 @@ class Work:
     def __init__(self, engine: SearchEngine, limits: Limits) -> None:
         self.engine, self.limits = engine, limits
         self.worker, self.pictures = guard.Worker(limits), guard.Pictures(limits)
+        # what is decoded, up to 75 MB each, waits for its features on the disk
+        self.uploads = guard.Steps(limits, threads=2 * limits.threads)
         # one at a time, and no search waits with one that waits for another process
         self.changes = guard.Worker(limits, threads=1)
         more: Any = {"most": _TOGETHER, "more": lambda: self.worker.pending > limits.threads}
@@ -178,12 +181,14 @@ class Work:
 
     def close(self) -> None:
         """End all threads and processes."""
-        for pool in (self.worker, self.changes, self.pictures, *self.batches.values()):
+        pools = self.worker, self.changes, self.uploads, self.pictures, *self.batches.values()
+        for pool in pools:
             pool.close()
 
     def gauges(self) -> dict[str, float]:
         """Values for Prometheus."""
         pools = {"models": self.worker, "pictures": self.pictures, "changes": self.changes}
+        pools["uploads"] = self.uploads
         return {
             **{f'pyg_hash_waiting{{pool="{n}"}}': pool.pending for n, pool in pools.items()},
             **{f'pyg_hash_items{{modality="{m}"}}': len(i) for m, i in self.engine.indexes.items()},
@@ -204,6 +209,13 @@ class Work:
     async def image_features(self, content: bytes, *, keep: bool = False) -> tuple[Tensor, Any]:
         """Features of a picture, and itself as a JPEG to ``keep``."""
         self.engine.encoder(IMAGE)
+        step = partial(self._image_features, content, keep)
+        context = copy_context()  # of this visitor; the pool's may be another's
+        ask = self.uploads.ask(lambda: asyncio.create_task(step(), context=context))
+        found: tuple[Tensor, Any] = await ask
+        return found
+
+    async def _image_features(self, content: bytes, keep: bool) -> tuple[Tensor, Any]:
         with self.pictures.folder() as folder:
             path = await self.pictures.run(self.pictures.decode, content, folder)
             features = await self.worker.run(self.engine.features, IMAGE, path)
@@ -267,7 +279,7 @@ def _add_pages(app: "FastAPI", work: Work, metrics: guard.Metrics, token: str | 
     @app.get("/readyz", summary="Whether it takes more work now", responses=unready)
     async def readyz(response: Response) -> dict[str, str]:
         stops = getattr(work.server, "should_exit", False)
-        busy = work.worker.full or work.pictures.full
+        busy = work.worker.full or work.pictures.full or work.uploads.full
         old = "replaced" if work.engine.was_replaced else "ready"
         status = "stopping" if stops else "busy" if busy else old
         response.status_code = 200 if status == "ready" else 503

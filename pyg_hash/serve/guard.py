@@ -593,6 +593,10 @@ class Worker:
             self._waiting[client] = own
         return client, answer, question
 
+    async def _answers(self, questions: list[Any]) -> list[Any]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.pool, self._call, questions)
+
     async def _work(self) -> None:
         """Calls until nobody waits."""
         try:
@@ -607,9 +611,8 @@ class Worker:
                 if not asked:  # all have left meanwhile
                     continue
                 questions, start = [question for *_, question in asked], time.perf_counter()
-                loop = asyncio.get_running_loop()
                 try:
-                    answers = await loop.run_in_executor(self.pool, self._call, questions)
+                    answers = await self._answers(questions)
                 except Exception as error:
                     answers = [error] * len(asked)
                 seconds = time.perf_counter() - start
@@ -623,6 +626,13 @@ class Worker:
                         future.set_result(answer)
         finally:
             self._tasks.discard(asyncio.current_task())
+
+
+class Steps(Worker):
+    """Coroutine functions in the place of calls: each is work of several pools, begun in turns."""
+
+    async def _answers(self, questions: list[Any]) -> list[Any]:
+        return [await question() for question in questions]
 
 
 class Pictures(Worker):

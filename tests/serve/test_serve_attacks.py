@@ -249,6 +249,27 @@ def test_a_client_is_an_address_or_a_network_of_ipv6(address, client):
     assert _client({}) == ""
 
 
+def test_few_pictures_are_decoded_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    engine, found = make_engine(), []
+    features = engine.features
+
+    def slow(modality, path):
+        time.sleep(0.02)
+        found.append(len([*tmp_path.glob("*/*/*.ppm")]))
+        return features(modality, path)
+
+    monkeypatch.setattr(engine, "features", slow)
+    client = Client(engine, limits=Limits(threads=1))
+
+    async def many():
+        posts = (request(client.app, "POST", "/api/search", png(), client=str(i)) for i in range(9))
+        return await asyncio.gather(*posts)
+
+    assert {answer.status for answer in asyncio.run(many())} == {200}
+    assert len(found) == 9 and max(found) <= 2
+
+
 def test_uploads_have_a_budget(engine):
     with running(engine, upload_total=100_000) as address, ExitStack() as stack:
         part = HEAD + b"Content-Length: 90000\r\n\r\n" + b"x" * 60_000
