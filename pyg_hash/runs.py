@@ -433,14 +433,15 @@ class Run:
         return self._own(store, modality, f"catalogue: {path}")
 
     def pictures_root(self, images_root: PathLike | None = None) -> str:
-        """The folder that the catalogue's pictures are below, where it is not given.
+        """The folder that the pictures of the catalogue, or run, are below, where it is not given.
 
         ``NotADirectoryError``: the one that is given is none.
         """
         files.check_folder(images_root, "images_root")
-        path = self.path / CATALOG / ABOUT
+        path = self.path / CATALOG / ABOUT if self.has_catalog else self.file("items")
         about = files.load_json(path, dict)
-        self.check("model", str(about.get("model", "")), f"catalogue: {path}")
+        if self.has_catalog:
+            self.check("model", str(about.get("model", "")), f"catalogue: {path}")
         return str(images_root or about.get("images_root") or "")
 
     def index_file(self, modality: Modality) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral
 from typing import Any, NamedTuple, Self, cast
@@ -86,6 +86,7 @@ class CodeStore(ABC):
     """
 
     id_field = "id"  #: what a filter calls ``id``: the ids, or the field of this name
+    hidden: Collection[str] = ()  #: fields that no filter knows
 
     _kind = "store"  # in messages
     _field_name = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
@@ -481,7 +482,8 @@ class CodeStore(ABC):
     # checks ------------------------------------------------------------------------------------
 
     def _tree(self, where: Where | None) -> Tree | None:
-        return parse(where, {**self.fields, "id": self.fields.get(self.id_field, self.id_type)})
+        known = {name: kind for name, kind in self.fields.items() if name not in self.hidden}
+        return parse(where, {**known, "id": self.fields.get(self.id_field, self.id_type)})
 
     def _found(self, scope: Any, packed: Bytes, k: int | None, radius: int | None) -> Hits:
         return self._hits(scope, packed, k, radius) if len(packed) and len(self) else NOTHING

@@ -175,8 +175,11 @@ class SearchEngine:
             indexes = {modality: run.catalog(modality) for modality in MODALITIES}
             images_root, added = run.pictures_root(images_root), run.path / CATALOG / "added"
         else:
-            items, images_root = run.items(images_root), None
+            items = run.items(images_root)
+            images_root = run.pictures_root(images_root) or None
             indexes = {modality: run.searched(modality, items) for modality in MODALITIES}
+            for index in indexes.values():
+                index.hidden = (IMAGE,)  # absolute paths
             lacks, text = items.lacks(), next(filter(None, items.texts), text)
         encoders, notes = find_encoders(run, model, own or {}, text)
         more: Any = {"title": title, "oversample": oversample, "images_root": images_root}
@@ -185,7 +188,8 @@ class SearchEngine:
         try:
             engine.recover()
         except (OSError, QueryError) as error:
-            engine.notes = [*engine.notes, f"A change that was interrupted is half done: {error}"]
+            told = _Fault(f"A change that was interrupted is half done: {error}")
+            engine.notes = [*engine.notes, told]
         return engine
 
     # queries ---------------------------------------------------------------------------------
@@ -266,6 +270,8 @@ class SearchEngine:
                 raise QueryError(f"item: {type(index).__name__} gives no codes of its items")
             try:
                 relaxed = index.relaxed([row])
+            except CorruptFileError:  # is no fault of the one who asked, and names a file
+                raise
             except ValueError as error:
                 raise QueryError(f"item: {row} is not in the database of this run", 404) from error
         return self.nearest(relaxed, Wanted(target, k, offset, where))[0]
@@ -283,6 +289,8 @@ class SearchEngine:
                 if ties and any(pages):
                     last = torch.tensor([[*page.values()][-1][0] if page else 0 for page in pages])
                     tied = index.count_at(codes, last, where=where).tolist()
+            except CorruptFileError:
+                raise
             except (TypeError, ValueError) as error:
                 raise QueryError(str(error)) from error
             answers = []
@@ -628,6 +636,7 @@ class SearchEngine:
             if self._about is not None:
                 return self._about
             counts = {str(m): len(index) for m, index in self.indexes.items()}
+            hidden = self.indexes[IMAGE].hidden
             first = [*chain(*(index.list(limit=1).tolist() for index in self._each()))]
             self._about = about = {
                 "title": self.title,
@@ -637,8 +646,8 @@ class SearchEngine:
                 "queries": [str(m) for m in MODALITIES if m in self.encoders],
                 "first_item": first[0] if first else None,
                 "examples": self._examples() if TEXT in self.encoders else [],
-                "notes": self.notes,
-                "fields": {name: kind.__name__ for name, kind in self.fields.items()},
+                "notes": [note.told if isinstance(note, _Fault) else note for note in self.notes],
+                "fields": {n: t.__name__ for n, t in self.fields.items() if n not in hidden},
                 "one_store": self.is_one,
                 "similar": all(isinstance(index, HammingIndex) for index in self.indexes.values()),
             }
@@ -701,6 +710,15 @@ def _before(
     return tensors, about
 
 
+class _Fault(str):
+    """A note whose reason, which may name files of the server, is for its console alone."""
+
+    @property
+    def told(self) -> str:
+        """What visitors read."""
+        return f"{self.partition(':')[0]}; the server was told why when it began."
+
+
 class _Turns:
     """Any number of searches at a time, or one change, for which new searches wait."""
 
@@ -753,7 +771,7 @@ def find_encoders(
                 f"it cannot be searched with {name} of your own."
             )
         except Exception as error:  # a package or weights are missing, another width, a fault in it
-            notes.append(f"No search with {name} of your own: {error}")
+            notes.append(_Fault(f"No search with {name} of your own: {error}"))
         else:
             encoders[modality] = encoder
     return encoders, notes

@@ -19,10 +19,12 @@ image_module = pytest.importorskip("PIL.Image")
 from serve_cases import Client, make_engine, png, request  # noqa: E402
 from small import relaxed_of_new  # noqa: E402
 
+from pyg_hash.index import HammingIndex  # noqa: E402
 from pyg_hash.runs import RunItems, with_fields  # noqa: E402
 from pyg_hash.serve import Limits  # noqa: E402
 from pyg_hash.serve.engine import QueryError  # noqa: E402
 from pyg_hash.serve.guard import HEADERS  # noqa: E402
+from pyg_hash.utils.files import CorruptFileError  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -306,6 +308,18 @@ def test_odd_strings_of_the_data_can_be_sent(tmp_path):
     engine.indexes = {m: with_fields(index, items) for m, index in engine.indexes.items()}
     item = Client(engine).get("/api/item/0").json
     assert (item["id"], item["text"]) == ("\\ud800", "\\ud800 \\0 </script>")
+
+
+def test_a_damaged_store_is_a_fault_of_the_server(monkeypatch):
+    def damaged(*_, **more):
+        raise CorruptFileError("/secret/a.store: is damaged")
+
+    client = Client()
+    for name in ("search", "relaxed"):
+        monkeypatch.setattr(HammingIndex, name, damaged)
+        answer = client.get("/api/item/3/similar")
+        assert answer.status == 500 and b"secret" not in answer.body
+        monkeypatch.undo()
 
 
 def test_a_path_forges_no_line_of_the_log(client, engine, monkeypatch):

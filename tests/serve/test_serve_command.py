@@ -32,7 +32,7 @@ from pyg_hash.runs import Run
 from pyg_hash.serve import SearchEngine
 from pyg_hash.serve.app import address_of, is_loopback, listen
 from pyg_hash.serve.guard import QueryError
-from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError, sha256
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -289,6 +289,27 @@ def test_relative_pictures_of_a_store_are_never_of_the_working_folder(
         assert shown(".") == dict.fromkeys("abc", values["b"])
 
 
+def test_pictures_of_a_run_are_below_its_folder_and_their_paths_are_not_asked_for(
+    shapes_run, tmp_path
+):
+    run = Run(shutil.copytree(shapes_run, tmp_path / "run"))
+    model, items = load_model(run), json.loads(run.file("items").read_text())
+    row, above, elsewhere = run.index("image").list(limit=3).tolist()
+    items["image_paths"][above] = "../secret.png"
+    items["image_paths"][elsewhere] = str(tmp_path / "secret.png")
+    run.file("items").write_text(json.dumps(items))
+    run.note(items=sha256(run.file("items")))
+    for root in (None, items["images_root"]):
+        engine = SearchEngine.of(run, model, images_root=root)
+        assert os.path.isfile(engine.picture_path(row))
+        for other in (above, elsewhere):
+            with pytest.raises(QueryError, match="no picture below the folder of pictures"):
+                engine.picture_path(other)
+    with pytest.raises(QueryError, match="where: 'image' is not known"):
+        engine.by_item(row, "image", "text", 1, 0, "image >= '/home'")
+    assert [*engine.about()["fields"]] == ["item", "text", "labels"]
+
+
 def test_a_missing_package_is_a_note(shapes_run, monkeypatch):
     def missing(self, modality):
         raise ImportError(f"no package for {modality}")
@@ -297,6 +318,8 @@ def test_a_missing_package_is_a_note(shapes_run, monkeypatch):
     engine = SearchEngine.of(Run.open(shapes_run), load_model(Run.open(shapes_run)))
     assert engine.encoders == {}
     assert engine.notes[0] == "No search with pictures of your own: no package for image"
+    told = "No search with pictures of your own; the server was told why when it began."
+    assert engine.about()["notes"][0] == told  # reasons may name files of the server
 
 
 def test_own_encoders(features):
