@@ -193,6 +193,18 @@ def test_store_as_sql(store, tmp_path):
     assert "    code bit(13) NOT NULL," in lines
 
 
+def test_what_a_store_says_of_its_model_is_no_command(tmp_path, capsys):
+    with HammingIndex.create(tmp_path / "x.store", 8, model="ab\n\\! echo\x1b[31m\nDROP") as made:
+        made.add(torch.ones(2, 8, dtype=torch.int8))
+        made.save()
+    out = tmp_path / "x.sql"
+    assert main(["export", f"{tmp_path}/x.store", "--to=pgvector", f"--out={out}"]) == 0
+    text = out.read_text(encoding="utf-8")
+    assert text.startswith("-- codes of 8 bits, of the model ab \\! echo\x1b[31m DROP\n-- read")
+    assert main(["export", f"{tmp_path}/no\x1b[31m.store", f"--out={out}"]) > 0
+    assert "no[31m.store" in capsys.readouterr().err
+
+
 def foreign_h5(path):
     with h5py.File(path, "w") as file:
         file.attrs["model"], file["codes"] = "abc", [1, 2]

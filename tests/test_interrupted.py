@@ -155,6 +155,15 @@ def test_a_lock_names_its_owner_and_ends_with_it(tmp_path):
     assert not path.exists()
 
 
+@posix
+def test_a_lock_is_no_link_whose_target_it_would_empty(tmp_path):
+    (tmp_path / "key").write_text("mine")
+    (tmp_path / "run.lock").symlink_to("key")
+    with pytest.raises(OSError, match="run.lock: is a link, which no lock is"):
+        Lock(tmp_path / "run.lock", "run")
+    assert (tmp_path / "key").read_text() == "mine"
+
+
 def test_who_waits_gets_its_turn_from_one_that_is_seldom_done(tmp_path):
     """The owner leaves a hundredth of the time free, and asks again at once."""
     path, stop, busy = tmp_path / "x.lock", threading.Event(), 0.03

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from pyg_hash.cli.build import Coder, digest_of_model, load_model, own_function, recipe_of
 from pyg_hash.cli.options import Build, Serve, Train, TrainConfig, UsageError
+from pyg_hash.cli.output import plain
 from pyg_hash.cli.train import train_run
 from pyg_hash.features import OwnEncoder, named_encoder, words_and_meaning
 from pyg_hash.features.base import Encoded, encode_each
@@ -57,7 +58,7 @@ def build(asked: Build) -> None:
     source = open_source(asked.source, columns=columns, **more)
     print(f"source: {', '.join(asked.source)}: {len(source):,} rows")
     for name, how in source.read_as.items():
-        print(f"  {name:<9} {how}")
+        print(plain(f"  {name:<9} {how}"))
     run.lock().release()  # the folder can be written
     with Lock(run.path / ".build.lock", f"out: {run.path}"):
         about: dict[str, Any] = {"arguments": arguments_of(asked), "source": digest_of(source)}
@@ -198,7 +199,7 @@ def _refuse(problems: list[str], what: str, skip_bad: bool) -> None:
     if problems and not skip_bad:
         raise ValueError(f"source: {len(problems)} {what} leave these out with --skip_bad\n{shown}")
     if problems:
-        print(f"left out: {len(problems)}\n{shown}")
+        print(plain(f"left out: {len(problems)}\n{shown}"))
 
 
 def _stages(asked: Build, run: Run, source: Source, plan: Plan, mark: str) -> None:
@@ -523,7 +524,7 @@ def relaxed_codes(
     of = digest_of_model(model) + modality
     for found in in_shards(run.path / WORK, modality, source, rest, coder, of):
         for row, problem in found.problems.items():
-            print(f"not indexed: {modality} of {_named(source, row)}: {problem}")
+            print(plain(f"not indexed: {modality} of {_named(source, row)}: {problem}"))
         if found.values is not None:
             yield found.kept, found.values
 
@@ -543,10 +544,12 @@ def tell(run: Run) -> None:
         codes, relaxed = queries.codes([name]), queries.relaxed([name])
         near = database.search(codes, min(4, len(database)), rescore=relaxed)
         asked = queries.metadata([name])
-        print(f"example: the {asks} {asked['text'][0] or asked['image'][0] or name!r:.70} finds")
+        first = f"{asked['text'][0] or asked['image'][0] or name!r:.70}"
+        print(plain(f"example: the {asks} {first} finds"))
         for distance, answer, score in zip(*(part[0].tolist() for part in near), strict=True):
             if asks != found or answer != name:
                 about = database.metadata([answer])
                 what = about["text"][0] or about["image"][0] or ""
-                print(f"  score {score:5.2f}  distance {distance:2d}  {answer}  {what:.60}")
+                found_at = f"  score {score:5.2f}  distance {distance:2d}  "
+                print(plain(f"{found_at}{answer}  {what:.60}"))
     print(f"search page: pyg-hash serve {run.path}   (http://127.0.0.1:{Serve.port})")

@@ -245,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 128 + 13
         if debug:
             raise
-        print(f"pyg-hash: error: {_told(error)}", file=sys.stderr)
+        say(f"error: {_told(error)}")
         return 2 if isinstance(error, UsageError) else 1
 
 

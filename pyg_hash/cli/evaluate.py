@@ -13,7 +13,7 @@ from typing import Any
 
 from pyg_hash.cli import build
 from pyg_hash.cli.options import Check, Evaluate, Import, Report, UsageError, Verify
-from pyg_hash.cli.output import check_out, say
+from pyg_hash.cli.output import check_out, plain, say
 from pyg_hash.index.arrays import check_journal
 from pyg_hash.runs import RECORD, Run
 from pyg_hash.typing import IMAGE, MODALITIES
@@ -135,7 +135,7 @@ def verify(asked: Verify) -> int:
             except FileNotFoundError:  # not every run has it, nor one that is not finished
                 continue
     for problem in problems:
-        print(problem)
+        print(plain(problem))
     print(
         f"{asked.path}: {counts[True]} files are what was written, {len(problems)} problems, "
         f"{counts[False]} have no checksum"
@@ -148,7 +148,7 @@ def check(asked: Check) -> int:
     from pyg_hash.datasets import check_feature_file
 
     report = check_feature_file(asked.file)
-    print(report)
+    print(plain(report))
     return 0 if report.ok else 1
 
 
@@ -160,4 +160,4 @@ def import_data(asked: Import) -> None:
         raise UsageError(f"out: {asked.out} does not end with .h5, as a feature file does")
     check_out(asked.out, "import")
     more = asdict(asked)
-    print(import_files(more.pop("files"), more.pop("out"), **more))
+    print(plain(import_files(more.pop("files"), more.pop("out"), **more)))

@@ -18,13 +18,18 @@ _ENDS = 1 << 16
 
 def say(text: str) -> None:
     """Tell people something on the standard error: the standard output is the answer alone."""
-    print(f"pyg-hash: {text}", file=sys.stderr)
+    print(plain(f"pyg-hash: {text}"), file=sys.stderr)
+
+
+def plain(text: object) -> str:
+    """A text for people, without what a terminal would obey: names and files may be anybody's."""
+    return "".join(sign for sign in str(text) if sign in "\n\t" or category(sign) != "Cc")
 
 
 def cell(value: Any, width: int = 40) -> str:
     """A value as one short line, without what a terminal would obey."""
     text = "; ".join(value) if isinstance(value, list) else "-" if value is None else str(value)
-    text = "".join(sign for sign in " ".join(text.split()) if category(sign) != "Cc")
+    text = plain(" ".join(text.split()))
     return text if len(text) <= width else text[: width - 1] + "…"
 
 

@@ -178,6 +178,8 @@ def _pgvector(path: Path, all_of: _Export) -> None:
     def name_of(name: str) -> str:
         return '"' + name.replace('"', '""') + '"'
 
+    # on the comment's line, whatever a store says: the next one would be a command
+    model = " ".join((all_of.model or "not known").split())
     table = name_of(all_of.target.stem)
     fields = {name_of(name): _SQL_TYPES[kind] for name, kind in all_of.fields.items()}
     more = "".join(f",\n    {name} {kind}" for name, kind in fields.items())
@@ -185,7 +187,7 @@ def _pgvector(path: Path, all_of: _Export) -> None:
     example = f"B'{('01' * bits)[:bits]}'"
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write(
-            f"-- codes of {bits} bits, of the model {all_of.model or 'not known'}\n"
+            f"-- codes of {bits} bits, of the model {model}\n"
             "-- read it with: psql DATABASE < FILE (needs pgvector 0.7 or later)\n"
             "CREATE EXTENSION IF NOT EXISTS vector;\n"
             f"CREATE TABLE {table} (\n    id {_SQL_TYPES[all_of.id_type]} PRIMARY KEY,\n"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
@@ -31,6 +32,7 @@ _PERPLEXITY = 30.0  # the default of t-SNE
 _PRINCIPAL = 50  # components that t-SNE starts from, as its authors advise
 _MIN_POINTS = 4
 _NAME_WIDTH = 20
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 WIDTH = 4.0  # inches: as wide as a phone shows without shrinking the letters
 
 INK = "#20252b"  # texts and axes. A page replaces it by the colour of its own text
@@ -97,7 +99,7 @@ def to_svg(figure: Figure, *, name: str, label: str) -> str:
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, dpi=_DOTS, metadata=nothing)
     # parsed, not searched and replaced: texts of the user's data stand in there too
-    root = ElementTree.fromstring(buffer.getvalue())
+    root = ElementTree.fromstring(_NOT_XML.sub("\ufffd", buffer.getvalue()))
     for element in root.iter():
         element.tag = _plain(element.tag)
         element.attrib = {

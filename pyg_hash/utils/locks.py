@@ -27,12 +27,18 @@ class BusyError(OSError):
     """Another process, or another object of this one, is changing the same thing."""
 
 
+def _no_link(path: str, flags: int) -> int:
+    """Open a lock, not what a link of that name in somebody's folder leads to."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
 class Lock:
     """The right to change something, until :meth:`release` or the end of the process.
 
     It is a lock of the system's on the file ``path``, which holds the process' number and is
     removed by the release; without such locks, or where nothing can be written, it is none.
-    ``BusyError``: somebody else has the right, and keeps it for ``wait_s`` seconds.
+    ``BusyError``: somebody else has the right, and keeps it for ``wait_s`` seconds; ``OSError``:
+    ``path`` is a link.
     """
 
     def __init__(self, path: Path, what: str, wait_s: float = 0.0) -> None:
@@ -41,8 +47,10 @@ class Lock:
         self._path, self.owner = path, os.getpid()
         while fcntl is not None and self._file is None:
             try:
-                file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+                file = open(path, "a+", encoding="utf-8", opener=_no_link)  # noqa: SIM115
             except OSError as error:
+                if error.errno == errno.ELOOP:
+                    raise OSError(f"{path}: is a link, which no lock is; remove it") from error
                 if error.errno in (errno.EROFS, errno.EACCES, errno.ENOENT, errno.EPERM):
                     return
                 raise

@@ -72,14 +72,14 @@ def test_report_of_features_without_labels_and_history(tmp_path):
     assert "Lowest average precision" not in page
 
 
-def test_a_dollar_in_a_class_name_is_a_dollar(tmp_path):
+def test_a_class_name_may_have_dollars_and_what_no_xml_may_have(tmp_path):
     x, y = np.random.default_rng(0).normal(size=(40, 6)), np.arange(40) % 2
     file = write_feature_file(
         tmp_path / "mine.h5",
         image=x,
         text=x,
         labels=y,
-        class_names=["$\\frac{", "5 $ and 6 $"],
+        class_names=["$\\frac{", "5 $ and \x1b[31m\ufffe $"],
         train=range(32),
         query=range(32, 40),
     )
