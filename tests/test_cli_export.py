@@ -201,7 +201,7 @@ def test_what_a_store_says_of_its_model_is_no_command(tmp_path, capsys):
     assert main(["export", f"{tmp_path}/x.store", "--to=pgvector", f"--out={out}"]) == 0
     text = out.read_text(encoding="utf-8")
     assert text.startswith("-- codes of 8 bits, of the model ab \\! echo\x1b[31m DROP\n-- read")
-    assert main(["export", f"{tmp_path}/no\x1b[31m.store", f"--out={out}"]) > 0
+    assert main(["export", f"{tmp_path}/no\x1b[31m.store", "--to=pgvector", f"--out={out}"]) == 1
     assert "no[31m.store" in capsys.readouterr().err
 
 
