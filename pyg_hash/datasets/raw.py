@@ -54,9 +54,11 @@ def whole(path: Path) -> Iterator[None]:
         yield
     except (CorruptFileError, ContentError, ImportError, Warning):
         raise
+    except MemoryError as error:
+        why = f"asks for more memory than there is{f' ({error})' if str(error) else ''}"
+        raise CorruptFileError(f"{path}: {why}; it is too large for here, or damaged") from error
     except Exception as error:  # readers raise nearly anything for a damaged file
-        why = str(error) or "it asks for more memory than there is"
-        raise damaged(path, f"cannot be read ({why})") from error
+        raise damaged(path, f"cannot be read ({error})") from error
 
 
 @dataclass

@@ -161,3 +161,11 @@ def test_other_than_digits(tmp_path, monkeypatch, line, size, where):
 def test_empty_digits(tmp_path):
     (tmp_path / "a.txt").write_text("\n")
     assert read_digits(tmp_path / "a.txt", 3).shape == (0, 3)
+
+
+def test_a_file_that_is_too_large_is_not_told_to_be_got_again(tmp_path):
+    with h5py.File(tmp_path / "large.h5", "w") as file:
+        file.create_dataset("x", (1 << 46, 64), "f4", chunks=(1, 64))
+    (variable,) = raw.read_variables(tmp_path / "large.h5")
+    with pytest.raises(CorruptFileError, match="more memory than there is .*; it is too large for"):
+        variable.load()
