@@ -194,11 +194,12 @@ async def request(app, method, target, body=b"", headers=(), *, chunk=1 << 16, c
 
 
 @contextmanager
-def running(engine, token=None, private=False, **limits):
+def running(engine, token=None, private=False, root_path="", **limits):
     """The address of a server that ends with the block."""
     with listen("127.0.0.1", 0) as listening:
         limits = Limits(**{"drain": 1.0, **limits})
-        server = make_server(engine, listening, limits=limits, token=token, private=private)
+        access = {"token": token, "private": private, "root_path": root_path}
+        server = make_server(engine, listening, limits=limits, **access)
         address = address_of(listening)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

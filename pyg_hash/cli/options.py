@@ -329,13 +329,15 @@ class Serve(SearchOptions, does="search:serve"):
     )
     private: bool = option("let nobody search without the token either", False)
     rate: float | None = option(
-        "requests a second of one client, 0 for any (50 where the network is let in, else 0)"
+        "requests a second of one client, 0 for any (50 where the network is let in, by --host or "
+        "--proxy, else 0)"
     )
     proxy: str | None = option("address of your proxy, whose X-Forwarded-For is believed")
     hosts: str | None = option(
         "names without ports, by commas, that it answers to beside this machine's own for itself: "
         "those that your proxy passes on as Host"
     )
+    root_path: str = option("prefix that your proxy takes away of paths, as /search", "")
     log: str | None = option(
         "file for the access log, in JSON lines; - for the standard error, which is where it goes "
         "if the network is let in"

@@ -208,19 +208,21 @@ def serve(asked: Serve) -> None:
                 f"note: nothing can be added or deleted, for {run.path} has no catalogue and "
                 f"no --store is given: the token {use}"
             )
-        local = is_loopback(listening)
+        way = asked.host if not is_loopback(listening) else asked.proxy and "--proxy"
+        local = not way
         if log := asked.log or (None if local else "-"):
             log_access(log)
         if not local and not asked.private:
             by = "; so can pages in their browsers, by a name of their own: give yours as --hosts"
             print(
-                f"note: {asked.host} lets the network in: everybody who reaches it can search"
-                f"{'' if asked.hosts else by}"
+                f"note: {way} lets the network in: everybody who reaches it can search"
+                f"{'' if asked.hosts or way != asked.host else by}"
             )
         rate = (0.0 if local else 50.0) if asked.rate is None else asked.rate
         limits = Limits(threads=asked.threads, rate=rate)
         said = f"search page: {address_of(listening)} (stop with Ctrl-C)"
         more: dict[str, Any] = {"token": token, "private": asked.private, "proxy": asked.proxy}
+        more["root_path"] = asked.root_path
         more["hosts"] = [] if asked.hosts is None else [*map(str.strip, asked.hosts.split(","))]
         more["ready"] = partial(print, said, flush=True)
         web.serve(engine, listening, limits=limits, **more)

@@ -7,6 +7,8 @@ import base64
 import ctypes
 import errno
 import hashlib
+import hmac
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -253,7 +255,7 @@ class Work:
 
 def _add_pages(app: "FastAPI", work: Work, metrics: guard.Metrics, token: str | None) -> None:
     """The page, and what watches the server."""
-    from fastapi import Body, Response
+    from fastapi import Body, Request, Response
     from starlette.routing import Route
 
     from pyg_hash.report.figures import page_css  # a search on the command line needs none
@@ -298,9 +300,13 @@ def _add_pages(app: "FastAPI", work: Work, metrics: guard.Metrics, token: str | 
         return value
 
     @app.post("/api/session", summary="Keep the token in this browser", status_code=204)
-    async def session(response: Response, token: Annotated[str, Body(embed=True)]) -> None:
-        name = guard.cookie(guard.VISIT.get().root)
-        response.set_cookie(name, quote(token), httponly=True, samesite="strict")
+    async def session(
+        request: Request, response: Response, given: Annotated[str, Body(embed=True, alias="token")]
+    ) -> None:
+        if token is None or not hmac.compare_digest(given.strip().encode(), token.encode()):
+            raise QueryError("token: is not that of this server", 401)
+        name, secure = guard.cookie(guard.VISIT.get().root, token), request.url.scheme == "https"
+        response.set_cookie(name, quote(given), secure=secure, httponly=True, samesite="strict")
 
 
 def _strict() -> Any:
@@ -526,7 +532,8 @@ def _add_items(app: "FastAPI", work: Work) -> None:
             # the message would name a file of the server
             raise QueryError("picture: its file is missing or cannot be read", 404) from error
         tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-        known = request.headers.get("if-none-match") == tag
+        asked = request.headers.get("if-none-match", "").split(",")
+        known = any(one.strip().removeprefix("W/") in (tag, "*") for one in asked)
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         return Response(b"" if known else content, 304 if known else 200, headers, "image/jpeg")
 
@@ -602,6 +609,7 @@ def make_server(
     limits: Limits | None = None,
     proxy: str | None = None,
     hosts: Collection[str] = (),
+    root_path: str = "",
     **access: Any,
 ) -> Any:
     """The ``uvicorn.Server`` of :func:`serve`, with its arguments, not running yet."""
@@ -609,6 +617,8 @@ def make_server(
     uvicorn = require("uvicorn", "uvicorn", extra="serve")
     limits = limits or Limits()
     guard.check_hosts(hosts)
+    if not re.fullmatch(r"(/[\w.~-]+)*", root_path, re.ASCII):
+        raise SettingError(f"root_path: expected a path as /search, got {root_path!r}")
     address = listening.getsockname()[0]
     own = {*guard.LOOPBACK, f"[{address}]" if ":" in address else address, *hosts}
     names = own if hosts or is_loopback(listening) else None
@@ -622,7 +632,8 @@ def make_server(
         ws="none",
         backlog=256,  # as many are taken at once, before one of them is looked at
         proxy_headers=proxy is not None,
-        forwarded_allow_ips=proxy,
+        forwarded_allow_ips=guard.with_mapped(proxy),
+        root_path=root_path,
         server_header=False,
         h11_max_incomplete_event_size=1 << 16,  # of the head of a request
         timeout_keep_alive=limits.idle_timeout,
@@ -654,11 +665,12 @@ def serve(
         ready: called just before the first request can be answered.
         **access: ``token`` and ``private`` of :func:`create_app`; ``proxy``, the address of a
             proxy (of IP) whose word on who the client is is taken; ``hosts``, further names that
-            are answered to, and then no others on a socket that the network reaches either.
+            are answered to, and then no others on a socket that the network reaches either;
+            ``root_path``, what the proxy takes away of paths, such as ``/search``.
 
     Raises:
         ImportError: uvicorn, FastAPI or Pillow is not installed.
-        ValueError: ``proxy`` is no address.
+        ValueError: ``proxy`` is no address, ``root_path`` no path.
         KeyboardInterrupt: a Ctrl-C after that cut off what was under way.
     """
     server = make_server(engine, listening, limits=limits, **access)

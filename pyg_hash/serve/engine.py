@@ -181,6 +181,9 @@ class SearchEngine:
             for index in indexes.values():
                 index.hidden = (IMAGE,)  # absolute paths
             lacks, text = items.lacks(), next(filter(None, items.texts), text)
+        if images_root and not os.path.isdir(images_root):
+            told = "is gone: nothing in it is shown; --images_root says where it is now"
+            lacks.append(f"The folder of pictures {told}")
         encoders, notes = find_encoders(run, model, own or {}, text)
         more: Any = {"title": title, "oversample": oversample, "images_root": images_root}
         more |= {"outside": outside, "added": added, "force": force}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import errno
+import hashlib
 import hmac
 import ipaddress
 import json
@@ -32,7 +33,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 from pyg_hash.utils.checks import check_collection, check_number, check_positive_int
 from pyg_hash.utils.files import json_text
 from pyg_hash.utils.guarded import Guarded
-from pyg_hash.utils.pictures import MAX_PIXELS, MAX_SCANS, UnreadableImageError
+from pyg_hash.utils.pictures import FULL, MAX_PIXELS, MAX_SCANS, OURS, UnreadableImageError
 from pyg_hash.utils.settings import SettingError
 
 if TYPE_CHECKING:
@@ -57,9 +58,10 @@ HEADERS = {  # of every response: no inline script, no frame, nothing from elsew
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})  # names of this machine to itself
 COOKIE = "pyg_hash_token"  # in which the page keeps the token, and then where it is mounted
 _ITEM = "/api/item/"
-_OPEN = ("/healthz", "/readyz", "/", "/page.css", "/page.js", "/api/session")
-_UNWRITTEN = dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), 503)  # statuses by errno
-_UNWRITTEN |= dict.fromkeys((errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)), 507)
+_PROBES = ("/healthz", "/readyz")  # for balancers, which ask by address or by no name
+_OPEN = (*_PROBES, "/", "/page.css", "/page.js", "/api/session")
+_UNWRITTEN = dict.fromkeys((*OURS, errno.EACCES, errno.EPERM), 503)  # statuses by errno
+_UNWRITTEN |= dict.fromkeys(FULL, 507)
 _JSON = re.compile(r"application/([^\s/]+\+)?json")
 _PARAMETERS = 100  # of an address, beside a batch of ids
 _CLIENTS = 10_000  # whose rates are known
@@ -263,13 +265,14 @@ class Guard:
         given = request.headers.getlist("host")
         host = given[0].strip().lower() if len(given) == 1 else ""
         named = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:[0-9]*)?", host)
-        if self.hosts is not None and (named is None or named[1] not in map(str.lower, self.hosts)):
+        known = self.hosts is None or (named and named[1] in map(str.lower, self.hosts))
+        if not known and path not in _PROBES:
             told = "this server does not answer to that name; --hosts (hosts=) adds names"
             raise QueryError(f"host: {told}", 421)
         most = self.limits.batch + _PARAMETERS
         if request.scope["query_string"].count(b"&") >= most:  # the framework takes their square
             raise QueryError(f"query: more than {most} parameters", 422)
-        if self.limits.rate and path not in ("/healthz", "/readyz"):
+        if self.limits.rate and path not in _PROBES:
             self._count(visit.client)
         changes = method not in ("GET", "HEAD") and path.startswith("/api/item")
         if not changes and (not self.private or path in _OPEN):
@@ -280,7 +283,7 @@ class Guard:
         kind, _, value = request.headers.get("authorization", "").partition(" ")
         token = value.encode("latin-1")  # the bytes that were sent
         if kind.lower() != "bearer":
-            token = unquote_to_bytes(request.cookies.get(cookie(visit.root), ""))
+            token = unquote_to_bytes(request.cookies.get(cookie(visit.root, self.token), ""))
         if not hmac.compare_digest(token.strip(), self.token.encode()):
             told = "is missing or wrong; send the header Authorization: Bearer TOKEN"
             raise QueryError(f"token: {told}", 401, {"WWW-Authenticate": "Bearer"})
@@ -351,9 +354,13 @@ def _with_id(scope: Scope) -> dict[str, Any]:
     return {"path": f"{root}/api/{part}", "query_string": query}
 
 
-def cookie(root: str) -> str:
-    """The token's cookie, each mounted application's own: its path is ``/``, as of any proxy."""
-    return COOKIE + root.replace("/", ".")
+def cookie(root: str, token: str) -> str:
+    """The token's cookie, each application's own: its path is ``/``, as of any proxy.
+
+    Other ports of a host get it too. Only who sent the token learns its name, which tells of it.
+    """
+    own = hashlib.sha256(f"{COOKIE} {token}".encode()).hexdigest()[:8]
+    return f"{COOKIE}{root.replace('/', '.')}.{own}"
 
 
 def _route(scope: Scope) -> tuple[str, str]:
@@ -450,6 +457,15 @@ def check_proxy(proxy: str | None) -> None:
             ipaddress.ip_network(one.strip())
         except ValueError as error:
             raise SettingError(f"proxy: {error}; give the IP address of yours") from error
+
+
+def with_mapped(proxy: str | None) -> str | None:
+    """Also the form that IPv4 addresses have at a socket of IPv6."""
+    if proxy is None or proxy == "*":
+        return proxy
+    own = [ipaddress.ip_network(one.strip()) for one in proxy.split(",") if one.strip()]
+    four = [(n.network_address, n.prefixlen) for n in own if n.version == 4]
+    return ",".join([proxy, *(f"::ffff:{at}" + f"/{96 + n}" * (n < 32) for at, n in four)])
 
 
 def check_hosts(hosts: Collection[str]) -> None:
@@ -682,10 +698,12 @@ class Pictures(Worker):
     def _ask(self, source: Path, target: Path, *how: Any) -> Path:
         helper = self._free.get()
         try:
-            helper.ask([str(source), str(target), *how], self.limits.decode_timeout)
+            number = helper.ask([str(source), str(target), *how], self.limits.decode_timeout)
         except (ChildProcessError, ValueError) as error:
             remedy = "" if isinstance(error, ValueError) else "; save it anew, smaller"
             raise UnreadableImageError(f"{error}{remedy}") from error
         finally:
             self._free.put(helper)
+        if number:
+            raise OSError(number, os.strerror(number))
         return target

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -16,6 +17,9 @@ from pyg_hash.utils.optional import require
 MAX_PIXELS, MAX_SIDE = 25_000_000, 32_768  # a few kilobytes can stand for gigabytes of pixels
 REDUCED = 7  # so many times the pixels a JPEG may have, for its decoder makes it smaller by itself
 MAX_SCANS = 64  # of a JPEG: each costs a pass over all pixels; usual are 10
+# errors of a disk and of a process, that are no fault of a picture's
+FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+OURS = (errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
 FORMATS = (  # whatever the file's name; not those that other programs decode (EPS)
     *("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000"),
     *("PPM", "TGA", "PCX", "ICO", "SGI"),
@@ -191,9 +195,10 @@ def decode(source: Any, formats: Sequence[str] = FORMATS, **limits: int) -> Any:
         raise UnreadableImageError(f"image: {what}") from error
 
 
-def watch(memory: int) -> Callable[[Any], None]:
+def watch(memory: int) -> Callable[[Any], int | None]:
     """What answers ``[source, target, formats, limits]``, and ``[source, target, size]``: a square.
 
+    The answer is None, or the ``errno`` of what is no fault of the picture's.
     The process gets ``memory`` bytes where systems have limits.
     """
     require("PIL.Image", "pillow").init()
@@ -202,14 +207,20 @@ def watch(memory: int) -> Callable[[Any], None]:
 
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
-    def answer(question: Any) -> None:
+    def answer(question: Any) -> int | None:
         source, target, *how = question
         try:
             if len(how) == 2:
                 decode(source, how[0], **how[1]).save(target)
             else:
                 Path(target).write_bytes(square_jpeg(source, how[0], 82))
-        except (MemoryError, OSError) as error:
+        except (MemoryError, OSError, UnreadableImageError) as error:
+            number: int | None = getattr(error.__cause__ or error, "errno", None)
+            if number in (*FULL, *OURS):
+                return number
+            if isinstance(error, UnreadableImageError):
+                raise
             raise UnreadableImageError(f"image: {error or 'needs too much memory'}") from error
+        return None
 
     return answer

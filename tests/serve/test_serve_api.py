@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import os
 import threading
+from contextlib import contextmanager
 from urllib.parse import urlencode
 
 import pytest
@@ -265,6 +267,8 @@ def test_other_names_are_not_answered_to(client, host):
     assert answer.status == 421
     assert "host" in answer.json["detail"]
     assert answer.headers["x-content-type-options"] == "nosniff"
+    assert client.get("/healthz", host=host).status == 200  # a balancer asks by address
+    assert client.get("/readyz", host=host).status == 200
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8765", "LOCALHOST", "[::1]:8765"])
@@ -300,6 +304,30 @@ def test_a_lost_picture_names_no_path(tmp_path):
         answer = client.get(f"/api/item/{row}/picture")
         assert answer.status == 404
         assert answer.json["detail"] == "picture: its file is missing or cannot be read"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_is_no_fault_of_a_picture(tmp_path):
+    client = Client(make_engine(tmp_path))
+
+    @contextmanager
+    def full():
+        for name in ("query.ppm", "small.jpg"):
+            (tmp_path / name).unlink(missing_ok=True)
+            (tmp_path / name).symlink_to("/dev/full")
+        yield str(tmp_path)
+
+    client.app.state.work.pictures.folder = full
+    for answer in (client.get("/api/picture?id=4"), client.post("/api/search", png())):
+        assert answer.status == 507 and "No space left" in answer.json["detail"]
+
+
+@pytest.mark.parametrize("form", ["{}", "W/{}", '"x", {}', "*"])
+def test_a_picture_that_is_known_is_not_sent(tmp_path, form):
+    client = Client(make_engine(tmp_path))
+    tag = client.get("/api/picture?id=4").headers["etag"]
+    assert client.get("/api/picture?id=4", **{"if-none-match": form.format(tag)}).status == 304
+    assert client.get("/api/picture?id=4", **{"if-none-match": '"x", "y"'}).status == 200
 
 
 def test_odd_strings_of_the_data_can_be_sent(tmp_path):

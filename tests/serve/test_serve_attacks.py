@@ -24,7 +24,14 @@ image_module = pytest.importorskip("PIL.Image")
 from serve_cases import Client, make_engine, png, request, running  # noqa: E402
 
 from pyg_hash.serve import Limits  # noqa: E402
-from pyg_hash.serve.guard import VISIT, Guard, Metrics, Pictures, _client  # noqa: E402
+from pyg_hash.serve.guard import (  # noqa: E402
+    VISIT,
+    Guard,
+    Metrics,
+    Pictures,
+    _client,
+    with_mapped,
+)
 from pyg_hash.utils import pictures  # noqa: E402
 
 HEAD = b"POST /api/search HTTP/1.1\r\nHost: localhost\r\n"
@@ -268,6 +275,22 @@ def test_few_pictures_are_decoded_at_a_time(tmp_path, monkeypatch):
 
     assert {answer.status for answer in asyncio.run(many())} == {200}
     assert len(found) == 9 and max(found) <= 2
+
+
+def test_a_proxy_of_ipv4_is_known_at_a_socket_of_ipv6():
+    known = "127.0.0.1, 10.0.0.0/8,2001:db8::1"
+    assert with_mapped(known) == f"{known},::ffff:127.0.0.1,::ffff:10.0.0.0/104"
+    assert [with_mapped(same) for same in ("*", None)] == ["*", None]
+
+
+def test_a_prefix_that_a_proxy_takes_away(engine):
+    with running(engine, root_path="/a/b") as address:
+        first = ask(address, "api/run")[1]["first"]
+        assert first.startswith("/a/b/api/item?id=")
+        assert ask(address, first.removeprefix("/a/b/"))[1]["item"] == first
+    for wrong in ("a", "/a/", "/é", "https://a/b"):
+        with pytest.raises(ValueError, match="root_path: expected a path"):
+            running(engine, root_path=wrong).__enter__()
 
 
 def test_uploads_have_a_budget(engine):

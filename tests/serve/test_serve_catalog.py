@@ -24,6 +24,7 @@ from pyg_hash.index import HNSW, IVF, CodeStore, HammingIndex
 from pyg_hash.serve import SearchEngine, create_app
 from pyg_hash.serve.engine import NewItem, Wanted, _Turns
 from pyg_hash.serve.guard import QueryError
+from pyg_hash.serve.guard import cookie as cookie_name
 from pyg_hash.typing import MODALITIES, binarize
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.locks import Lock
@@ -598,7 +599,16 @@ def test_tokens(engine, tmp_path):
     given = json.dumps({"token": TOKEN}).encode()
     kind = [("content-type", "application/json")]
     cookie = secret.post("/api/session", given, kind).headers["set-cookie"]
-    assert "HttpOnly" in cookie and "SameSite=strict" in cookie
+    assert "HttpOnly" in cookie and "SameSite=strict" in cookie and "Secure" not in cookie
+    tls = Client(engine, token=TOKEN, private=True)
+    below, tls.app = tls.app, lambda scope, *more: below({**scope, "scheme": "https"}, *more)
+    assert "; Secure" in tls.post("/api/session", given, kind).headers["set-cookie"]
+    wrong = secret.post("/api/session", given.replace(b'": "', b'": "x'), kind)
+    assert wrong.status == 401 and "set-cookie" not in wrong.headers  # whose name tells of it
+    other = Client(engine, token=f"{TOKEN}2", private=True)  # at another port of this host
+    second = other.post("/api/session", json.dumps({"token": f"{TOKEN}2"}).encode(), kind)
+    both = f"{cookie.partition(';')[0]}; {second.headers['set-cookie'].partition(';')[0]}"
+    assert [one.get("/api/run", cookie=both).status for one in (secret, other)] == [200, 200]
     assert secret.get("/api/search?text=red", cookie=cookie.partition(";")[0]).status == 200
     with pytest.raises(ValueError, match="private: needs a token"):
         create_app(engine, private=True)
@@ -608,7 +618,7 @@ def test_tokens(engine, tmp_path):
 def test_a_cookie_alone_adds_nothing_that_a_form_can_send(own, kinds):
     """Pages of other ports are of the same site; and FastAPI 0.115 reads JSON of any kind."""
     body = json.dumps({"items": [{"id": "a", "text": "red"}]}).encode()
-    cookie = ("cookie", f"pyg_hash_token={TOKEN}")
+    cookie = ("cookie", f"{cookie_name('', TOKEN)}={TOKEN}")
     answer = own.post("/api/items", body, [cookie, *(("content-type", kind) for kind in kinds)])
     assert answer.status == 415 and "Content-Type: application/json" in answer.json["detail"]
     json_too = ("content-type", "application/json; charset=utf-8")

@@ -181,10 +181,13 @@ def test_a_store_a_token_and_the_end(shapes_run, tmp_path, monkeypatch, number):
 
 def test_a_second_ctrl_c_is_no_good_order(features):
     words = ["--proxy=10.0.0.1,", "--hosts=A.example, b.example", "--images_root="]
+    words += ["--root_path=/a", f"--log={os.devnull}"]
     with Process(features, "--port=0", *words) as server:
         names = "a.example:443", "b.example", "localhost", "c.example"
-        answers = [server.get("healthz", Host=name) for name in names]
+        answers = [server.get("api/run", Host=name) for name in names]
         assert [status for status, _ in answers] == [200, 200, 200, 421]
+        assert answers[0][1]["first"].startswith("/a/api/item?id=")
+        assert any(line.startswith("note: --proxy lets the network in") for line in server.lines)
         port = int(server.address.rsplit(":", 1)[1].strip("/"))
         with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
             slow.sendall(
@@ -287,6 +290,9 @@ def test_relative_pictures_of_a_store_are_never_of_the_working_folder(
         assert shown() == {"b": values["b"]} | ({"a": str(pictures / "a.png")} if built else {})
         assert shown(str(pictures)) == {"a": str(pictures / "a.png")}
         assert shown(".") == dict.fromkeys("abc", values["b"])
+        shutil.rmtree(pictures)
+        notes = SearchEngine.of(run, model, store=store).notes
+        assert built == any("folder of pictures is gone" in n for n in notes)
 
 
 def test_pictures_of_a_run_are_below_its_folder_and_their_paths_are_not_asked_for(
