@@ -20,6 +20,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -111,7 +112,7 @@ class Run:
         Raises:
             FileExistsError: there is a run in the folder and ``resume`` is False; or files that are
                 no run's and would be replaced.
-            OSError: the folder cannot be written.
+            OSError: the folder cannot be written, or a file of it is a link out of it.
             ValueError: ``resume``, but the settings differ from those of the run.
         """
         files.check_path(path)
@@ -139,6 +140,7 @@ class Run:
                 f"out: {path} holds {', '.join(theirs)}, which may be somebody else's and a run "
                 "would replace; remove them or choose another folder"
             )
+        run.check_links(*PARTS.values(), CHECKPOINT, RECORD, ROWS, HISTORY, "history.csv")
         text = f"{_HEAD} --config config.yaml --out ANOTHER_FOLDER\n"
         text += yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
         try:
@@ -207,6 +209,17 @@ class Run:
                 raise SettingError(
                     f"out: {self.path} is inside the run {above}; choose another place"
                 )
+
+    def check_links(self, *names: str) -> None:
+        """Raise ``PermissionError`` if a file that is to be written is a link out of the folder.
+
+        Whoever made the run, and handed it over, chose where that leads.
+        """
+        for path in (self.path / name for name in names):
+            real, own = Path(os.path.realpath(path)), os.path.realpath(self.path)
+            if path.is_symlink() and not real.is_relative_to(own):
+                why = f"{path} is a link out of the run, to {real}; remove it, or put a file there"
+                raise PermissionError(errno.EACCES, why)
 
     def lock(self, *, make: bool = True, wait_s: float = 0.0) -> Lock:
         """The right to change the folder, which is made unless ``make`` is false.
@@ -366,7 +379,9 @@ class Run:
         """Keep one evaluation in ``metrics.json``, and what it is ``of`` in the record.
 
         A file that is damaged, or that of another run, is set aside, with a warning.
+        ``PermissionError``: it is a link out of the run.
         """
+        self.check_links(PARTS["metrics"], RECORD)
         try:
             stored = self.metrics()
         except ValueError as error:  # numbers can be computed again

@@ -106,6 +106,21 @@ def test_encode_features_of_one_modality(trained, tmp_path, capsys):
     assert "neither 'image' nor 'text'" in capsys.readouterr().err
 
 
+def test_a_query_of_another_s_file_gives_no_orders_to_a_terminal(trained, tmp_path, capsys):
+    with h5py.File(tmp_path / "new.h5", "w") as new:
+        new["image"], new["ids"] = np.ones((1, 12)), ["a\x1b]0;b"]
+    assert main(["search", str(trained), f"--features={tmp_path}/new.h5", "--source=image"]) == 0
+    assert capsys.readouterr().out.startswith("query a]0;b\n")
+
+
+def test_a_report_is_not_written_through_a_link_out_of_the_run(trained, tmp_path, capsys):
+    (trained / "report.html").symlink_to(tmp_path / "theirs.html")
+    assert main(["report", str(trained)]) == 1
+    assert "report.html is a link out of the run, to" in capsys.readouterr().err
+    (trained / "report.html").unlink()
+    assert not (tmp_path / "theirs.html").exists()
+
+
 def test_encode_into_an_unwritable_folder(trained, file, tmp_path, capsys):
     (tmp_path / "file").touch()
     words = ["encode", str(trained), f"--features={file}", f"--out={tmp_path}/file/codes.h5"]

@@ -162,6 +162,10 @@ def test_a_lock_is_no_link_whose_target_it_would_empty(tmp_path):
     with pytest.raises(OSError, match="run.lock: is a link, which no lock is"):
         Lock(tmp_path / "run.lock", "run")
     assert (tmp_path / "key").read_text() == "mine"
+    os.rename(tmp_path / "key", tmp_path / "run.lock")  # a file that was never a lock
+    with pytest.raises(OSError, match="run.lock: holds something else than a lock"):
+        Lock(tmp_path / "run.lock", "run")
+    assert (tmp_path / "run.lock").read_text() == "mine"
 
 
 def test_who_waits_gets_its_turn_from_one_that_is_seldom_done(tmp_path):

@@ -142,6 +142,22 @@ def test_metrics_are_added_and_damaged_ones_replaced(tmp_path):
     assert run.metrics() == {"query": {"i2t": 0.6}}
 
 
+def test_nothing_is_written_through_a_link_out_of_a_run(tmp_path):
+    run = Run.create(tmp_path / "run", CONFIG)
+    (tmp_path / "theirs").write_text("{}")
+    for name in ("metrics.json", "record.json"):
+        (run.path / name).symlink_to("../theirs")
+        with pytest.raises(PermissionError, match=rf"{name} is a link out of the run, to .*theirs"):
+            run.add_metrics("query", {"i2t": 0.5})
+        with pytest.raises(PermissionError, match=f"{name} is a link out of the run"):
+            Run.create(run.path, CONFIG, resume=True)
+        (run.path / name).unlink()
+    assert (tmp_path / "theirs").read_text() == "{}"
+    (run.path / "metrics.json").symlink_to("own.json")
+    run.add_metrics("query", {"i2t": 0.5})
+    assert load_json(run.path / "own.json") == {"query": {"i2t": 0.5}}
+
+
 def test_metrics_of_a_run_that_keeps_some_just_then(tmp_path, monkeypatch):
     run, left, note = Run.create(tmp_path, CONFIG), [], Run.note
     run.note(data="a")

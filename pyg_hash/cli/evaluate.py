@@ -59,7 +59,8 @@ def evaluate(asked: Evaluate) -> None:
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.EACCES):
             raise
-        print(f"not kept in {run.file('metrics')}: {error.strerror}", file=sys.stderr)
+        told = f"not kept in {run.file('metrics')}: {error.strerror}"
+        print(plain(told), file=sys.stderr)
 
 
 def report(asked: Report) -> None:
@@ -73,6 +74,8 @@ def report(asked: Report) -> None:
     run = Run.open(asked.run, need=("config",) if asked.others else ("config", "model", "items"))
     name = "comparison.html" if asked.others else "report.html"
     out = run.path / name if asked.out is None else Path(asked.out)
+    if asked.out is None:
+        run.check_links(name)
     check_out(out, "report")
     if asked.others:
         for f in fields(asked):

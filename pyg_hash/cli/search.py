@@ -12,7 +12,7 @@ from typing import Any
 from pyg_hash import serve as web
 from pyg_hash.cli import build
 from pyg_hash.cli.options import Search, SearchOptions, Serve, UsageError
-from pyg_hash.cli.output import cell, printed, say
+from pyg_hash.cli.output import cell, plain, printed, say
 from pyg_hash.features import UnreadableImageError
 from pyg_hash.index import CodeStore
 from pyg_hash.runs import CATALOG, Run, picture_file
@@ -92,7 +92,7 @@ def search(asked: Search) -> None:
         print("\n".join(json_text(one, ensure_ascii=False) for one in shown))
     else:
         head = "" if asked.features is None else "query {query}\n"
-        print("\n\n".join(head.format(**one) + table(one) for one in shown))
+        print("\n\n".join(plain(head.format(**one)) + table(one) for one in shown))
     parts = {"features": encoded - start, "code": coded - encoded, "search": end - coded}
     times = ", ".join(f"{name} {1e3 * seconds:.1f}" for name, seconds in parts.items())
     say(f"one query: {1e3 * (end - start):.1f} ms ({times})")
@@ -201,7 +201,7 @@ def serve(asked: Serve) -> None:
             force=asked.force,
         )
         for note in engine.notes:
-            print(f"note: {note}")
+            print(plain(f"note: {note}"))
         if token and not engine.is_writable:
             use = "lets search alone" if asked.private else "has no use"
             print(

@@ -6,6 +6,7 @@ import errno
 import os
 import platform
 import random
+import re
 import shutil
 import time
 from contextlib import suppress
@@ -20,6 +21,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+_MOST = 999  # letters of a lock that are looked at
 _DRAW = random.SystemRandom()  # no draw of a seeded program is taken
 
 
@@ -38,7 +40,7 @@ class Lock:
     It is a lock of the system's on the file ``path``, which holds the process' number and is
     removed by the release; without such locks, or where nothing can be written, it is none.
     ``BusyError``: somebody else has the right, and keeps it for ``wait_s`` seconds; ``OSError``:
-    ``path`` is a link.
+    ``path`` is a link, or holds something else.
     """
 
     def __init__(self, path: Path, what: str, wait_s: float = 0.0) -> None:
@@ -47,7 +49,7 @@ class Lock:
         self._path, self.owner = path, os.getpid()
         while fcntl is not None and self._file is None:
             try:
-                file = open(path, "a+", encoding="utf-8", opener=_no_link)  # noqa: SIM115
+                file = open(path, "a+", encoding="utf-8", errors="replace", opener=_no_link)  # noqa: SIM115
             except OSError as error:
                 if error.errno == errno.ELOOP:
                     raise OSError(f"{path}: is a link, which no lock is; remove it") from error
@@ -74,6 +76,11 @@ class Lock:
                     continue
             file.close()  # its owner removed it meanwhile
         if self._file is not None:
+            self._file.seek(0)
+            if not re.fullmatch(r"(process \d+ on .*)?", self._file.read(_MOST)):
+                self._file.close()
+                self._file = None
+                raise OSError(f"{path}: holds something else than a lock; move it elsewhere")
             with suppress(OSError):  # a full disk has no room for who it is
                 self._file.truncate(0)
                 self._file.write(f"process {os.getpid()} on {platform.node()}")
