@@ -197,9 +197,10 @@ def test_what_a_store_says_of_its_model_is_no_command(tmp_path, capsys):
     with HammingIndex.create(tmp_path / "x.store", 8, model="ab\n\\! echo\x1b[31m\nDROP") as made:
         made.add(torch.ones(2, 8, dtype=torch.int8))
         made.save()
-    out = tmp_path / "x.sql"
+    out = tmp_path / "x\n!.sql"
     assert main(["export", f"{tmp_path}/x.store", "--to=pgvector", f"--out={out}"]) == 0
     text = out.read_text(encoding="utf-8")
+    assert 'AS distance FROM "x !"\n' in text
     assert text.startswith("-- codes of 8 bits, of the model ab \\! echo\x1b[31m DROP\n-- read")
     assert main(["export", f"{tmp_path}/no\x1b[31m.store", "--to=pgvector", f"--out={out}"]) == 1
     assert "no[31m.store" in capsys.readouterr().err

@@ -178,8 +178,9 @@ def _pgvector(path: Path, all_of: _Export) -> None:
     def name_of(name: str) -> str:
         return '"' + name.replace('"', '""') + '"'
 
-    # on the comment's line, whatever a store says: the next one would be a command
-    model = " ".join((all_of.model or "not known").split())
+    def in_line(text: str) -> str:
+        return " ".join(text.split())  # a next line would be no comment but a command
+
     table = name_of(all_of.target.stem)
     fields = {name_of(name): _SQL_TYPES[kind] for name, kind in all_of.fields.items()}
     more = "".join(f",\n    {name} {kind}" for name, kind in fields.items())
@@ -187,7 +188,7 @@ def _pgvector(path: Path, all_of: _Export) -> None:
     example = f"B'{('01' * bits)[:bits]}'"
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write(
-            f"-- codes of {bits} bits, of the model {model}\n"
+            f"-- codes of {bits} bits, of the model {in_line(all_of.model or 'not known')}\n"
             "-- read it with: psql DATABASE < FILE (needs pgvector 0.7 or later)\n"
             "CREATE EXTENSION IF NOT EXISTS vector;\n"
             f"CREATE TABLE {table} (\n    id {_SQL_TYPES[all_of.id_type]} PRIMARY KEY,\n"
@@ -201,7 +202,7 @@ def _pgvector(path: Path, all_of: _Export) -> None:
             "-- approximate; for exact answers leave the next line out\n"
             f"CREATE INDEX ON {table} USING hnsw (code bit_hamming_ops);\n"
             "-- the nearest ten to a code of the model, as digits in the order of its bits:\n"
-            f"-- SELECT id, code <~> {example} AS distance FROM {table}\n"
+            f"-- SELECT id, code <~> {example} AS distance FROM {in_line(table)}\n"
             f"--   ORDER BY code <~> {example} LIMIT 10;\n"
         )
 
