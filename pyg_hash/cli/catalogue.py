@@ -74,7 +74,7 @@ def build(asked: Build) -> None:
             for modality in plan.sides:
                 how = source.encoders[modality] or "words and what they mean, fitted"
                 if modality not in source.features:
-                    print(f"  {modality} encoder: {how!s:.100}")
+                    print(plain(f"  {modality} encoder: {how!s:.100}"))
             files.save_json(run.path / BUILD, about)
             try:
                 _stages(asked, run, source, plan, about["data"])

@@ -171,13 +171,23 @@ def open_source(
         if len(paths) > 1:
             raise ValueError(f"source: {first} is one by itself; several are for files of features")
         if first.is_dir():
-            return _folder(first)
+            return _elsewhere(_folder(first), first)
         source = _table(first, named, images_root, encoding, label_separator)
     elif len(paths) == 1 and is_feature_file(first):
         source = _feature_file(first)
     else:
         source = _arrays(paths, named, images_root)
     source.files = [os.path.abspath(path) for path in paths]
+    return _elsewhere(source, Path(images_root or first.parent))
+
+
+def _elsewhere(source: Source, root: Path) -> Source:
+    """Say which pictures are not in their folder: ``serve`` shows what somebody's rows name."""
+    own = os.path.join(os.path.realpath(root), "")
+    there = (path for path in source.images if path)
+    if out := [path for path in there if not os.path.realpath(path).startswith(own)]:
+        told = f"{len(out):,} outside of {root}, or links out of it (first: {out[0]})"
+        source.read_as[IMAGE] = f"{source.read_as.get(IMAGE, 'files')}, but {told}"
     return source
 
 

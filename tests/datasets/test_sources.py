@@ -61,6 +61,18 @@ def test_a_folder_gives_captions_names_of_files_and_of_folders(tmp_path):
         open_source([tmp_path / "empty"])
 
 
+def test_pictures_outside_of_their_folder_are_said(tmp_path):
+    (dl := tmp_path / "dl").mkdir()
+    for path in (dl / "a.png", tmp_path / "b.png"):
+        picture(path)
+    (dl / "link.png").symlink_to("../b.png")
+    (dl / "in.png").symlink_to("a.png")
+    (dl / "t.csv").write_text("image,text\na.png,a\nin.png,b\nlink.png,c\n../b.png,d\n")
+    told = f", but {{}} outside of {dl}, or links out of it (first: {dl}/link.png)"
+    assert open_source([dl / "t.csv"]).read_as["image"].endswith(f", below {dl}{told.format(2)}")
+    assert open_source([dl]).read_as["image"] == f"3 files{told.format(1)}"
+
+
 def test_what_of_a_folder_cannot_be_read_is_a_problem(tmp_path, monkeypatch):
     for name in ("cats/one.png", "dogs/two.png", "dogs/three.png", "shut/four.png"):
         picture(tmp_path / name)
