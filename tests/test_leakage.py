@@ -26,8 +26,10 @@ from toy import toy_data
 from pyg_hash.graph import anchor_view, graph_operator
 from pyg_hash.metrics import evaluate
 from pyg_hash.models import MCGCN, SGCH
+from pyg_hash.models.common import check_labelled
 from pyg_hash.training import fit
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate, ValidationSplit
+from pyg_hash.transforms.graphs import check_hubs
 from pyg_hash.typing import MODALITIES, other
 
 HONEST = ("inductive", "strict")
@@ -83,6 +85,39 @@ def test_a_graph_of_other_masks_is_refused(kind, change, problem):
     for work in (partial(fit, optimizer=adam(model), epochs=1, progress=False), evaluate):
         with pytest.raises(ValueError, match=f"{problem}.*; set masks first"):
             work(model, changed)
+
+
+@pytest.mark.parametrize("kind", MODELS + SOLVED, ids=lambda kind: kind.__name__)
+def test_labels_of_rows_that_do_not_train_are_refused(kind):
+    data = graph_for(kind, "strict", rate=1.0)
+    for m in MODALITIES:
+        data[m].train_mask = data[m].train_mask & (torch.arange(60) % 5 > 0)
+    model = model_for(kind, data)
+    if not kind.reads_labels:
+        return check_labelled(model, data)
+    with pytest.raises(ValueError, match="labeled_mask: 10 of its rows are not in train_mask"):
+        model.solve(data) if kind in SOLVED else fit(model, data, None, epochs=1)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("match", ["shared", "equal", "count"])
+def test_a_graph_of_other_labels_trains_nothing(multi_label, match):
+    data = small_graph(multi_label=multi_label, match=match)
+    y, known = data["image"].y, data["image"].labeled_mask
+    hidden = torch.where(known[:, None] if multi_label else known, y, 0)
+    all_others = y[torch.arange(60) // 2]
+    one_other = y.clone()
+    row = known.nonzero()[3]
+    one_other[row] = (y[row] + 1) % (2 if multi_label else 4)
+    for labels in (hidden, all_others, one_other):
+        changed = copy.copy(data)
+        for m in MODALITIES:
+            changed[m].y = labels
+        if labels is hidden:
+            check_hubs(changed)
+            continue
+        with pytest.raises(ValueError, match="label hubs are not those of y.*graph anew"):
+            fit(small_model(data), changed, None, epochs=1)
 
 
 def test_a_compiled_model_is_looked_at_too():

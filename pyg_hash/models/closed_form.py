@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 import torch
 from torch import Tensor, nn
 
-from pyg_hash.models.common import Widths, like_of
+from pyg_hash.models.common import Widths, check_labelled, like_of
 from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features
@@ -39,10 +39,11 @@ class ClosedFormModel(EncoderHashModel):
 
         ``TypeError``: features that are not floating-point, or labels of a wrong kind.
         ``ValueError``: features of another width, NaN or inf in training rows, no training row, no
-        labels, or more bits than the method can have. ``OddDataWarning``: as of
-        :func:`~pyg_hash.training.fit`.
+        labels, labelled rows that do not train, or more bits than the method can have.
+        ``OddDataWarning``: as of :func:`~pyg_hash.training.fit`.
         """
         self._check_items(data)
+        check_labelled(self, data)
         say_odd_data(data)
         self._solve(data)
         self.is_solved.fill_(True)

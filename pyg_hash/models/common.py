@@ -90,6 +90,18 @@ def known_labels(data: HeteroData, num_classes: int, *, require_all: bool = Fals
     return y
 
 
+def check_labelled(model: nn.Module, data: HeteroData) -> None:
+    """Raise ``ValueError`` if a model that reads labels would learn those of other rows too."""
+    train, labeled = (data[IMAGE].get(name) for name in ("train_mask", "labeled_mask"))
+    if not model.reads_labels or not isinstance(train, Tensor) or not isinstance(labeled, Tensor):
+        return
+    if outside := int((labeled.bool() & ~train.bool()).sum()):
+        raise ValueError(
+            f"labeled_mask: {outside:,} of its rows are not in train_mask, and their labels would "
+            "be learnt; set masks before the transforms, or labeled_mask &= train_mask"
+        )
+
+
 def multi_hot(y: Tensor, num_classes: int) -> Tensor:
     """Labels as a matrix ``[n, num_classes]`` of zeros and ones: class indices, or already so."""
     return torch.nn.functional.one_hot(y.long(), num_classes) if y.dim() == 1 else y

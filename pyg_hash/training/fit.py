@@ -22,11 +22,12 @@ from pyg_hash.metrics.evaluation import check_one_graph
 from pyg_hash.models.base import HashModel, Objective
 from pyg_hash.models.batches import Share, unshared
 from pyg_hash.models.closed_form import ClosedFormModel
+from pyg_hash.models.common import check_labelled
 from pyg_hash.models.files import stored_config, stored_tensors
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.training.ranks import Ranks, shared_out
 from pyg_hash.training.state import History, TrainingState, own_draws
-from pyg_hash.transforms.graphs import check_graph
+from pyg_hash.transforms.graphs import check_graph, check_hubs
 from pyg_hash.transforms.masks import as_pairs, is_mask
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checks import check_choice, check_collection, check_each, check_positive_ints
@@ -114,12 +115,13 @@ def fit(
         ``val_map`` where measured.
 
     Raises:
-        TypeError, ValueError: what does not fit the model, the data or the rest, such as a
-            checkpoint of another model or of other data, or a ``loader`` that trains on other
-            rows of data (seen after an epoch if it is neither a list nor has ``data``), gives rows
-            that are no pairs, or can be gone through only once; a model that is frozen as a whole;
-            a loss term or an entry of a callback named as a column of the history; with a
-            ``checkpoint`` a buffer whose shape training changes, or state that no file can hold.
+        TypeError, ValueError: what does not fit the model, the data or the rest, such as labelled
+            rows outside ``train_mask``, labels changed after the graph was made, a checkpoint of
+            another model or of other data, or a ``loader`` that trains on other rows of data (seen
+            after an epoch if it is neither a list nor has ``data``), gives rows that are no pairs,
+            or can be gone through only once; a model that is frozen as a whole; a loss term or an
+            entry of a callback named as a column of the history; with a ``checkpoint`` a buffer
+            whose shape training changes, or state that no file can hold.
         RuntimeError: gradients are off, by ``torch.no_grad`` or ``torch.inference_mode``.
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
@@ -148,6 +150,7 @@ def fit(
         if data[m].x.requires_grad:
             data[m].x = data[m].x.detach()
     check_one_graph(data)
+    check_labelled(plain, data)
     val_mask = None if patience is None else data[IMAGE].get("val_mask")
     if patience is not None and val_mask is None:
         raise ValueError("patience: the data has no val_mask; add ValidationSplit(0.1) first")
@@ -158,6 +161,7 @@ def fit(
         )
     if isinstance(plain, GraphHashModel):
         check_graph(data)
+        check_hubs(data)
     rows = data_rows(data)
     _check_loader(plain, loader, accumulate * ranks.size)
     known: Any = loader if isinstance(loader, list | tuple) else [getattr(loader, "data", None)]

@@ -439,6 +439,26 @@ class SGCHGraph(BaseTransform):
         return data
 
 
+def check_hubs(data: HeteroData) -> None:
+    """Raise ``ValueError`` unless label hubs join what ``y`` says, which may be changed since."""
+    if not has_hubs(data) or "y" not in data[IMAGE]:
+        return
+    y = data[IMAGE].y
+    for m in MODALITIES:
+        node, hub = data[IN_CLASS[m]].edge_index
+        if data.graph.get("match") == "count" and y.dim() == 2:
+            number = int((y[data[m].labeled_mask] != 0).sum())
+            same = number == len(node) and bool((y[node, hub] != 0).all())
+        else:  # without the sorting of all rows that made the sets
+            sets = y.new_zeros(data[CLASS].num_nodes, *y.shape[1:])
+            sets[hub] = y[node]
+            each = sets[hub.unique()]
+            same = torch.equal(sets[hub], y[node]) and len(each.float().unique(dim=0)) == len(each)
+        if not same:
+            what = f"data[{m!r}]: the graph's label hubs are not those of y, changed since"
+            raise ValueError(f"{what}; make the graph anew")
+
+
 def check_graph(data: HeteroData) -> None:
     """Raise ``ValueError`` unless a graph's edges go with the masks: else labels would leak."""
     graph, again = data.get("graph", {}), "; set masks first, and make the graph anew"
