@@ -423,6 +423,8 @@ def train_epoch(
         while True:
             _seed(order, steps, number + 1, share.place)
             running.rewind()
+            # autocast around fit is to change nothing: it would keep copies of weights for good
+            torch.clear_autocast_cache()
             with torch.autocast(device.type, torch.bfloat16, enabled=steps.precision == "bf16"):
                 objective = next(stream, None)
             if objective is None:
@@ -439,7 +441,8 @@ def train_epoch(
             _check_terms(objective.terms, type(model).__name__, bool(inputs) and is_whole)
             if inputs and objective.terms["loss"].requires_grad:  # else what it is of is frozen
                 loss = objective.terms["loss"] / len(steps.shares)
-                loss.backward(inputs=inputs)  # type: ignore[no-untyped-call]
+                with torch.autocast(device.type, enabled=False):
+                    loss.backward(inputs=inputs)  # type: ignore[no-untyped-call]
             means.add(objective)
             yield objective
 

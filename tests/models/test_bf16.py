@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from small import MODELS, adam, graph_for, model_for, small_graph, small_model
+from small import MODELS, adam, assert_same_state, graph_for, model_for, small_graph, small_model
 from torch_geometric.testing import withCUDA
 from toy import toy_data
 
 from pyg_hash.metrics import evaluate
 from pyg_hash.models import MCGCN, SGCH, SGEH, TaughtHash
 from pyg_hash.training import fit
+from pyg_hash.training.fit import PRECISIONS
 
 VARIANTS = ("full", "S", "IT", "A", "C")
 
@@ -53,12 +54,16 @@ def test_codes_of_mcgcn_are_float32(variant):
         torch.testing.assert_close(out[name], exact[name], rtol=0, atol=0.03)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("kind", MODELS)
-def test_a_whole_fit_under_autocast_ends_with_codes(kind):
-    data = graph_for(kind)
-    model = model_for(kind, data)
-    with torch.autocast("cpu", torch.bfloat16):
-        fit(model, data, adam(model), epochs=1, progress=False)
+def test_a_whole_fit_under_autocast_is_as_without(kind, precision):
+    data, models = graph_for(kind), []
+    for is_on in (False, True):
+        model = model_for(kind, data)
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_on):
+            fit(model, data, adam(model), epochs=2, precision=precision, progress=False)
+        models.append(model)
+    assert_same_state(*models)
     assert model.encode(data, "text").dtype == torch.int8
 
 
