@@ -34,7 +34,7 @@ from pyg_hash.utils.checks import check_choice, check_collection, check_each, ch
 from pyg_hash.utils.digests import row_prints
 from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.oddities import OddDataWarning, say_odd_data
-from pyg_hash.utils.provenance import data_rows, trained_queries
+from pyg_hash.utils.provenance import data_rows, graph_settings, trained_queries
 
 Row = dict[str, Any]
 Callback = Callable[[HashModel, Row], None]
@@ -102,7 +102,9 @@ def fit(
             ``get_extra_state``, which must return a tensor; no other attribute of the model.
         checkpoint_every: epochs between checkpoints.
         resume: go on from ``checkpoint`` if that file exists; on a CPU the result equals
-            uninterrupted training bit for bit.
+            uninterrupted training bit for bit if all draws are of the global generators (of torch,
+            NumPy and ``random``) or of ``loader.generator``. What schedulers and optimisers are set
+            to must be as then, also what says how long (``T_max``, ``total_steps``).
         patience: measurements without a new best before training stops, with the best parameters
             restored: of mAP (mean of i2t and t2i, mAP@all with expected ties) of the nodes of
             ``val_mask`` against the rest of the database. None trains all epochs.
@@ -191,7 +193,12 @@ def fit(
         say_odd_data(data)
     with own_draws(getattr(model, "_recipe_draws", None), ranks.device):
         model.intake = None  # what an earlier fit cached is of other parameters
-        state = TrainingState(model, optimizers, rows, schedulers, callbacks)
+        draws = getattr(loader, "generator", None)
+        draws = draws if isinstance(draws, torch.Generator) else None
+        how = graph_settings(data)
+        state = TrainingState(model, optimizers, rows, how, schedulers, callbacks, draws)
+        if saves is not None:
+            state.about()  # raises what the first checkpoint would
         if resume and checkpoint is not None:
             with ranks.file_of_main(checkpoint) as file:
                 if file is not None:

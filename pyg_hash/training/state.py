@@ -9,10 +9,11 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -41,6 +42,9 @@ _MIXED = (
     "decides what comes out; use processes, or one after the other"
 )
 _PLAIN = (bool, int, float, str, list, type(None))
+_TORCHS = (torch.optim.Optimizer, LRScheduler)
+# how optimisers and schedulers were when they first trained: what users set, and nothing moved yet
+_first: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
 
 
 class History(list[dict[str, Any]]):
@@ -106,8 +110,10 @@ class TrainingState:
     model: HashModel
     optimizers: Mapping[str, torch.optim.Optimizer]
     rows: Mapping[str, Tensor]  # of data_rows: what is trained on
+    graph: Mapping[str, Any] = field(default_factory=dict)  # of graph_settings
     schedulers: Sequence[LRScheduler] = ()
     callbacks: Sequence[Any] = ()  # of which some have a state, as schedulers do
+    generator: torch.Generator | None = None  # of the loader
     epoch: int = 0
     history: History = field(default_factory=History)
     stopped: bool = False
@@ -118,6 +124,10 @@ class TrainingState:
 
     def __post_init__(self) -> None:
         self._shapes, self._plain = _buffer_shapes(self.model), _plain_tensors(self.model)
+        for owner in (*self.optimizers.values(), *self.schedulers):
+            if isinstance(owner, _TORCHS) and owner not in _first:
+                with suppress(TypeError):  # of which about says more
+                    _first[owner] = as_json(_settings(owner))
 
     def check_shapes(self) -> None:
         """Raise ``ValueError`` for a buffer with a shape of the training, which no new one has."""
@@ -157,22 +167,34 @@ class TrainingState:
         tensors["rng.cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["rng.cuda"] = torch.cuda.get_rng_state()
+        if self.generator is not None:
+            tensors["rng.loader"] = self.generator.get_state()
+        for name, optimizer in self.optimizers.items():
+            for index, slots in optimizer.state_dict()["state"].items():
+                held = {slot: v for slot, v in slots.items() if isinstance(v, Tensor)}
+                tensors |= {f"optimizer.{name}.{index}.{slot}": v for slot, v in held.items()}
+        save_tensors(path, tensors, self.about())
+        self.saved_epoch = self.epoch
+
+    def about(self) -> dict[str, Any]:
+        """All of the state that is no tensor, as JSON; ``TypeError`` names what is none."""
         optimizers = {}
         for name, optimizer in self.optimizers.items():
-            state, plain = optimizer.state_dict(), {}
-            for index, slots in state["state"].items():
-                prefix = f"optimizer.{name}.{index}"
-                held = {slot: v for slot, v in slots.items() if isinstance(v, Tensor)}
-                tensors |= {f"{prefix}.{slot}": value for slot, value in held.items()}
-                if rest := {slot: v for slot, v in slots.items() if slot not in held}:
-                    plain[str(index)] = rest
-            optimizers[name] = {
-                "name": type(optimizer).__name__,
-                "defaults": optimizer.defaults,
-                "groups": state["param_groups"],
-                "plain": plain,
+            state, kind = optimizer.state_dict(), type(optimizer).__name__
+            plain = {
+                str(index): rest
+                for index, slots in state["state"].items()
+                if (rest := {slot: v for slot, v in slots.items() if not isinstance(v, Tensor)})
             }
-        metadata = {
+            optimizers[name] = {
+                "name": kind,
+                "defaults": _json(f"optimizer: defaults of {kind}", _defaults(optimizer)),
+                "groups": _json(f"optimizer: param_groups of {kind}", state["param_groups"]),
+                "plain": _json(f"optimizer: state of {kind}", plain),
+            }
+        numpy: Any = np.random.get_state(legacy=False)
+        numpy["state"] = {name: np.asarray(x).tolist() for name, x in numpy["state"].items()}
+        return {
             "model": type(self.model).__name__,
             "config": stored_config(self.model.config),
             "epoch": self.epoch,
@@ -181,15 +203,28 @@ class TrainingState:
             "since_best": self.since_best,
             "history": list(self.history),
             "optimizers": optimizers,
-            # their functions, if they have any, come with the program
             "schedulers": [
-                {key: v for key, v in scheduler.state_dict().items() if isinstance(v, _PLAIN)}
-                for scheduler in self.schedulers
+                _json(f"schedulers: state_dict of {type(s).__name__}", _kept(s.state_dict()))
+                for s in self.schedulers
             ],
-            "callbacks": [own.state_dict() for own in self._stateful()],
+            "callbacks": [
+                _json(f"callbacks: state_dict of {type(own).__name__}", own.state_dict())
+                for own in self._stateful()
+            ],
+            "set": self._set(),
+            "rng": {"python": random.getstate(), "numpy": numpy},
         }
-        save_tensors(path, tensors, metadata)
-        self.saved_epoch = self.epoch
+
+    def _set(self) -> dict[str, Any]:
+        """What schedulers and optimisers were set to, and how the graph was made, by names."""
+        owners: dict[str, Any] = {f"schedulers[{i}]": s for i, s in enumerate(self.schedulers)}
+        owners |= {f"optimizer[{name!r}]": each for name, each in self.optimizers.items()}
+        found: dict[str, Any] = as_json(self.graph)
+        for name, owner in owners.items():
+            if isinstance(owner, _TORCHS):  # what is one's own may have any state
+                found[name] = type(owner).__name__
+                found |= {f"{name}.{key}": value for key, value in _first.get(owner, {}).items()}
+        return found
 
     def _stateful(self) -> list[Any]:
         """The callbacks with a state."""
@@ -214,9 +249,14 @@ class TrainingState:
             sizes = [len(group["params"]) for group in optimizer.param_groups]
             pairs += [
                 ("optimizer", type(optimizer).__name__, record["name"]),
-                ("optimizer settings", as_json(optimizer.defaults), record["defaults"]),
+                ("optimizer settings", as_json(_defaults(optimizer)), record["defaults"]),
                 ("parameter groups", sizes, [len(group["params"]) for group in record["groups"]]),
             ]
+        now, then = self._set(), metadata.get("set", {})  # none in earlier versions
+        for name in {**now, **then} if then else ():
+            # an optimiser of another version of torch has other settings, too
+            if {name} <= now.keys() & then.keys() or name.startswith(("graph.", "affinity.")):
+                pairs.append((name, now.get(name), then.get(name)))
         for what, ours, theirs in pairs:
             if ours != theirs:
                 raise ValueError(
@@ -245,18 +285,60 @@ class TrainingState:
                 for key, value in now.items():  # JSON turned tuples (Adam's betas) into lists
                     if isinstance(value, tuple):
                         group[key] = tuple(group[key])
+                    elif isinstance(value, Tensor):  # a rate that torch.compile may read
+                        group[key] = value.new_tensor(group[key])
             optimizer.load_state_dict({"state": values, "param_groups": groups})
         owners = (*self.schedulers, *self._stateful())
-        for own, record in zip(owners, metadata["schedulers"] + metadata["callbacks"], strict=True):
+        records = [*map(_kept, metadata["schedulers"]), *metadata["callbacks"]]
+        for own, record in zip(owners, records, strict=True):
             own.load_state_dict(record)
         torch.set_rng_state(parts["rng"]["cpu"])
         if "cuda" in parts["rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(parts["rng"]["cuda"])
+        if self.generator is not None and "loader" in parts["rng"]:
+            self.generator.set_state(parts["rng"]["loader"])
+        if "rng" in metadata:
+            version, words, gauss = metadata["rng"]["python"]
+            random.setstate((version, tuple(words), gauss))
+            np.random.set_state(metadata["rng"]["numpy"])
         self.epoch = self.saved_epoch = metadata["epoch"]
         self.stopped = metadata["stopped"]
         self.best_score = metadata["best_score"] if self.best else float("-inf")
         self.since_best = metadata["since_best"]
         self.history = History(metadata["history"])
+
+
+def _json(what: str, value: Any) -> Any:
+    """``value`` as JSON; ``TypeError`` says where it is none."""
+    try:
+        return as_json(value)
+    except (TypeError, ValueError) as error:
+        for name, each in value.items() if isinstance(value, Mapping) else ():
+            _json(f"{what}[{name!r}]", each)
+        raise TypeError(f"{what}: no file can hold it ({error})") from error
+
+
+def _settings(owner: Any) -> dict[str, Any]:
+    """What an optimiser or a scheduler is set to, and what it starts with, by names."""
+    if isinstance(owner, LRScheduler):
+        kept = _kept(owner.state_dict())
+        return {k: v for k, v in kept.items() if k not in ("base_lrs", "_last_lr")}  # the groups'
+    groups = enumerate(owner.param_groups)
+    return {f"param_groups[{i}].{k}": v for i, g in groups for k, v in g.items() if k != "params"}
+
+
+def _defaults(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What an optimiser was made with; a tensor is its groups' own, and moves with them."""
+    return {key: v for key, v in optimizer.defaults.items() if not isinstance(v, Tensor)}
+
+
+def _kept(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheduler's state, and of those inside, without what the program has: functions, epochs."""
+    return {
+        key: [_kept(x) if isinstance(x, dict) else x for x in v] if isinstance(v, list) else v
+        for key, v in state.items()
+        if isinstance(v, _PLAIN)
+    }
 
 
 def _buffer_shapes(model: nn.Module) -> dict[str, list[int] | None]:

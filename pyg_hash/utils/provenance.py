@@ -16,6 +16,7 @@ from pyg_hash.utils.digests import SAME, row_prints, same_rows
 from pyg_hash.utils.files import TEMPORARY
 
 _MASKS = ("train", "labeled", "query", "database", "val")
+_FOUND = ("num_components", "converged", "iterations", "lam")  # of UnifiedAffinity's search
 MIXED = "mixed"  # in place of a digest: codes of several models
 _CLOSE = 1e-4  # of the spread of prints: what another processor may round otherwise
 _TURN = 0.7548776662466927  # what two numbers of a pair are made one with
@@ -34,6 +35,18 @@ def data_rows(data: Any, prints: Mapping[str, Tensor] | None = None) -> dict[str
         if isinstance(y := data[m].get("y"), Tensor):
             rows[f"{m}.labels"] = row_prints(y)
     return rows
+
+
+def graph_settings(data: Any) -> dict[str, Any]:
+    """By which settings the graph of data was made: plain values; what was found is none."""
+    graphs = {name: data.get(name) for name in ("graph", "affinity")}
+    return {
+        f"{name}.{key}": value
+        for name, graph in graphs.items()
+        if isinstance(graph, Mapping)
+        for key, value in graph.items()
+        if isinstance(value, bool | int | float | str | None) and key not in _FOUND
+    }
 
 
 def differences(stored: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> list[str]:

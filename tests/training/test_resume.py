@@ -1,17 +1,22 @@
 """Training that was interrupted goes on as if nothing had happened."""
 
 import json
+import random
 import sys
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from small import adam, assert_same_state, small_graph, small_model
+from small import adam, assert_same_state, model_for, small_graph, small_model
+from torch.optim import lr_scheduler as rates
 from toy import toy_data
 
-from pyg_hash.models import EncoderHashModel
+from pyg_hash.models import MCGCN, SGEH, EncoderHashModel
+from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training import fit
+from pyg_hash.transforms import UnifiedAffinity
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors
 
@@ -24,14 +29,13 @@ OPTIMIZERS = {
     "sgd": lambda m: torch.optim.SGD(m.parameters(), lr=0.05),
     "momentum": lambda m: torch.optim.SGD(m.parameters(), lr=0.05, momentum=0.9, nesterov=True),
     "rmsprop": lambda m: torch.optim.RMSprop(m.parameters(), lr=1e-3, momentum=0.5),
-    "groups": lambda m: torch.optim.Adam(
-        [
-            {"params": m.classifiers.parameters(), "lr": 0.1},
-            {"params": m.channels.parameters()},
-        ],
-        lr=1e-2,
-    ),
+    "groups": lambda m: torch.optim.Adam(groups_of(m, 0.1), lr=1e-2),
 }
+
+
+def groups_of(model, rate):
+    heads = {"params": model.classifiers.parameters(), "lr": rate}
+    return [heads, {"params": model.channels.parameters()}]
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +141,94 @@ def test_a_learning_rate_schedule_goes_on(data, file):
     assert_same_run(data, whole, scheduled(7, checkpoint=file, resume=True))
 
 
+NESTED = {
+    "sequence": lambda o: rates.SequentialLR(
+        o, [rates.LinearLR(o, 0.1, 1, 2), rates.MultiStepLR(o, [1, 3])], milestones=[2]
+    ),
+    "chain": lambda o: rates.ChainedScheduler(
+        [rates.MultiStepLR(o, [2, 4]), rates.ExponentialLR(o, 0.9)]
+    ),
+}
+
+
+def scheduled(data, epochs, schedule, make=adam, seed=0, **kwargs):
+    model = small_model(data, seed=seed)
+    optimizer = make(model)
+    how = {"schedulers": [schedule(optimizer)], "progress": False, **kwargs}
+    return model, optimizer, fit(model, data, optimizer, epochs=epochs, **how)
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_milestones_inside_another_scheduler_go_on(data, file, name):
+    whole = scheduled(data, 7, NESTED[name])
+    scheduled(data, 3, NESTED[name], checkpoint=file)
+    assert_same_run(data, whole, scheduled(data, 7, NESTED[name], checkpoint=file, resume=True))
+
+
+def test_what_was_set_otherwise_is_refused(data, file):
+    def halving(o):
+        return rates.StepLR(o, 2, 0.5)
+
+    scheduled(data, 3, halving, OPTIMIZERS["groups"], checkpoint=file)
+    for schedule, make, message in (
+        (lambda o: rates.StepLR(o, 2, 0.9), OPTIMIZERS["groups"], r"schedulers.0..gamma 0.5, not"),
+        (lambda o: rates.ExponentialLR(o, 0.5), OPTIMIZERS["groups"], r"StepLR, not Exponential"),
+        (
+            halving,
+            lambda m: torch.optim.Adam(groups_of(m, 0.2), lr=1e-2),
+            r"param_groups.0..lr 0.1, not 0.2",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            scheduled(data, 6, schedule, make, checkpoint=file, resume=True)
+    tensors, metadata = load_tensors(file)
+    save_tensors(file, tensors, {k: v for k, v in metadata.items() if k not in ("set", "rng")})
+    scheduled(data, 6, halving, OPTIMIZERS["groups"], checkpoint=file, resume=True)
+
+
+def test_the_same_optimizer_may_go_on(data, file):
+    """Its rate is another by then, and is no other setting."""
+    model = small_model(data)
+    optimizer = OPTIMIZERS["sgd"](model)
+    schedulers = [rates.StepLR(optimizer, 2, 0.5)]
+    for epochs in (3, 6):
+        how = {"schedulers": schedulers, "checkpoint": file, "resume": True, "progress": False}
+        history = fit(model, data, optimizer, epochs=epochs, **how)
+    whole = scheduled(data, 6, lambda o: rates.StepLR(o, 2, 0.5), OPTIMIZERS["sgd"])
+    assert_same_run(data, whole, (model, optimizer, history))
+
+
+class Shuffled:
+    """Batches in an order drawn by the generators that a user may have."""
+
+    def __init__(self, batches, draw):
+        self.batches, self.draw = batches, draw
+        self.generator = torch.Generator().manual_seed(3)
+
+    def __iter__(self):
+        return (self.batches[i] for i in self.draw(self))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda own: random.sample(range(4), 4),
+        lambda own: np.random.permutation(4),
+        lambda own: torch.randperm(4, generator=own.generator),
+    ],
+    ids=["random", "numpy", "own"],
+)
+def test_the_order_of_batches_goes_on(data, file, draw):
+    def shuffled(epochs, **kwargs):
+        random.seed(0), np.random.seed(0)
+        batches = [*InstanceLoader(small_model(data).training_view(data), batch_size=12)]
+        return run(data, epochs, loader=Shuffled(batches[:4], draw), **kwargs)
+
+    whole = shuffled(6)
+    shuffled(3, checkpoint=file)
+    assert_same_run(data, whole, shuffled(6, checkpoint=file, resume=True))
+
+
 @pytest.mark.parametrize("cut", [1, 5])
 def test_early_stopping_goes_on(file, cut, monkeypatch):
     data = small_graph(validation=True, rate=1.0)
@@ -189,6 +281,28 @@ def test_other_data_are_refused(data, file):
     save_tensors(file, old, metadata)
     with pytest.raises(ValueError, match="image features: not there then.*start anew"):
         run(data, 3, checkpoint=file, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        (MCGCN, {"protocol": "transductive"}, "graph.intra_anchors train, not all"),
+        (MCGCN, {"k": 6}, "graph.k 5, not 6"),
+        (SGEH, {"k": 6}, "affinity.k 5, not 6"),
+    ],
+)
+def test_another_graph_is_refused(kind, change, message, file):
+    def train(epochs, protocol="inductive", k=5):
+        data = small_graph(protocol, k=k)
+        if kind is SGEH:
+            data = UnifiedAffinity(4, k, progress=False)(toy_data())
+        model = model_for(kind, data)
+        how = {"checkpoint": file, "resume": True, "progress": False}
+        fit(model, data, adam(model), epochs=epochs, **how)
+
+    train(1)
+    with pytest.raises(ValueError, match=message):
+        train(2, **change)
 
 
 # interruptions
@@ -486,3 +600,39 @@ def test_what_no_file_can_hold_is_named_before_the_training(file):
         with pytest.raises(TypeError, match=message):
             model.save(file.parent / "model")
         assert not file.parent.exists()
+    for state, name in (({"ema": torch.ones(2)}, r"\['ema'\]"), ({"last": {"f": str}}, r".*'f'\]")):
+        model = Bank(data.num_features)
+        own = Stateful(state)
+        with pytest.raises(TypeError, match=f"callbacks: state_dict of Stateful{name}: no file"):
+            fit(model, data, adam(model), epochs=1, checkpoint=file, callbacks=[pytest.fail, own])
+        assert not file.exists()
+
+
+class Stateful:
+    def __init__(self, state):
+        self.state = state
+
+    def __call__(self, *_):
+        pass
+
+    def state_dict(self):
+        return self.state
+
+    def load_state_dict(self, state):
+        self.state = state
+
+
+def test_numbers_of_any_library_are_plain_ones_in_a_file(data, file):
+    def rate(m):
+        return torch.optim.Adam(m.parameters(), lr=torch.tensor(1e-2))
+
+    def train(epochs, make=rate, **kwargs):
+        own = Stateful({"best": np.float32(0.5), "count": torch.tensor(3)})
+        return *run(data, epochs, make, callbacks=[own], **kwargs), own.state
+
+    whole = train(5)
+    train(3, checkpoint=file)
+    resumed = train(5, checkpoint=file, resume=True)
+    assert_same_run(data, whole, resumed)
+    assert resumed[3] == {"best": 0.5, "count": 3}
+    assert isinstance(resumed[1].param_groups[0]["lr"], torch.Tensor)
