@@ -18,6 +18,7 @@ from pyg_hash.models.common import Widths, image_text_pair, like_of
 from pyg_hash.nn.heads import redraw
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, PathLike, binarize
 from pyg_hash.utils.checks import (
+    as_list,
     check_choice,
     check_features,
     check_item_shape,
@@ -47,11 +48,13 @@ class Intake:
             features), ``is_features``, whether items are rows of real numbers, and ``scaling``,
             what of it is no tensor.
         trained: of a model that was trained in this process, ``data_rows`` of its data; not stored.
+        sent_by: the parameters that messages of a graph are of, to notice others; not stored.
     """
 
     tensors: dict[str, Tensor]
     about: dict[str, Any]
     trained: Mapping[str, Tensor] | None = field(default=None, init=False)
+    sent_by: Mapping[str, tuple[Any, ...]] | None = field(default=None, init=False)
 
     @classmethod
     def of(cls, data: HeteroData) -> Self:
@@ -86,7 +89,7 @@ class Intake:
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Apply ``function`` to every tensor (used by ``model.to(device)``)."""
         result = type(self)({path: function(x) for path, x in self.tensors.items()}, self.about)
-        result.trained = self.trained
+        result.trained, result.sent_by = self.trained, self.sent_by
         return result
 
 
@@ -97,11 +100,11 @@ class Objective(NamedTuple):
     part: str = "model"  #: a key of :meth:`HashModel.parts`; other parameters stay as they are
 
 
-def _copied(value: Any) -> Any:
+def _copied(x: Any) -> Any:
     """Plain values as they are now, whatever a constructor does to its lists; modules as such."""
-    if isinstance(value, dict):
-        return {name: _copied(each) for name, each in value.items()}
-    return type(value)(map(_copied, value)) if type(value) in (list, tuple) else value
+    if isinstance(x, dict):
+        return {name: _copied(each) for name, each in x.items()}
+    return type(x)(map(_copied, x)) if type(x := as_list(x)) in (list, tuple) else x
 
 
 def _recorded(init: Callable[..., None]) -> Callable[..., None]:
@@ -237,6 +240,7 @@ class HashModel(nn.Module, ABC):
         """Keep what :meth:`encode_image` needs of ``data``, last of all, as :func:`fit` does."""
         with eval_mode(self):
             self.intake = self.make_intake(data)
+        self.storage.check_intake(self)
         return self
 
     def make_intake(self, data: HeteroData) -> Intake:
@@ -247,7 +251,7 @@ class HashModel(nn.Module, ABC):
         """Codes of new images alone, int8 ``[n, num_bits]`` in {-1, +1}; no stored code changes.
 
         Of features as the data set delivers them, before scaling, float ``[n, d]``; others raise
-        ``TypeError`` or ``ValueError``. ``RuntimeError``: the model was never fitted or attached.
+        ``TypeError`` or ``ValueError``. ``RuntimeError``: not attached since a parameter changed.
         """
         return binarize(self.relax_image(x))
 
@@ -269,6 +273,7 @@ class HashModel(nn.Module, ABC):
                 f"{type(self).__name__} knows no data to scale or attach new items by; "
                 "call fit(...) or model.attach(data) first"
             )
+        self.storage.check_intake(self)
         with eval_mode(self):
             x = self.intake.prepare(x, modality, like_of(self))
             return torch.cat([self.relaxed_new(part, modality) for part in torch.split(x, BATCH)])
@@ -282,7 +287,10 @@ class HashModel(nn.Module, ABC):
         return digest_of(tensors, [type(self).__name__, self.intake.about])
 
     def save(self, path: PathLike) -> None:
-        """Write a folder: ``config.json`` and safetensors; of a user's own modules parameters."""
+        """Write a folder: ``config.json`` and safetensors; of a user's own modules parameters.
+
+        ``TypeError``: what no file can hold or load() build; ``RuntimeError``: as of encode_image.
+        """
         self.storage.save(self, path)
 
     @classmethod

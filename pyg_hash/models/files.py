@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
 from pyg_hash.models.base import HashModel, Model
+from pyg_hash.models.graph import AnchorBank
 from pyg_hash.typing import PathLike
 from pyg_hash.utils.digests import digest_of
 from pyg_hash.utils.files import (
@@ -40,8 +41,9 @@ def save(model: HashModel, path: PathLike) -> None:
     with suppress(CorruptFileError, FileNotFoundError):  # else it may be ours, cut short
         if load_json(config, dict).get("format") != FORMAT:
             raise FileExistsError(f"path: {config} is of something else; choose another folder")
-    check_parametrized(model)
+    check_intake(model)
     written: dict[str, Any] = {MODEL: (stored_tensors(model),)}
+    check_rebuilt(model)
     if model.intake is not None:
         written[INTAKE] = model.intake.tensors, model.intake.about
     settings = stored_config(model.config)
@@ -83,6 +85,7 @@ def load(kind: type[Model], path: PathLike, modules: Mapping[str, nn.Module]) ->
                 setattr(model.get_submodule(owner), own, one)
         if INTAKE in contents:
             model.intake = kind.intake_class(*contents[INTAKE])
+            check_intake(model)  # notes whose it is
     except (LookupError, TypeError, ValueError, RuntimeError) as error:
         raise CorruptFileError(
             f"{path}: settings and parameters do not belong together; if another version of "
@@ -92,26 +95,59 @@ def load(kind: type[Model], path: PathLike, modules: Mapping[str, nn.Module]) ->
     return model.eval()
 
 
-def check_parametrized(model: HashModel) -> None:
-    """Raise ``TypeError`` for weight_norm and the like where a new model would have none."""
-    own = {x for v in model.config.values() if isinstance(v, nn.Module) for x in v.modules()}
-    parts = [(name, x) for name, x in model.named_modules() if x not in own]  # load is given those
+def check_intake(model: HashModel) -> None:
+    """Raise ``RuntimeError`` if a graph's messages are of other parameters than the model has now.
+
+    The first call notes them; those of another version, or copied, are compared by value.
+    """
+    if not isinstance(bank := model.intake, AnchorBank):
+        return
+    sent_by, found = bank.sent_by or {}, dict[str, tuple[Any, ...]]()
+    for name, p in model.named_parameters():  # other names may compute the same: a wrapped layer
+        if not is_storable(p) or type(p.detach()) is not Tensor:
+            continue
+        mark = p.dtype, id(p), 0 if p.is_inference() else p._version
+        known = sent_by.get(name)
+        if known is not None and known[:3] == mark:
+            found[name] = known
+        else:
+            found[name] = *mark, digest_of({"": p})
+            if known is not None and known[0] == p.dtype and known[3] != found[name][3]:
+                raise RuntimeError(
+                    f"{type(model).__name__}: {name} has changed since the model was attached, and "
+                    "new items would get codes of before; call model.attach(data)"
+                )
+    bank.sent_by = found
+
+
+def check_rebuilt(model: HashModel) -> None:
+    """Raise ``TypeError`` if a new model would have other parameters, by name or shape."""
+    given = [x for x in model.config.values() if isinstance(x, nn.Module)]
+    own = {x for v in given for x in v.modules()}  # load is given those
+    parts = [(name, x) for name, x in model.named_modules() if x not in own]
     names = [name for name, x in parts if is_parametrized(x) or x._forward_pre_hooks]
-    if not names:
+    if not (names or {*given} <= {*model.modules()}):  # what took their place may be given too
         return
-    try:
-        with torch.random.fork_rng(devices=[]):
-            twin = type(model)(**deepcopy(model.config))
-    except Exception:  # a module of one's own that cannot be copied says nothing about the file
-        return
-    try:
-        twin.load_state_dict(model.state_dict())
-    except RuntimeError as error:
-        raise TypeError(
-            f"{type(model).__name__}: parameters of {', '.join(names)} are other than load() would "
-            "build; undo that first, torch.nn.utils.parametrize.remove_parametrizations(part, "
-            f"'weight'), or have it in the constructor of a class of your own ({error})"
-        ) from error
+    for device in ("meta", "cpu"):  # the one is for nothing, but not each constructor can
+        copied = {id(p): nn.Parameter(p.to(device), False) for p in model.parameters()}
+        try:
+            with torch.random.fork_rng(devices=[]), torch.device(device):
+                twin = type(model)(**deepcopy(model.config, copied))
+        except Exception:  # a module of one's own that cannot be copied says nothing about the file
+            continue
+        try:
+            twin.load_state_dict(model.state_dict(), assign=True)
+            return
+        except RuntimeError as error:
+            if device == "cpu":
+                changed = f" of {', '.join(names)}" if names else ""
+                raise TypeError(
+                    f"{type(model).__name__}: parameters{changed} are other than load() would "
+                    "build; have layers of your own in the constructor of a class of your own, "
+                    "part.compile() in place of torch.compile(part), and undo weight_norm and the "
+                    "like, torch.nn.utils.parametrize.remove_parametrizations(part, 'weight') "
+                    f"({error})"
+                ) from error
 
 
 def stored_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -209,6 +209,12 @@ def check_labels(
         raise ValueError(f"{name}: multi-hot labels must be 0 or 1")
 
 
+def as_list(value: Any) -> Any:
+    """A list in place of a sequence that is no text, list or tuple, as OmegaConf's are."""
+    other = isinstance(value, Sequence) and not isinstance(value, (str, bytes, list, tuple))
+    return [*value] if other else value
+
+
 def keywords_of(kind: type) -> list[str]:
     """Arguments of a constructor by name, and of those of ours that its ``**more`` goes on to."""
     names: dict[str, None] = {}

@@ -241,6 +241,46 @@ def test_parametrizations_are_the_class_s_or_undone(norm, tmp_path):
     assert_same_state(MCGCN.load(tmp_path / "model"), model)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda lin: torch.compile(lin, backend="eager"),
+        lambda lin: torch.nn.Linear(lin.in_features, lin.out_features, bias=False),
+        lambda lin: torch.nn.Linear(lin.in_features, lin.out_features + 1),
+        lambda lin: torch.nn.Sequential(lin, torch.nn.ReLU()),
+    ],
+)
+def test_layers_that_load_would_not_build_are_not_saved(other, tmp_path):
+    model = small_model(small_graph())
+    head = model.classifiers["text"]
+    head.lin.compile(backend="eager")
+    model.save(tmp_path / "model")
+    assert_same_state(MCGCN.load(tmp_path / "model"), model)
+    head.lin = other(head.lin)
+    with pytest.raises(TypeError, match=r"part.compile\(\)(.|\n)*classifiers.text.lin"):
+        model.save(tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+class OnMemory(ITQ):
+    """Cannot be built on device meta; its layer knows its width with the first batch."""
+
+    def __init__(self, num_features, num_bits):
+        super().__init__(num_features, num_bits)
+        self.register_buffer("size", torch.ones(2))
+        self.own = torch.nn.Linear(int(self.size.sum()), 2)
+        self.lazy = torch.nn.LazyLinear(3)
+
+
+def test_constructors_need_not_work_without_memory(tmp_path):
+    model = OnMemory((4, 3), 4)
+    model.lazy(torch.ones(1, 5))
+    model.save(tmp_path)
+    model.own = torch.nn.Linear(3, 2)
+    with pytest.raises(TypeError, match="own.weight"):
+        model.save(tmp_path)
+
+
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
 def test_modules_of_ones_own_are_saved_as_they_are(tmp_path):
     own, again = (torch.nn.utils.weight_norm(torch.nn.Linear(20, 12)) for _ in range(2))

@@ -1,5 +1,7 @@
 """What new items must look like, for features and for raw items."""
 
+import copy
+
 import pytest
 import torch
 from small import assert_same_codes, graph_for, model_for
@@ -88,6 +90,33 @@ def test_an_intake_of_ones_own_constructor_is_mapped():
     intake.trained = {"rows": torch.arange(2)}
     moved = intake.map(torch.clone)
     assert type(moved) is Own and moved.trained is intake.trained
+
+
+@pytest.mark.parametrize("kind", [MCGCN, SGCH])
+def test_messages_of_other_parameters_are_not_answered_with(kind, tmp_path):
+    data, x = graph_for(kind), toy_data()["image"].x
+    model, other = model_for(kind, data).attach(data), model_for(kind, data, seed=1)
+    codes, state = model.encode_image(x), copy.deepcopy(model.state_dict())
+    model.save(tmp_path / "model")
+    with torch.inference_mode():
+        assert torch.equal(kind.load(tmp_path / "model").encode_image(x), codes)
+    for each in copy.deepcopy(model).double().float(), kind.load(tmp_path / "model"), model:
+        each.requires_grad_(False).load_state_dict(state)
+        assert torch.equal(each.encode_image(x), codes)
+    for change in (
+        lambda each: each.load_state_dict(other.state_dict()),
+        lambda each: torch._foreach_neg_([*each.requires_grad_(False).parameters()]),
+        lambda each: each.load_state_dict(other.state_dict(), assign=True),
+    ):
+        for each in copy.deepcopy(model), kind.load(tmp_path / "model").to("cpu"):
+            change(each)
+            for work in (
+                lambda each=each: each.cpu().encode_image(x),
+                lambda each=each: each.save(tmp_path / "no"),
+            ):
+                with pytest.raises(RuntimeError, match=r"weight has changed .*attach\(data\)"):
+                    work()
+            each.attach(data).encode_image(x)
 
 
 @pytest.mark.parametrize("kind", [MCGCN, SGCH])
