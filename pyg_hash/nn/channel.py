@@ -56,7 +56,7 @@ class GCNChannel(Layer):
         states: Iterable[Tensor] = [x] if isinstance(x, Tensor) else x
         own = self.conv1.lin.weight.dtype  # sums are of the type of the edges' weights
         for layer, conv in enumerate((self.conv1, self.conv2)):
-            states = (h.tanh_().to(own) for h in place.receive(layer, states, conv.lin))
+            states = (h.tanh().to(own) for h in place.receive(layer, states, conv.lin))
         return place.gather(states)
 
 

@@ -77,9 +77,9 @@ class Autoencoder(Layer):
     def encode(self, x: Tensor) -> Tensor:
         """Latent representation, float ``[N, hidden]``, of ``x``, float ``[N, in_channels]``."""
         h: Tensor = self.encoder(x)
-        return h.relu_()
+        return h.relu()
 
     def decode(self, h: Tensor) -> Tensor:
         """Reconstruction, float ``[N, in_channels]``, from ``h``, float ``[N, hidden]``."""
         x: Tensor = self.decoder(h)
-        return x.relu_() if self.out_activation == "relu" else x
+        return x.relu() if self.out_activation == "relu" else x

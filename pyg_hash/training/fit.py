@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
@@ -124,7 +125,8 @@ def fit(
             or can be gone through only once; a model that is frozen as a whole; a loss term or an
             entry of a callback named as a column of the history; with a ``checkpoint`` a buffer
             whose shape training changes, or state that no file can hold.
-        RuntimeError: gradients are off, by ``torch.no_grad`` or ``torch.inference_mode``.
+        RuntimeError: gradients are off, by ``torch.no_grad`` or ``torch.inference_mode``, or the
+            model was made or loaded under the latter.
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
 
@@ -143,16 +145,22 @@ def fit(
     check_each(check_collection, schedulers=schedulers, callbacks=callbacks)
     if torch.is_inference_mode_enabled() or not torch.is_grad_enabled():
         raise RuntimeError("fit: gradients are off; call it outside no_grad() and inference_mode()")
-    plain = getattr(model, "_orig_mod", model)  # what torch.compile made it of
-    _check_trainable(plain)
+    if (plain := getattr(model, "_orig_mod", model)) is not model:
+        warnings.warn(
+            "model: training runs nothing that torch.compile(model) compiled; give the model, and "
+            "call compile() of each of its encoders, where it has some",
+            stacklevel=2,
+        )
+        model = plain
+    _check_trainable(model)
     ranks = Ranks.of(model)
-    _check_loss(type(plain))
+    _check_loss(type(model))
     data = as_pairs(data, "train_mask")
     for m in MODALITIES:  # what trains is the model
         if data[m].x.requires_grad:
             data[m].x = data[m].x.detach()
     check_one_graph(data)
-    check_labelled(plain, data)
+    check_labelled(model, data)
     val_mask = None if patience is None else data[IMAGE].get("val_mask")
     if patience is not None and val_mask is None:
         raise ValueError("patience: the data has no val_mask; add ValidationSplit(0.1) first")
@@ -161,11 +169,11 @@ def fit(
             f"patience: {both:,} rows of val_mask are also in train_mask, so that training would "
             "stop by what it learnt; take them out of one of the two"
         )
-    if isinstance(plain, GraphHashModel):
+    if isinstance(model, GraphHashModel):
         check_graph(data)
         check_hubs(data)
     rows = data_rows(data)
-    _check_loader(plain, loader, accumulate * ranks.size)
+    _check_loader(model, loader, accumulate * ranks.size)
     known: Any = loader if isinstance(loader, list | tuple) else [getattr(loader, "data", None)]
     _check_trained(rows, seen := _trained(known))
     if not bool(data[IMAGE].train_mask.any()):
@@ -276,13 +284,23 @@ def check_optimizers(model: HashModel, given: Optimizers) -> dict[str, torch.opt
 
 
 def _check_trainable(model: HashModel) -> None:
-    """Raise ``ValueError`` if all is frozen; what has a closed form says by itself what to do."""
+    """Raise if no parameter can be trained; what has a closed form says by itself what to do."""
     is_solved = isinstance(model, ClosedFormModel)
+    if not is_solved and any(map(_is_fixed, model.parameters())):
+        raise RuntimeError(
+            f"model: this {type(model).__name__} was made or loaded under inference_mode(), where "
+            "parameters are for ever without gradients; make or load it outside"
+        )
     if not is_solved and not any(p.requires_grad for p in model.parameters()):
         raise ValueError(
             f"model: no parameter of this {type(model).__name__} has requires_grad, so that there "
             "is nothing to train; call requires_grad_() on what is to change"
         )
+
+
+def _is_fixed(p: nn.Parameter) -> bool:
+    """Whether a parameter that is to be trained is none that counts its changes."""
+    return p.requires_grad and not is_lazy(p) and p.is_inference()
 
 
 def _check_loss(kind: type[HashModel]) -> None:

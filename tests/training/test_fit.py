@@ -92,6 +92,37 @@ def test_fit_attaches_the_final_parameters(data):
     assert torch.equal(codes, model.attach(data).encode_text(x))
 
 
+@pytest.mark.parametrize("kind", [MCGCN, SGCH])
+def test_backward_hooks_may_be_anywhere(kind):
+    data, seen = graph_for(kind), []
+    plain, model = (model_for(kind, data) for _ in range(2))
+    for part in model.modules():
+        part.register_full_backward_hook(lambda part, *grads: seen.append(part))
+    for each in plain, model:
+        fit(each, data, adam(each), epochs=2, progress=False)
+    assert_same_state(plain, model)
+    assert any(part._get_name() == "Linear" for part in seen)
+
+
+def test_a_compiled_model_trains_as_itself(data, tmp_path):
+    with pytest.warns(UserWarning, match=r"call compile\(\) of each of its encoders"):
+        train(torch.compile(small_model(data)), data, 2, checkpoint=tmp_path / "c")
+    train(small_model(data), data, 3, checkpoint=tmp_path / "c", resume=True)
+    model, graphs = model_for(TaughtHash, data), []
+    for encoder in model.encoders.values():
+        encoder.compile(backend=lambda graph, _: graphs.append(graph) or graph.forward)
+    train(model, data, 1)
+    assert graphs
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_model_of_inference_mode_is_named(data):
+    with torch.inference_mode():
+        model = small_model(data)
+    with pytest.raises(RuntimeError, match="MCGCN was made or loaded under inference_mode"):
+        train(model, data)
+
+
 def test_stale_anchors_are_not_used(data):
     """After an interrupted second fit the cached messages would be of other parameters."""
     model = small_model(data)
