@@ -87,7 +87,7 @@ class InstanceLoader(NodeLoader):
         num_nodes = data[IMAGE].x.size(0)
         where = f"but data, the training view, has {num_nodes} nodes"
         if seeds is None:
-            seeds = torch.arange(num_nodes)
+            seeds = torch.arange(num_nodes, device="cpu")
         if not isinstance(seeds, Tensor) or seeds.dim() != 1 or seeds.is_floating_point():
             raise TypeError(f"seeds: expected bool [N] or int64 [n], got {kind_of(seeds)}")
         if seeds.dtype == torch.bool:
@@ -137,7 +137,7 @@ class CellShuffle(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         shift = int(torch.randint(self.order.numel(), (), generator=self.generator))
         cells = torch.split(self.order.roll(shift), self.cell_size)
-        for cell in torch.randperm(len(cells), generator=self.generator).tolist():
+        for cell in torch.randperm(len(cells), generator=self.generator, device="cpu").tolist():
             yield from cells[cell].tolist()
 
     def __len__(self) -> int:
@@ -410,7 +410,7 @@ def sample_rows(start: Tensor, rows: Tensor, size: int) -> tuple[Tensor, Tensor,
 def sample_weighted(cumulative: Tensor) -> Tensor:
     """Ascending positions, by Madow's systematic sampling from the probabilities' running sum."""
     total = float(cumulative[-1]) if cumulative.numel() else 0.0
-    shift = float(torch.rand(()))
+    shift = float(torch.rand((), dtype=torch.float32, device="cpu"))
     points = torch.arange(shift, max(total, shift), dtype=torch.float64, device=cumulative.device)
     return torch.searchsorted(cumulative, points, right=True).clamp(max=cumulative.numel() - 1)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import random
 import sys
 import warnings
+from collections import UserList
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -616,6 +619,45 @@ def test_claims_of_the_ablation_tables_are_the_reported_signs():
     means = [[sum(pair[i] for pair in found) for found in cells.values()] for i in (0, 1)]
     assert signs(*means) == claims["SGCH v1, paper's weight"]
     assert len(claims) == 3 + 1 + 4 + 4
+
+
+def test_sequences_of_any_kind_are_lists(tmp_path):
+    made = recipe("sgeh", model_options={"hidden_channels": UserList([16, UserList([8])[0]])})
+    assert made.settings["model_options"] == {"hidden_channels": [16, 8]}
+    model = models.SGEH((4, 5), 8, hidden_channels=UserList([16, 8]))
+    model.save(tmp_path)
+    assert models.SGEH.load(tmp_path).config["hidden_channels"] == [16, 8]
+
+
+@pytest.mark.parametrize("default", ["dtype", "device"])
+@pytest.mark.parametrize("name", METHODS)
+def test_defaults_of_torch_are_not_asked(name, default):
+    raw = toy_data(100)
+
+    def results(kept):
+        made = recipe(name, num_bits=8, **{k: 1 for k in ("epochs",) if k in METHODS[name]})
+        data = made.transforms(copy.copy(raw))
+        model = made.model(data)
+        if kept:
+            model.load_state_dict(kept[0])
+        first = copy.deepcopy(model.state_dict())
+        made.fit(model, data, progress=False)
+        found = evaluate(model, data, warn=False)
+        return first, model.encode_image(raw["image"].x[:3]), data["text"].x, found.i2t
+
+    plain, was = results(None), torch.get_default_dtype()
+    try:
+        if default == "dtype":
+            torch.set_default_dtype(torch.float64)
+        with torch.device("meta") if default == "device" else nullcontext():
+            others = results(plain)
+    finally:
+        torch.set_default_dtype(was)
+    assert all(x.dtype == others[0][key].dtype for key, x in plain[0].items())
+    if default == "dtype" and "epochs" in METHODS[name]:
+        return  # weights are drawn, and then rounded
+    for one, other in zip(plain[1:], others[1:], strict=True):
+        assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
 
 
 def test_numbers_of_numpy_and_torch_are_numbers(tmp_path):

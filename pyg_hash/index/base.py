@@ -389,7 +389,7 @@ class CodeStore(ABC):
         if not isinstance(each, list | tuple) or len(each) != len(packed):
             what = f"distances: expected {len(packed)} integers, one a query"
             raise TypeError(f"{what}, got {distances!r:.80}")
-        counts = torch.zeros(len(packed), dtype=torch.int64)
+        counts = torch.zeros(len(packed), dtype=torch.int64, device="cpu")
         for row, radius in enumerate(each):
             most = min(_whole(radius, "distances"), self.num_bits)
             far = self._found(scope, packed[row : row + 1], None, most)[1]

@@ -99,7 +99,7 @@ class Scan:
         """The ``k <= n`` nearest of each query, by query, then distance, then place."""
         n, best = len(packed), dict[int, Tensor]()
         for top, start, distance in _tiles(packed, query):
-            key = distance * n + torch.arange(start, start + distance.size(1))
+            key = distance * n + torch.arange(start, start + distance.size(1), device="cpu")
             key = torch.cat([best.get(top, key[:, :0]), key], dim=1)
             best[top] = key.topk(min(k, key.size(1)), dim=1, largest=False).values
         keys = torch.cat(list(best.values())).numpy().reshape(-1)

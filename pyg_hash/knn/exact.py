@@ -215,11 +215,11 @@ class DenseScores:
         # float32 [q]; scores that are further apart than the rounding are in the true order
         eps = torch.finfo(torch.float32).eps * self.query.size(1) ** 0.5
         if query.squares is None or database.squares is None:  # unit rows
-            self.rounding = torch.full(self.shape[:1], eps, device=self.device)
+            self.rounding = torch.full(self.shape[:1], eps, dtype=torch.float32, device=self.device)
         else:
             own, most = query.squares.sqrt(), database.squares.max().sqrt()
             self.rounding = eps * ((own + most).square() / 2 if self.l2 else own * most)
-        self._memory = torch.empty(0, device=self.device)
+        self._memory = torch.empty(0, dtype=torch.float32, device=self.device)
 
     def tile(self, rows: slice | Tensor, columns: slice) -> Tensor:
         """Scores ``[r, >= c]``, filled up by ``-inf``; the next call may reuse them."""
@@ -255,8 +255,8 @@ class DenseScores:
         scores = []
         for own, wanted in zip(torch.split(query, step), torch.split(index, step), strict=True):
             if sampled:  # copies no row; each pair is one dot
-                row = torch.arange(0, wanted.numel() + 1, wanted.size(1))
-                nothing = torch.zeros(wanted.numel())
+                row = torch.arange(0, wanted.numel() + 1, wanted.size(1), device="cpu")
+                nothing = own.new_zeros(wanted.numel())
                 pattern = csr_matrix(row, wanted.flatten(), nothing, database.size(0))
                 found = torch.sparse.sampled_addmm(pattern, own, database.T, beta=0.0)
                 scores.append(found.values().view(wanted.shape))

@@ -226,7 +226,7 @@ def _blocks(
     step = max(1, elements // d)
     for start in range(0, n, step):
         stop = min(start + step, n)
-        block = torch.empty(stop - start, d)
+        block = torch.empty(stop - start, d, dtype=torch.float32, device="cpu")
         x.read_rows(start, stop, block.numpy())
         check_features(block, f"{name}[{start}:{stop}]")
         if metric == "cosine":
@@ -376,7 +376,9 @@ def recall(
         wanted = f"a row for each of the {query.size(0)} queries"
         raise ValueError(f"index: expected [q, k] with {wanted}, got {list(index.shape)}")
     generator = torch.Generator().manual_seed(seed)
-    rows = torch.randperm(query.size(0), generator=generator)[:sample].to(query.device)
+    rows = torch.randperm(query.size(0), generator=generator, device="cpu")[:sample].to(
+        query.device
+    )
     k = index.size(1)
     scores, true = knn(query[rows], database, k + int(exclude_self), metric=metric)
     if exclude_self:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_hash.codes import check_codes
@@ -109,7 +110,8 @@ def check_sides(**sides: Tensor) -> None:
 
 def shared(own: Tensor, others: Tensor, *, most: int = 1) -> Tensor:
     """How many labels query and item share, at most ``most``: float32 ``[q, n]``."""
-    found = torch.empty(len(own), len(others), device=own.device)  # autocast leaves ``out`` alone
+    # autocast leaves ``out`` alone
+    found = own.new_empty(len(own), len(others), dtype=torch.float32)
     if own.dim() == 2:
         torch.mm(own, others.T, out=found)
     else:
@@ -140,7 +142,7 @@ def precision_at_n(
         check_positive_int(n, "topn")
         if n > database.size(0):
             raise ValueError(f"topn: {n} is more than the {database.size(0)} database items")
-    cuts = torch.tensor(list(topn), dtype=torch.float64)
+    cuts = torch.tensor(list(topn), dtype=torch.float64, device="cpu")
     total = torch.zeros_like(cuts)
     for items, relevant in ranking.counts():
         before, rate = items.cumsum(1) - items, relevant / items.clamp_min(1)
@@ -169,7 +171,7 @@ def pr_curve(query: Tensor, database: Tensor, query_y: Tensor, database_y: Tenso
     :func:`mean_average_precision`.
     """
     ranking = Ranking(query, database, query_y, database_y)
-    sums = torch.zeros(4, ranking.num_bits + 1, dtype=torch.float64)
+    sums = torch.zeros(4, ranking.num_bits + 1, dtype=torch.float64, device="cpu")
     for items, relevant in ranking.counts():
         found, hits = items.cumsum(1), relevant.cumsum(1)
         sums[0] += (hits / found.clamp_min(1)).sum(0)
@@ -236,8 +238,8 @@ def normalised_gain(counts: Tensor, topk: int | None) -> Tensor:
     """NDCG of each query, float64 ``[q]``, from its counts by distance and gain."""
     n = int(counts[0].sum())
     cut = n if topk is None else min(topk, n)
-    discount = torch.zeros(n + 1, dtype=torch.float64)  # of the first 0, 1, ..., n ranks
-    discount[1:] = (1 / torch.arange(2, n + 2, dtype=torch.float64).log2()).cumsum(0)
+    rank = torch.arange(1, n + 1, dtype=torch.float64, device="cpu")
+    discount = F.pad((1 / (rank + 1).log2()).cumsum(0), (1, 0))  # of the first 0, 1, ..., n
 
     def gained(items: Tensor, gain: Tensor) -> Tensor:
         """DCG of rows of buckets, from their items and the mean gain of one."""
@@ -245,7 +247,7 @@ def normalised_gain(counts: Tensor, topk: int | None) -> Tensor:
         last = before + places_above(before, items, cut)
         return (gain * (discount[last.long()] - discount[before.long()])).sum(1)
 
-    gain = torch.arange(counts.size(2), dtype=torch.float64)
+    gain = torch.arange(counts.size(2), dtype=torch.float64, device="cpu")
     items = counts.sum(2)
     best = gained(counts.sum(1).flip(1), gain.flip(0))
     found = gained(items, (counts @ gain) / items.clamp_min(1))

@@ -383,7 +383,8 @@ def _is_scaled_alike(model: Any, data: HeteroData) -> bool:
         if ours.keys() != theirs.keys():
             return False
         for name, value in ours.items():
-            own, other = (torch.as_tensor(x).detach().cpu().double() for x in (value, theirs[name]))
+            both = (torch.as_tensor(x, device="cpu") for x in (value, theirs[name]))
+            own, other = (x.detach().double() for x in both)
             if own.shape != other.shape:
                 return False
             # the mean of centred features is rounding alone

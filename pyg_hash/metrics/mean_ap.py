@@ -235,7 +235,7 @@ def expected_first_sum(before: int, hits_before: int, n: int, r: int, first: int
     hypergeometric, and it counts while C < first, 0 < first < r. Needed are P(C < first) and
     E[C; C < first] = (i - 1)(r - 1) / (n - 1) P(C' < first - 1), C' with one relevant item less.
     """
-    above = torch.arange(n, dtype=torch.float64)  # i - 1
+    above = torch.arange(n, dtype=torch.float64, device="cpu")  # i - 1
     fewer = F.pad(_at_most(n - 2, r - 2, first - 1), (1, 0))
     mean = above * (r - 1) / (n - 1) * fewer
     counted = (hits_before + 1) * _at_most(n - 1, r - 1, first) + mean
@@ -244,11 +244,11 @@ def expected_first_sum(before: int, hits_before: int, n: int, r: int, first: int
 
 def _at_most(items: int, relevant: int, bound: int) -> Tensor:
     """P(fewer than ``bound`` relevant among the first i of ``items``) for i = 0 .. ``items``."""
-    fewer = torch.zeros(items + 1, dtype=torch.float64)
+    fewer = torch.zeros(items + 1, dtype=torch.float64, device="cpu")
     if bound == 0:
         return fewer
     # the rank of relevant item number `bound` is negative hypergeometric
-    rank = torch.arange(bound, items - relevant + bound, dtype=torch.float64)
+    rank = torch.arange(bound, items - relevant + bound, dtype=torch.float64, device="cpu")
     up, down = rank * (items - rank - (relevant - bound)), (rank - bound + 1) * (items - rank)
     probability = _log_weights(up, down).softmax(0)
     fewer[:bound] = 1.0

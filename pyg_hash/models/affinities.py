@@ -238,7 +238,7 @@ class DGCPN(AffinityModel):
     def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
         image, text = (cosine_matrix(codes[m]) for m in MODALITIES)
         cross = cosine_matrix(codes[IMAGE], codes[TEXT])
-        different = 1.0 - torch.eye(len(target)).to(target)
+        different = 1.0 - target.new_ones(len(target)).diag()
         far = [((each - target) * different).square().mean() for each in (image, cross, text)]
         return {
             "coexistence": (cross.diagonal() - self.kappa).square().mean(),

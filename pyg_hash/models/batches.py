@@ -91,7 +91,7 @@ class BatchDraw:
 
     def all(self) -> list[Tensor]:
         """The batches of the next partition, whoever's they are."""
-        order = torch.randperm(self.rows.numel(), generator=self.generator)
+        order = torch.randperm(self.rows.numel(), generator=self.generator, device="cpu")
         return cut(order.to(self.rows.device), self.batch_size)
 
     def own(self, passes: int = 1) -> Iterator[Tensor]:

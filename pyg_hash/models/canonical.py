@@ -121,7 +121,9 @@ class LSH(CCA):
     def _weights(self, fitted: Projection, views: Views) -> Views:
         generator = torch.Generator().manual_seed(self.seed)
         count = len(fitted.correlations)
-        planes = torch.randn(count, self.num_bits, generator=generator, dtype=torch.float64)
+        planes = torch.randn(
+            count, self.num_bits, generator=generator, dtype=torch.float64, device="cpu"
+        )
         return fitted.times(fitted.correlations[:, None] * planes.to(fitted.correlations))
 
 

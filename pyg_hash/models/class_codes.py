@@ -74,15 +74,17 @@ class ClassCodes(ClosedFormModel):
             self.bias[m].copy_(bias)
         self.frequency.copy_(multi_hot(y, self.num_classes).double().mean(dim=0))
         generator = torch.Generator().manual_seed(self.seed)
-        bits = torch.rand(self.num_classes, self.num_bits, generator=generator) < 0.5
+        shape = self.num_classes, self.num_bits
+        drawn = torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu")
+        bits = drawn < 0.5
         self.class_code.copy_(torch.where(bits, 1.0, -1.0))
 
     def _regression(self, x: npt.NDArray[Any], y: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Weights and biases of the logits of classes; one that no labelled node has gets -inf."""
         linear = require("sklearn.linear_model", "scikit-learn", extra="baselines")
         classes = torch.unique(y).cpu()
-        weight = torch.zeros(x.shape[1], count, dtype=torch.float64)
-        bias = torch.full((count,), -inf, dtype=torch.float64)
+        weight = torch.zeros(x.shape[1], count, dtype=torch.float64, device="cpu")
+        bias = torch.full((count,), -inf, dtype=torch.float64, device="cpu")
         bias[classes] = 0.0
         if len(classes) > 1:
             fitted = linear.LogisticRegression(C=1.0 / self.penalty, max_iter=5000)

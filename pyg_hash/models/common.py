@@ -79,7 +79,7 @@ def known_labels(data: HeteroData, num_classes: int, *, require_all: bool = Fals
         return y
     if y.size(0) == 0:
         raise ValueError("labeled_mask: selects no node to learn from; raise label_rate")
-    classes = int(torch.as_tensor(data.num_classes).max()) if "num_classes" in data else num_classes
+    classes = int(torch.as_tensor(data.get("num_classes", num_classes), device="cpu").max())
     counts = y.sum(dim=0) if y.dim() == 2 else torch.bincount(y, minlength=classes)
     if empty := (counts == 0).nonzero().flatten().tolist():
         listed = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")

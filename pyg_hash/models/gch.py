@@ -320,7 +320,8 @@ class GCH(EncoderHashModel):
         """Train it, and return the codes that guide all others."""
         labels, bank = known.labels, None
         if self.objective == "program" and epoch == 0:
-            noise = torch.randn(len(labels), self.num_bits, generator=known.batches.generator)
+            shape, drawn = (len(labels), self.num_bits), known.batches.generator
+            noise = torch.randn(shape, generator=drawn, dtype=torch.float32, device="cpu")
             bank = noise.to(labels)
         elif self.objective == "program":
             bank = self._guide(labels)

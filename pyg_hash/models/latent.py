@@ -86,11 +86,12 @@ class CMFH(LinearHashModel):
         """``V``, ``U`` and ``P`` of centred features, and the objective after each turn."""
         shares = (self.share, 1.0 - self.share)
         generator = torch.Generator().manual_seed(self.seed)
-        v = torch.randn(len(views[0]), self.num_bits, generator=generator).to(views[0])
-        eye = torch.eye(self.num_bits).to(v)
+        shape = len(views[0]), self.num_bits
+        v = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu").to(views[0])
+        eye = v.new_ones(self.num_bits).diag()
         ridge = self.gamma / self.mu
         ridges = [
-            torch.linalg.cholesky(x.T @ x + ridge * torch.eye(x.size(1)).to(x)) for x in views
+            torch.linalg.cholesky(x.T @ x + ridge * x.new_ones(x.size(1)).diag()) for x in views
         ]
         objectives: list[float] = []
         for _ in range(self.iterations):
@@ -203,7 +204,7 @@ def ridge_regression(x: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     gram = x.T @ x
     gram.diagonal().add_(ridge * gram.diagonal().mean())
     factor = torch.linalg.cholesky(gram)
-    eye = torch.eye(len(gram)).to(gram)
+    eye = gram.new_ones(len(gram)).diag()
     root = torch.linalg.solve_triangular(factor, eye, upper=False).T
     return root, x @ root
 

@@ -14,7 +14,9 @@ def itq_rotation(v: Tensor, *, iterations: int = 50, seed: int = 0) -> Tensor:
     Minimises :math:`\lVert B - V R \rVert_F^2` in turns: :math:`B = \mathrm{sign}(V R)`, then the
     orthogonal Procrustes solution for :math:`R`; the start is a random rotation.
     """
-    start = torch.randn(v.size(1), v.size(1), generator=torch.Generator().manual_seed(seed))
+    drawn = torch.Generator().manual_seed(seed)
+    size = v.size(1), v.size(1)
+    start = torch.randn(size, generator=drawn, dtype=torch.float32, device="cpu")
     rotation: Tensor = torch.linalg.qr(start.to(v)).Q
     for _ in range(iterations):
         codes = binarize(v @ rotation).to(v)

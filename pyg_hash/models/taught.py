@@ -217,7 +217,8 @@ class TaughtHash(TwoEncoders):
         batches = BatchDraw(rows, self.batch_size, share)
         for m in MODALITIES:
             # all shares have the same bank
-            drawn = torch.randperm(len(rows), generator=batches.generator)[:BANK].to(rows)
+            drawn = torch.randperm(len(rows), generator=batches.generator, device="cpu")
+            drawn = drawn[:BANK].to(rows)
             parts = list(islice(batches.own(), max(1, STEPS // share.count)))
             seen = torch.unique(torch.cat([drawn, *parts]))
             against = self.fixed(data[other(m)].x[rows[seen]], other(m))
@@ -301,7 +302,8 @@ def _stacked(sides: list[Tensor], known: Tensor, labels: Tensor, exclusive: bool
     own = [x[known] for x in sides]
     count = min(FOLDS, len(labels))
     fold = torch.arange(len(labels), device=labels.device) % count
-    fold = fold[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0)).to(fold)]
+    drawn = torch.Generator().manual_seed(0)
+    fold = fold[torch.randperm(len(labels), generator=drawn, device="cpu").to(fold)]
     apart = [x.new_zeros(len(labels), labels.size(1)) for x in own]
     for out, x in zip(apart, own, strict=True):
         for held in (fold == k for k in range(count if count > 1 else 0)):

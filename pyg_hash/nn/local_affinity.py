@@ -36,7 +36,9 @@ class SparseAffinity:
     ) -> tuple[Tensor, ...]:
         """Every pair once, ``batch_size`` a batch: node numbers, int64 ``[t, 2]``."""
         count = len(self.pairs)
-        order = torch.randperm(count, generator=generator) if shuffle else torch.arange(count)
+        order = torch.arange(count, device="cpu")
+        if shuffle:
+            order = torch.randperm(count, generator=generator, device="cpu")
         return torch.split(self.pairs[order], batch_size)
 
     def local(self, pairs: Tensor) -> tuple[Tensor, Tensor]:

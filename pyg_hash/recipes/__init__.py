@@ -21,6 +21,7 @@ from pyg_hash.graph import PROTOCOLS
 from pyg_hash.models import ClosedFormModel, HashModel
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checks import (
+    as_list,
     check_choice,
     check_fraction,
     check_positive,
@@ -113,7 +114,7 @@ class Recipe:
         return [*made]
 
     def model(self, data: HeteroData) -> HashModel:
-        """A new model for the widths and classes of ``data``, and there.
+        """A new model for the widths, classes and type of ``data``, and there.
 
         The seed draws its weights, and all that :func:`~pyg_hash.training.fit` then draws for it,
         whatever you draw or seed in between: the model holds these numbers, and so do its copies.
@@ -127,7 +128,7 @@ class Recipe:
         from pyg_hash.training.state import own_draws
 
         draws: dict[str, Any] = {}
-        with own_draws(draws, _device(data)):
+        with own_draws(draws, _device(data)), torch.device("cpu"):  # whatever the default is
             seed_everything(self.settings["seed"])
             model = self._new_model(data)
         vars(model)["_recipe_draws"] = draws  # as training goes on with them
@@ -154,7 +155,12 @@ class Recipe:
             if twice is None or twice[1] not in ours:
                 raise
             model = make(widths, **{k: v for k, v in keywords.items() if k not in ours})
-        return model.to(data[IMAGE].x.device)
+        x: Tensor = data[IMAGE].x
+        is_solved = issubclass(self.kind, ClosedFormModel)  # of any type, in float64
+        types = {torch.float32, torch.float64} - {torch.get_default_dtype()}
+        if x.dtype in types and not is_solved:
+            model = model.to(x.dtype)
+        return model.to(x.device)
 
     def optimizers(self, model: HashModel) -> Optimizers:
         """One for the whole model, or one for each part that has a learning rate of its own."""
@@ -377,7 +383,7 @@ def _plain(value: Any) -> Any:
     """A copy, with numbers of Python's in place of NumPy's and of tensors with one."""
     if isinstance(value, Mapping):
         return {key: _plain(own) for key, own in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value := as_list(value), list | tuple):
         return type(value)(map(_plain, value))
     single = isinstance(value, np.generic) or isinstance(value, Tensor) and value.numel() == 1
     return value.item() if single else value

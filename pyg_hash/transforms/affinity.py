@@ -332,12 +332,12 @@ class AffinityGraph:
     @property
     def edge_index(self) -> Tensor:
         """Rows i and columns j of the entries, sorted by i, then j: int64 ``[2, E]``."""
-        row = torch.arange(len(self.cluster)).repeat_interleave(self.indptr.diff())
+        row = torch.arange(len(self.cluster), device="cpu").repeat_interleave(self.indptr.diff())
         return torch.stack((row, self.indices))
 
     def to_dense(self) -> Tensor:
         """Z, float64 ``[m, m]``; for small graphs."""
-        dense = torch.zeros(len(self.cluster), len(self.cluster), dtype=torch.float64)
+        dense = torch.zeros(len(self.cluster), len(self.cluster), dtype=torch.float64, device="cpu")
         dense[tuple(self.edge_index)] = self.values
         return dense
 

@@ -242,7 +242,7 @@ def averaged_edges(
         to_anchor = is_anchor[store.edge_index[1]]
         keep = to_anchor | (each == modality)
         indices.append(store.edge_index[:, keep])
-        weights.append((store.edge_weight * torch.where(to_anchor, 0.5, 1.0))[keep])
+        weights.append((store.edge_weight * (1.0 - 0.5 * to_anchor.to(store.edge_weight)))[keep])
     return torch.cat(indices, 1), torch.cat(weights)
 
 

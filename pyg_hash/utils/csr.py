@@ -14,9 +14,9 @@ with warnings.catch_warnings():  # torch says once a process that CSR is in beta
 
 def csr_matrix(start: Tensor, column: Tensor, value: Tensor, num_columns: int) -> Tensor:
     """A ``torch.sparse_csr`` matrix; indices are int32 where these can count the entries."""
-    kind = torch.int32 if value.numel() < 2**31 else torch.int64
+    kind, on = torch.int32 if value.numel() < 2**31 else torch.int64, value.device
     size, start, column = (start.numel() - 1, num_columns), start.to(kind), column.to(kind)
-    return torch.sparse_csr_tensor(start, column, value, size=size, check_invariants=False)
+    return torch.sparse_csr_tensor(start, column, value, size, device=on, check_invariants=False)
 
 
 def sorted_csr(

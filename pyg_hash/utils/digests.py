@@ -26,7 +26,8 @@ def digest_of(tensors: Mapping[str, Tensor], about: Any = None) -> str:
 def row_prints(x: Tensor) -> Tensor:
     """One number a row that tells rows apart and hardly feels rounding: float64 ``[N]``."""
     flat = x.detach().cpu().reshape(x.size(0), -1)
-    weights = torch.cos(1.0 + 2.399963 * torch.arange(flat.size(1), dtype=torch.float64))
+    column = torch.arange(flat.size(1), dtype=torch.float64, device="cpu")
+    weights = torch.cos(1.0 + 2.399963 * column)
     step = max(1, (1 << 16) // max(1, flat.size(1)))  # what a cache holds
     # blocks of memory one after the other would all be held: aligned ones are seldom used again
     buffer, prints = weights.new_empty(step, flat.size(1)), weights.new_empty(len(flat))
@@ -38,7 +39,7 @@ def row_prints(x: Tensor) -> Tensor:
 def same_rows(prints: Tensor, known: Tensor) -> Tensor:
     """For each print the position of its equal among ``known``, or -1: int64 ``[N]``."""
     if known.numel() == 0:
-        return torch.full(prints.shape, -1)
+        return torch.full(prints.shape, -1, device="cpu")
     order = known.argsort(stable=True)
     ranked = known[order]
     low = torch.searchsorted(ranked, prints - SAME * (1 + prints.abs()))
