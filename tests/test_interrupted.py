@@ -166,6 +166,16 @@ def test_a_lock_is_no_link_whose_target_it_would_empty(tmp_path):
     with pytest.raises(OSError, match="run.lock: holds something else than a lock"):
         Lock(tmp_path / "run.lock", "run")
     assert (tmp_path / "run.lock").read_text() == "mine"
+    for left in (
+        "",
+        "proc",
+        "process 1",
+        "process 12 on a\n",
+        "\0" * 24,
+    ):  # by a crash or full disk
+        (tmp_path / "run.lock").write_text(left)
+        Lock(tmp_path / "run.lock", "run").release()
+        assert not (tmp_path / "run.lock").exists()
 
 
 def test_who_waits_gets_its_turn_from_one_that_is_seldom_done(tmp_path):

@@ -58,7 +58,7 @@ def whole(path: Path) -> Iterator[None]:
         why = f"asks for more memory than there is{f' ({error})' if str(error) else ''}"
         raise CorruptFileError(f"{path}: {why}; it is too large for here, or damaged") from error
     except Exception as error:  # readers raise nearly anything for a damaged file
-        raise damaged(path, f"cannot be read ({error})") from error
+        raise damaged(path, f"cannot be read ({str(error) or type(error).__name__})") from error
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -179,7 +180,7 @@ def _pgvector(path: Path, all_of: _Export) -> None:
         return '"' + name.replace('"', '""') + '"'
 
     def in_line(text: str) -> str:
-        return " ".join(text.split())  # a next line would be no comment but a command
+        return re.sub(r"[\r\n]+", " ", text)  # a next line would be no comment but a command
 
     table = name_of(all_of.target.stem)
     fields = {name_of(name): _SQL_TYPES[kind] for name, kind in all_of.fields.items()}

@@ -192,7 +192,13 @@ class Guard:
         scope = {**scope, **_with_id(scope)}
         if scope["method"] == "HEAD":  # the server leaves the body out
             scope["method"] = "GET"
-        status = sent = 0
+        status = sent = received = 0
+
+        def forget() -> None:  # who is refused may go on sending, and that is dropped
+            nonlocal received, content
+            received += len(content)
+            self._uploading[visit.client] -= len(content)
+            content = b""
 
         async def guarded(message: Message) -> None:
             nonlocal status, sent
@@ -227,6 +233,7 @@ class Guard:
 
             async def last(message: Message) -> None:
                 if message["type"] == "http.response.body" and not ends:
+                    forget()
                     # an end before that of the body resets the connection, and loses the answer
                     await guarded({**message, "more_body": True})
                     with suppress(TimeoutError):
@@ -240,7 +247,7 @@ class Guard:
                 answer = as_json({"detail": str(refused)}, refused.status, refused.headers)
                 await answer(scope, receive, last)
         finally:
-            self._uploading[visit.client] -= len(content)
+            forget()
             self._uploading += Counter()  # which drops those with nothing
             self.metrics.running -= 1
             seconds = time.perf_counter() - start
@@ -254,7 +261,7 @@ class Guard:
                 "path": path[:500],
                 "status": status,
                 "seconds": round(seconds, 4),
-                "received": len(content),
+                "received": received,
                 "sent": sent,
             }
             access_log.info(json.dumps(line))
@@ -346,10 +353,10 @@ def _with_id(scope: Scope) -> dict[str, Any]:
         return {}
     sent = (scope.get("raw_path") or path.encode()).partition(b"?")[0]
     last = unquote(sent.rpartition(b"/")[2])
-    if last in ("similar", "picture") and key.endswith(f"/{last}"):
-        key, part = key.removesuffix(f"/{last}"), last
     if scope["method"] == "DELETE":
         part, query = "items", b""  # of which all ids of a query are removed
+    elif last in ("similar", "picture") and key.endswith(f"/{last}"):
+        key, part = key.removesuffix(f"/{last}"), last
     query = b"&".join([*filter(None, [query]), b"id=" + quote(key, safe="").encode()])
     return {"path": f"{root}/api/{part}", "query_string": query}
 

@@ -22,6 +22,7 @@ except ImportError:  # Windows
 
 
 _MOST = 999  # letters of a lock that are looked at
+_WRITTEN = re.compile("process [0-9]+( on .*)?|" + "|".join("process "[:n] for n in range(9)))
 _DRAW = random.SystemRandom()  # no draw of a seeded program is taken
 
 
@@ -77,7 +78,8 @@ class Lock:
             file.close()  # its owner removed it meanwhile
         if self._file is not None:
             self._file.seek(0)
-            if not re.fullmatch(r"(process \d+ on .*)?", self._file.read(_MOST)):
+            # a crash or full disk leaves the beginning of what is written, or zeros
+            if not _WRITTEN.fullmatch(self._file.read(_MOST).strip("\0\n")):
                 self._file.close()
                 self._file = None
                 raise OSError(f"{path}: holds something else than a lock; move it elsewhere")

@@ -371,6 +371,17 @@ def test_who_sends_all_before_it_reads_hears_the_refusal(engine, length, host, s
     assert answer.startswith(b"HTTP/1.1 %d" % status)
 
 
+def test_a_refused_body_does_not_count_while_its_sender_goes_on(engine):
+    part = b"%x\r\n%b\r\n" % (60_000, b"x" * 60_000)
+    limits = {"upload_bytes": 60_000, "upload_total": 120_000}
+    with running(engine, **limits) as address, connect(address) as refused:
+        refused.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + 5 * part)
+        assert refused.recv(1 << 16).startswith(b"HTTP/1.1 413")
+        with connect(address) as other:
+            other.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + part + b"0\r\n\r\n")
+            assert other.recv(1 << 16).startswith(b"HTTP/1.1 422")  # it is no picture
+
+
 @pytest.mark.parametrize(
     ("target", "body"),
     [

@@ -248,6 +248,8 @@ def test_the_addresses_of_an_item_lead_to_it_whatever_its_id(own):
     for name in ids:
         path = found[name]["item"].replace("?id=", "/")
         assert change(own, "DELETE", f"{path}?id=set/1").json == {"removed": 1}
+    for part in ("picture", "similar"):  # which cannot be deleted
+        assert change(own, "DELETE", f"/api/item/set%2F1/{part}").status == 404
     assert own.get("/api/item?id=set/1").status == 200
 
 
