@@ -89,7 +89,8 @@ class Intake:
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Apply ``function`` to every tensor (used by ``model.to(device)``)."""
         result = type(self)({path: function(x) for path, x in self.tensors.items()}, self.about)
-        result.trained, result.sent_by = self.trained, self.sent_by
+        same = all(result.tensors[path].dtype == x.dtype for path, x in self.tensors.items())
+        result.trained, result.sent_by = self.trained, self.sent_by if same else None
         return result
 
 

@@ -93,9 +93,8 @@ def known_labels(data: HeteroData, num_classes: int, *, require_all: bool = Fals
 def check_labelled(model: nn.Module, data: HeteroData) -> None:
     """Raise ``ValueError`` if a model that reads labels would learn those of other rows too."""
     train, labeled = (data[IMAGE].get(name) for name in ("train_mask", "labeled_mask"))
-    if not model.reads_labels or {getattr(m, "dtype", 0) for m in (train, labeled)} != {torch.bool}:
-        return  # no labels, or rows by number
-    if outside := int((labeled & ~train).sum()):
+    are_masks = {getattr(m, "dtype", 0) for m in (train, labeled)} == {torch.bool}  # not numbers
+    if are_masks and model.reads_labels and (outside := int((labeled & ~train).sum())):
         raise ValueError(
             f"labeled_mask: {outside:,} of its rows are not in train_mask, and their labels would "
             "be learnt; set masks before the transforms, or labeled_mask &= train_mask"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -104,13 +104,11 @@ def check_intake(model: HashModel) -> None:
         return
     sent_by, found = bank.sent_by or {}, dict[str, tuple[Any, ...]]()
     for name, p in model.named_parameters():  # other names may compute the same: a wrapped layer
-        if not is_storable(p) or type(p.detach()) is not Tensor:
-            continue
-        mark = p.dtype, id(p), 0 if p.is_inference() else p._version
         known = sent_by.get(name)
+        mark = p.dtype, id(p), 0 if p.is_inference() else p._version
         if known is not None and known[:3] == mark:
             found[name] = known
-        else:
+        elif is_storable(p) and type(p.detach()) is Tensor:
             found[name] = *mark, digest_of({"": p})
             if known is not None and known[0] == p.dtype and known[3] != found[name][3]:
                 raise RuntimeError(
@@ -126,12 +124,14 @@ def check_rebuilt(model: HashModel) -> None:
     own = {x for v in given for x in v.modules()}  # load is given those
     parts = [(name, x) for name, x in model.named_modules() if x not in own]
     names = [name for name, x in parts if is_parametrized(x) or x._forward_pre_hooks]
-    if not (names or {*given} <= {*model.modules()}):  # what took their place may be given too
+    if given and not names:  # a constructor may change its modules, and others be given to load
         return
     for device in ("meta", "cpu"):  # the one is for nothing, but not each constructor can
         copied = {id(p): nn.Parameter(p.to(device), False) for p in model.parameters()}
         try:
-            with torch.random.fork_rng(devices=[]), torch.device(device):
+            # nothing is drawn on meta; a fork would take back what other threads draw meanwhile
+            kept = nullcontext() if device == "meta" else torch.random.fork_rng(devices=[])
+            with kept, torch.device(device):
                 twin = type(model)(**deepcopy(model.config, copied))
         except Exception:  # a module of one's own that cannot be copied says nothing about the file
             continue

@@ -293,6 +293,19 @@ def test_modules_of_ones_own_are_saved_as_they_are(tmp_path):
     assert_same_state(GCH.load(tmp_path, image_encoder=again), model)
 
 
+class Appends(ITQ):
+    def __init__(self, num_features, num_bits, head):
+        super().__init__(num_features, num_bits)
+        self.head = head.append(torch.nn.Linear(2, 1))
+
+
+def test_a_constructor_may_change_the_module_it_is_given(tmp_path):
+    head, again = (torch.nn.Sequential(torch.nn.Linear(3, 2)) for _ in range(2))
+    model = Appends((4, 3), 4, head=head)
+    model.save(tmp_path)
+    assert_same_state(Appends.load(tmp_path, head=again), model)
+
+
 def test_the_configuration_of_something_else_is_not_replaced(tmp_path):
     (tmp_path / CONFIG).write_text('{"architectures": ["BertModel"]}')
     with pytest.raises(FileExistsError, match="is of something else"):

@@ -103,6 +103,7 @@ def test_messages_of_other_parameters_are_not_answered_with(kind, tmp_path):
     for each in copy.deepcopy(model).double().float(), kind.load(tmp_path / "model"), model:
         each.requires_grad_(False).load_state_dict(state)
         assert torch.equal(each.encode_image(x), codes)
+    copy.deepcopy(model).bfloat16().float().encode_image(x)  # whose messages are rounded alike
     for change in (
         lambda each: each.load_state_dict(other.state_dict()),
         lambda each: torch._foreach_neg_([*each.requires_grad_(False).parameters()]),
