@@ -55,8 +55,9 @@ class GCNChannel(Layer):
             raise TypeError(f"place: expected Place or graph_operator, got {type(place).__name__}")
         states: Iterable[Tensor] = [x] if isinstance(x, Tensor) else x
         own = self.conv1.lin.weight.dtype  # sums are of the type of the edges' weights
+        tanh = torch.tanh if torch.is_grad_enabled() else torch.tanh_  # hooks of gradients see h
         for layer, conv in enumerate((self.conv1, self.conv2)):
-            states = (h.tanh().to(own) for h in place.receive(layer, states, conv.lin))
+            states = (tanh(h).to(own) for h in place.receive(layer, states, conv.lin))
         return place.gather(states)
 
 

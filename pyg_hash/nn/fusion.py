@@ -76,8 +76,7 @@ class Autoencoder(Layer):
 
     def encode(self, x: Tensor) -> Tensor:
         """Latent representation, float ``[N, hidden]``, of ``x``, float ``[N, in_channels]``."""
-        h: Tensor = self.encoder(x)
-        return h.relu()
+        return nn.functional.relu(self.encoder(x), inplace=not torch.is_grad_enabled())
 
     def decode(self, h: Tensor) -> Tensor:
         """Reconstruction, float ``[N, in_channels]``, from ``h``, float ``[N, hidden]``."""
